@@ -1,0 +1,85 @@
+//! What decoders find: items whose fields carry their class, so that masking needs no knowledge of
+//! protocols.
+
+use std::borrow::Cow;
+
+use custody_record::Value;
+
+/// Name of a field, from `custody_record::names`.
+pub type Name = Cow<'static, str>;
+
+/// What a value is, for masking. The decoder says it, masking acts on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A fact of the protocol (method, status, length, command tag): stays as it is.
+    Structure,
+    /// A name that somebody gave (user, database, path of a program): shown, content recognisers run.
+    Identifier,
+    /// Free text: content recognisers run.
+    Text,
+    /// A statement of this dialect: tokenised, its literals treated as values.
+    Statement(Dialect),
+    /// One value of a statement or an answer; the column or parameter name where known.
+    Value {
+        /// Column, field or parameter name; empty when unknown.
+        name: String,
+    },
+    /// A header's value.
+    Header {
+        /// Header's name in lower case.
+        name: String,
+    },
+    /// A query string or an `application/x-www-form-urlencoded` body.
+    Query,
+    /// A body with its media type (lower case, without parameters) and content coding.
+    Body {
+        /// Such as `application/json`; empty when unknown.
+        media_type: String,
+        /// Such as `gzip`; empty when plain.
+        coding: String,
+    },
+    /// One argument list of a program.
+    Arguments,
+    /// A credential: masked whatever the configuration says.
+    Secret(&'static str),
+    /// Bytes that nobody understands: never shown, only counted.
+    Opaque,
+}
+
+/// SQL dialect of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// One named value, not masked yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Its name.
+    pub name: Name,
+    /// Its value.
+    pub value: Value,
+    /// What it is.
+    pub class: Class,
+}
+
+impl Field {
+    /// A fact of the protocol.
+    pub fn structure(name: impl Into<Name>, value: impl Into<Value>) -> Self {
+        Field { name: name.into(), value: value.into(), class: Class::Structure }
+    }
+    /// Any other field.
+    pub fn new(name: impl Into<Name>, value: impl Into<Value>, class: Class) -> Self {
+        Field { name: name.into(), value: value.into(), class }
+    }
+}
+
+/// Rows of an answer, up to the limit; the rest is counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// Column names, in order.
+    pub columns: Vec<String>,
+    /// Cells; `None` is NULL.
+    pub rows: Vec<Vec<Option<Value>>>,
+}

@@ -1,0 +1,145 @@
+//! The field names of `custody/1`, frozen. Taken from OpenTelemetry's semantic conventions where those have
+//! the thing; later renames there are mapped in exporters only.
+
+macro_rules! names {
+    ($($(#[doc = $doc:literal])+ $constant:ident = $name:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $constant: &str = $name;)+
+        /// Every name with what it says.
+        pub const ALL: &[(&str, &str)] = &[$(($name, concat!($($doc),+))),+];
+    };
+}
+
+names! {
+    /// Process id in the host's pid namespace.
+    PROCESS_PID = "process.pid";
+    /// Start of the process, boottime ns; pid and start together name it for ever.
+    PROCESS_START = "process.start_ns";
+    /// Path of the executable.
+    PROCESS_EXECUTABLE = "process.executable.path";
+    /// Arguments, masked.
+    PROCESS_ARGS = "process.command_args";
+    /// Working directory.
+    PROCESS_CWD = "process.working_directory";
+    /// Pid of the parent.
+    PROCESS_PARENT_PID = "process.parent_pid";
+    /// Exit status as wait(2) tells it.
+    PROCESS_EXIT_STATUS = "process.exit.status";
+    /// Real user id.
+    USER_ID = "user.id";
+    /// Name of that user at that time.
+    USER_NAME = "user.name";
+    /// Control group.
+    CGROUP = "process.linux.cgroup";
+    /// Systemd unit, read off the control group.
+    SERVICE_NAME = "service.name";
+    /// Container, read off the control group.
+    CONTAINER_ID = "container.id";
+    /// Login uid of the audit subsystem.
+    LOGIN_UID = "custody.login.uid";
+    /// Name of the login uid.
+    LOGIN_USER = "custody.login.user";
+    /// Audit session.
+    LOGIN_AUDIT_SESSION = "custody.login.audit_session";
+    /// Controlling terminal.
+    LOGIN_TTY = "custody.login.tty";
+    /// Address of the end that connected.
+    CLIENT_ADDRESS = "client.address";
+    /// Its port.
+    CLIENT_PORT = "client.port";
+    /// Address of the end that accepted.
+    SERVER_ADDRESS = "server.address";
+    /// Its port.
+    SERVER_PORT = "server.port";
+    /// `tcp`, `udp` or `unix`.
+    NETWORK_TRANSPORT = "network.transport";
+    /// The decoder that read it, or `unknown`.
+    PROTOCOL_NAME = "network.protocol.name";
+    /// Version of that protocol.
+    PROTOCOL_VERSION = "network.protocol.version";
+    /// `postgresql`, …
+    DB_SYSTEM = "db.system.name";
+    /// Database that was connected to.
+    DB_NAMESPACE = "db.namespace";
+    /// User that the database knows.
+    DB_USER = "db.user";
+    /// Statement, its literals masked.
+    DB_QUERY_TEXT = "db.query.text";
+    /// First words of the statement.
+    DB_QUERY_SUMMARY = "db.query.summary";
+    /// Bound parameter N follows, from 1.
+    DB_QUERY_PARAMETER = "db.query.parameter.";
+    /// Name of the prepared statement.
+    DB_STATEMENT_NAME = "db.postgresql.statement";
+    /// Name of the portal.
+    DB_PORTAL_NAME = "db.postgresql.portal";
+    /// SQLSTATE or the like.
+    DB_RESPONSE_STATUS = "db.response.status_code";
+    /// Rows that the server says it returned or changed.
+    DB_RETURNED_ROWS = "db.response.returned_rows";
+    /// Command tag of the answer.
+    DB_COMMAND_TAG = "db.postgresql.command_tag";
+    /// Columns of the answer.
+    DB_COLUMNS = "db.response.columns";
+    /// Rows of the answer, masked, up to the limit.
+    DB_ROWS = "db.response.rows";
+    /// Message of an error.
+    ERROR_MESSAGE = "error.message";
+    /// Class of an error.
+    ERROR_TYPE = "error.type";
+    /// Name of the client program as it told.
+    DB_APPLICATION = "db.client.application";
+    /// Method.
+    HTTP_METHOD = "http.request.method";
+    /// Status.
+    HTTP_STATUS = "http.response.status_code";
+    /// Request header NAME follows.
+    HTTP_REQUEST_HEADER = "http.request.header.";
+    /// Response header NAME follows.
+    HTTP_RESPONSE_HEADER = "http.response.header.";
+    /// Bytes of the request's body, decoded from its transfer coding.
+    HTTP_REQUEST_SIZE = "http.request.body.size";
+    /// Bytes of the answer's body, decoded from its transfer coding.
+    HTTP_RESPONSE_SIZE = "http.response.body.size";
+    /// Body of the request, masked, up to the limit.
+    HTTP_REQUEST_BODY = "http.request.body.content";
+    /// Body of the answer, masked, up to the limit.
+    HTTP_RESPONSE_BODY = "http.response.body.content";
+    /// Path.
+    URL_PATH = "url.path";
+    /// Query, its values masked.
+    URL_QUERY = "url.query";
+    /// Trace that the request belongs to.
+    TRACE_ID = "trace_id";
+    /// Span that sent the request.
+    SPAN_ID = "span_id";
+    /// Which end of a connection on this host was read.
+    SIDE = "custody.side";
+    /// How plaintext was bound to its socket: `fd`, `bio`, `nested`, `unknown`.
+    BINDING = "custody.binding";
+    /// `ok`, `error`, `reset`, `no_response`, `cancelled`, `denied`, `held`.
+    OUTCOME = "custody.outcome";
+    /// From the first byte of the request to the last of the answer.
+    DURATION = "custody.duration_ns";
+    /// Bytes from client to server.
+    BYTES_UP = "custody.bytes.up";
+    /// Bytes from server to client.
+    BYTES_DOWN = "custody.bytes.down";
+    /// Bytes that were wanted and are gone.
+    BYTES_LOST = "custody.bytes.lost";
+    /// Bytes over a limit.
+    BYTES_CUT = "custody.bytes.cut";
+    /// Bytes left out by policy.
+    BYTES_SKIPPED = "custody.bytes.skipped";
+    /// Bytes that the decoder could not make sense of.
+    BYTES_UNPARSED = "custody.bytes.unparsed";
+    /// Why something is missing.
+    GAP_CAUSE = "custody.gap.cause";
+    /// Events that are missing.
+    GAP_EVENTS = "custody.gap.events";
+    /// `tls` when the session's plaintext came from a TLS library.
+    TLS = "custody.tls";
+    /// The other end's process, when it is on this host: pid.
+    PEER_PID = "custody.peer.pid";
+    /// The other end's executable.
+    PEER_EXECUTABLE = "custody.peer.executable.path";
+}

@@ -1,0 +1,87 @@
+//! The record: one fact that the host saw, with identity, times and named fields.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Value;
+
+/// What kind of fact. The text form is the entry type of the ledger as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A connection or terminal is seen for the first time.
+    #[serde(rename = "session.open")]
+    SessionOpen,
+    /// A connection or terminal ended; carries its byte account.
+    #[serde(rename = "session.close")]
+    SessionClose,
+    /// A request whose answer has not come yet.
+    #[serde(rename = "exchange.open")]
+    ExchangeOpen,
+    /// A piece of a long exchange.
+    #[serde(rename = "exchange.part")]
+    ExchangePart,
+    /// The answer to an [`Kind::ExchangeOpen`] of before, or its end without one.
+    #[serde(rename = "exchange.close")]
+    ExchangeClose,
+    /// Request and answer together.
+    #[serde(rename = "exchange")]
+    Exchange,
+    /// A program started.
+    #[serde(rename = "exec")]
+    Exec,
+    /// A program ended.
+    #[serde(rename = "exit")]
+    Exit,
+    /// Bytes or events are missing, and this is how many.
+    #[serde(rename = "gap")]
+    Gap,
+}
+
+/// When it happened, by the clock of the kernel that saw it. Order within a host goes by sequence and
+/// boottime; the wall clock is a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// First byte, boottime ns.
+    pub first_ns: u64,
+    /// Last byte, boottime ns.
+    pub last_ns: u64,
+}
+
+/// One field that masking changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskedField {
+    /// The field's name.
+    pub path: Cow<'static, str>,
+    /// What was found there: `email`, `card`, `password` …
+    pub kind: Cow<'static, str>,
+    /// What was done: `redact`, `keep_last`, `drop`.
+    pub action: Cow<'static, str>,
+}
+
+/// One fact, ready to be stored. In the store it is MessagePack with field names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What kind of fact.
+    pub kind: Kind,
+    /// The worker's number of the session, unique within one epoch of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// Number of the exchange in its session, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<u64>,
+    /// When.
+    pub times: Times,
+    /// Fields by their names in [`crate::names`].
+    pub fields: BTreeMap<Cow<'static, str>, Value>,
+    /// What masking changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<MaskedField>,
+    /// How many values of each sensitive kind an answer held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<Cow<'static, str>, u64>,
+    /// Stable codes of what was odd; `custody explain CODE` tells more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anomalies: Vec<Cow<'static, str>>,
+}
