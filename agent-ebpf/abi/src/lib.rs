@@ -136,9 +136,9 @@ pub struct Data {
     pub socket: SocketKey,
     /// Who called.
     pub task: TaskKey,
-    /// `SSL *` for plaintext, else 0.
+    /// Number of the TLS object for plaintext (see [`TlsBind::tls`]), else 0.
     pub tls: u64,
-    /// Offset of the first byte in its direction and layer.
+    /// Offset of the first byte in its direction and layer; of plaintext: in its TLS object.
     pub position: u64,
     /// Number of the call on that thread, so that a settle names its tentative data.
     pub call: u64,
@@ -146,8 +146,10 @@ pub struct Data {
     pub direction: u8,
     /// One of [`layer`].
     pub layer: u8,
+    /// How a TLS object was bound to `socket`: one of [`provenance`], or 0.
+    pub provenance: u8,
     /// Padding.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
 }
 
 /// Values of [`SocketOpen::transport`].
@@ -250,7 +252,8 @@ pub struct Gap {
     pub socket: SocketKey,
     /// Who called.
     pub task: TaskKey,
-    /// `SSL *` for plaintext, else 0.
+    /// Number of the TLS object for plaintext (see [`TlsBind::tls`]), else 0. A gap in a tentative write
+    /// has [`flag::TENTATIVE`] and belongs to the call whose data came last.
     pub tls: u64,
     /// Where the missing bytes begin.
     pub position: u64,
@@ -352,7 +355,8 @@ pub struct TlsBind {
     pub socket: SocketKey,
     /// The process.
     pub task: TaskKey,
-    /// `SSL *`.
+    /// Number of the TLS object, from 1, unique for one start of the agent. The library's own pointer is
+    /// no name: it is reused after `SSL_free`, and a forked child has the same one.
     pub tls: u64,
     /// One of [`provenance`].
     pub provenance: u8,
@@ -368,15 +372,17 @@ pub struct TlsSettle {
     pub header: Header,
     /// The process.
     pub task: TaskKey,
-    /// `SSL *`.
+    /// Number of the TLS object, as [`TlsBind::tls`].
     pub tls: u64,
     /// The call that wrote, as [`Data::call`].
     pub call: u64,
+    /// Where the call's first byte stands, as [`Data::position`].
+    pub position: u64,
     /// Bytes that the library took; 0 when it must be tried again or failed.
     pub accepted: u64,
 }
 
-/// `SSL_free` or `SSL_clear`: the pointer may name another connection from now on.
+/// `SSL_free`, `SSL_clear`, or a new socket for a used object: the number is not used again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TlsClose {
@@ -384,8 +390,12 @@ pub struct TlsClose {
     pub header: Header,
     /// The process.
     pub task: TaskKey,
-    /// `SSL *`.
+    /// Number of the TLS object, as [`TlsBind::tls`].
     pub tls: u64,
+    /// End of the plaintext that was read.
+    pub ingress_position: u64,
+    /// End of the plaintext that was accepted for sending.
+    pub egress_position: u64,
 }
 
 /// A TLS handshake began on a socket: the agent makes sure that this process's libraries are probed.
@@ -413,7 +423,7 @@ const _: () = {
     assert!(size_of::<Fork>() == 56);
     assert!(size_of::<Exit>() == 48);
     assert!(size_of::<TlsBind>() == 72);
-    assert!(size_of::<TlsSettle>() == 64);
-    assert!(size_of::<TlsClose>() == 48);
+    assert!(size_of::<TlsSettle>() == 72);
+    assert!(size_of::<TlsClose>() == 64);
     assert!(size_of::<TlsSeen>() == 56);
 };
