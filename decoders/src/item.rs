@@ -62,16 +62,23 @@ pub struct Field {
     pub value: Value,
     /// What it is.
     pub class: Class,
+    /// Bytes that are missing at its end (over a limit, or lost): what stands there may be half a secret.
+    pub cut: u64,
 }
 
 impl Field {
     /// A fact of the protocol.
     pub fn structure(name: impl Into<Name>, value: impl Into<Value>) -> Self {
-        Field { name: name.into(), value: value.into(), class: Class::Structure }
+        Field { name: name.into(), value: value.into(), class: Class::Structure, cut: 0 }
     }
     /// Any other field.
     pub fn new(name: impl Into<Name>, value: impl Into<Value>, class: Class) -> Self {
-        Field { name: name.into(), value: value.into(), class }
+        Field { name: name.into(), value: value.into(), class, cut: 0 }
+    }
+    /// The same, and `bytes` of its end are missing.
+    #[must_use]
+    pub fn cut_by(self, bytes: u64) -> Self {
+        Field { cut: bytes, ..self }
     }
 }
 

@@ -144,7 +144,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { frame_bytes_max: 256 << 10, body_bytes_max: 64 << 10, rows_max: 1000, pending_max: 4096, names_max: 4096 }
+        Limits {
+            frame_bytes_max: 256 << 10,
+            body_bytes_max: 64 << 10,
+            rows_max: 1000,
+            pending_max: 4096,
+            names_max: 4096,
+        }
     }
 }
 
