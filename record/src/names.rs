@@ -88,6 +88,50 @@ names! {
     ERROR_TYPE = "error.type";
     /// Name of the client program as it told.
     DB_APPLICATION = "db.client.application";
+    /// Message of the protocol that asked: `Query`, `Execute`, `StartupMessage`, …
+    DB_MESSAGE = "db.postgresql.message";
+    /// Results of one request in their order, each by its command tag.
+    DB_RESULTS = "db.postgresql.results";
+    /// State of the transaction afterwards: `idle`, `in_transaction`, `failed_transaction`.
+    DB_TRANSACTION_STATUS = "db.postgresql.transaction_status";
+    /// The request was never run: an earlier one of its batch failed.
+    DB_SKIPPED = "db.postgresql.skipped";
+    /// Process id of the server's backend.
+    DB_BACKEND_PID = "db.postgresql.backend_pid";
+    /// Version that the server tells.
+    DB_SERVER_VERSION = "db.postgresql.server_version";
+    /// How the client proved who it is: `trust`, `cleartext`, `md5`, `SCRAM-SHA-256`, `gss`, `sspi`, …
+    DB_AUTHENTICATION = "db.postgresql.authentication";
+    /// What the client proved it with: a credential, never kept.
+    DB_CREDENTIAL = "db.postgresql.credential";
+    /// Answer to the client's wish for encryption: `ssl_accepted`, `ssl_refused`, `gss_accepted`, `gss_refused`.
+    DB_ENCRYPTION = "db.postgresql.encryption";
+    /// Replication mode of the connection: `physical` or `logical`.
+    DB_REPLICATION = "db.postgresql.replication";
+    /// Start-up parameter NAME follows.
+    DB_STARTUP_PARAMETER = "db.postgresql.startup.";
+    /// Direction of a COPY: `in`, `out`, `both`.
+    DB_COPY_DIRECTION = "db.postgresql.copy.direction";
+    /// Messages of data in a COPY; one row each in text and CSV formats.
+    DB_COPY_MESSAGES = "db.postgresql.copy.messages";
+    /// Bytes of data in a COPY.
+    DB_COPY_BYTES = "db.postgresql.copy.bytes";
+    /// Data of a COPY, masked, up to the limit.
+    DB_COPY_DATA = "db.postgresql.copy.data";
+    /// Severity of an error or notice.
+    DB_SEVERITY = "db.postgresql.severity";
+    /// Field NAME of an error follows.
+    DB_ERROR_FIELD = "db.postgresql.error.";
+    /// Notice N of the answer follows, from 1, with its field's name.
+    DB_NOTICE = "db.postgresql.notice.";
+    /// Notices of the answer.
+    DB_NOTICES = "db.postgresql.notices";
+    /// Channel of a notification.
+    DB_NOTIFICATION_CHANNEL = "db.postgresql.notification.channel";
+    /// Payload of a notification.
+    DB_NOTIFICATION_PAYLOAD = "db.postgresql.notification.payload";
+    /// Object id of a function that was called.
+    DB_FUNCTION = "db.postgresql.function";
     /// Method.
     HTTP_METHOD = "http.request.method";
     /// Status.
