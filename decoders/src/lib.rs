@@ -9,4 +9,5 @@
 pub mod event;
 pub mod item;
 pub mod mask;
+pub mod postgres;
 pub mod protocol;

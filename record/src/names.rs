@@ -88,6 +88,8 @@ names! {
     ERROR_TYPE = "error.type";
     /// Name of the client program as it told.
     DB_APPLICATION = "db.client.application";
+    /// Rows of the answer that came and are not kept, over the limit.
+    DB_ROWS_CUT = "db.response.rows_cut";
     /// Message of the protocol that asked: `Query`, `Execute`, `StartupMessage`, …
     DB_MESSAGE = "db.postgresql.message";
     /// Results of one request in their order, each by its command tag.
@@ -118,6 +120,8 @@ names! {
     DB_COPY_BYTES = "db.postgresql.copy.bytes";
     /// Data of a COPY, masked, up to the limit.
     DB_COPY_DATA = "db.postgresql.copy.data";
+    /// Why the client gave a COPY up.
+    DB_COPY_FAILURE = "db.postgresql.copy.failure";
     /// Severity of an error or notice.
     DB_SEVERITY = "db.postgresql.severity";
     /// Field NAME of an error follows.

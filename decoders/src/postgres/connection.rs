@@ -1,0 +1,245 @@
+//! One connection: phases before the first message, frames of both directions, gaps and the end.
+
+use custody_record::names;
+
+use crate::item::Field;
+use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out, Outcome};
+
+use super::answer::Answer;
+use super::frame::{self, HEADER_BYTES, Head};
+use super::names::{Names, Portal, Statement};
+use super::pairing::{Entry, Pairing};
+use super::{parse, probe};
+
+/// What the next packet is, as far as the client's start decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A packet without a type comes from the client.
+    Start,
+    /// The client wished for encryption, and the answer is one byte.
+    AskedSsl,
+    /// The same for GSSAPI.
+    AskedGss,
+    /// Typed messages both ways.
+    Messages,
+}
+
+/// An error of a batch whose Sync has not come yet: all up to there is skipped.
+#[derive(Debug)]
+pub(super) struct Skipping {
+    /// The error, until an exchange carries it.
+    pub(super) failure: Option<Failure>,
+    /// What came since and is never run: its names are taken back at the Sync.
+    pub(super) skipped: Vec<Entry>,
+}
+
+/// An error of a step that is no exchange by itself.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// When the step was sent.
+    pub(super) sent_ns: u64,
+    /// When it failed.
+    pub(super) failed_ns: u64,
+    /// What failed.
+    pub(super) request: Vec<Field>,
+    /// How.
+    pub(super) outcome: Outcome,
+    /// Why.
+    pub(super) response: Vec<Field>,
+}
+
+/// The state of one connection.
+pub(super) struct Connection {
+    pub(super) limits: Limits,
+    pub(super) phase: Phase,
+    pub(super) last_exchange: ExchangeId,
+    /// When anything was seen last.
+    last_ns: u64,
+    pub(super) pairing: Pairing,
+    pub(super) statements: Names<Statement>,
+    pub(super) portals: Names<Portal>,
+    pub(super) answer: Answer,
+    pub(super) skipping: Option<Skipping>,
+    /// A CancelRequest that waits for the server to close.
+    pub(super) cancel: Option<ExchangeId>,
+    /// Server messages that answer nothing that is known: told once in a row.
+    pub(super) orphaned: bool,
+    /// The start-up that goes on, for the steps of authentication.
+    pub(super) starting: Option<ExchangeId>,
+    /// The server asked the client to prove who it is.
+    pub(super) authentication_asked: bool,
+    /// The server asked for SASL; the client's next message names its mechanism.
+    pub(super) sasl_asked: bool,
+    /// The client has sent all of its COPY data.
+    pub(super) copy_done: bool,
+}
+
+impl Connection {
+    pub(super) fn new(limits: &Limits, middle: bool) -> Self {
+        Connection {
+            limits: *limits,
+            phase: if middle { Phase::Messages } else { Phase::Start },
+            last_exchange: 0,
+            last_ns: 0,
+            pairing: Pairing::new(limits.pending_max),
+            statements: Names::new(limits.names_max),
+            portals: Names::new(limits.names_max),
+            answer: Answer::default(),
+            skipping: None,
+            cancel: None,
+            orphaned: false,
+            starting: None,
+            authentication_asked: false,
+            sasl_asked: false,
+            copy_done: false,
+        }
+    }
+
+    /// The next exchange's number.
+    pub(super) fn number(&mut self) -> ExchangeId {
+        self.last_exchange += 1;
+        self.last_exchange
+    }
+
+    /// Something whole by itself that nobody asked for: a notification, an error to all.
+    pub(super) fn tell(&mut self, failure: Failure, out: &mut dyn Out) {
+        let id = self.number();
+        out.request(id, failure.sent_ns, failure.request);
+        out.response(id, failure.failed_ns, failure.outcome, failure.response);
+    }
+
+    /// What is pending stays without its answer, and the answer in progress is told as far as it came.
+    pub(super) fn lose(&mut self, code: &'static str, out: &mut dyn Out) {
+        self.answer = Answer::default();
+        self.skipping = None;
+        self.starting = None;
+        for id in self.pairing.lose() {
+            out.anomaly(Some(id), code);
+        }
+    }
+
+    fn on_negotiation(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        let gss = self.phase == Phase::AskedGss;
+        let told = match (frame.bytes, gss) {
+            ([b'S'], false) => "ssl_accepted",
+            ([b'N'], false) => "ssl_refused",
+            ([b'G'], true) => "gss_accepted",
+            ([b'N'], true) => "gss_refused",
+            // A server that knows neither answers with an error and closes.
+            _ => {
+                self.phase = Phase::Start;
+                return self.refused(frame, out);
+            }
+        };
+        self.phase = Phase::Start;
+        out.session(vec![Field::structure(names::DB_ENCRYPTION, told)]);
+        match told {
+            "ssl_accepted" => out.switch_tls(),
+            "gss_accepted" => out.switch_unknown(),
+            _ => {}
+        }
+    }
+
+    fn framing_of_negotiation(bytes: &[u8]) -> Framing {
+        match bytes.first() {
+            None => Framing::NeedMore(1),
+            Some(b'S' | b'N' | b'G') => Framing::Frame(1),
+            Some(b'E') => match frame::typed(Direction::Down, bytes) {
+                Head::Message(_, length) => Framing::Frame(length),
+                Head::Short => Framing::NeedMore(HEADER_BYTES),
+                Head::Wrong => Framing::Unframed,
+            },
+            Some(_) => Framing::Unframed,
+        }
+    }
+
+    fn expects_startup(&self, direction: Direction) -> bool {
+        direction == Direction::Up && self.phase != Phase::Messages
+    }
+}
+
+impl Decoder for Connection {
+    fn framing(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        if direction == Direction::Down && matches!(self.phase, Phase::AskedSsl | Phase::AskedGss) {
+            return Self::framing_of_negotiation(bytes);
+        }
+        let (head, least) = if self.expects_startup(direction) {
+            (frame::startup(bytes), 8)
+        } else {
+            (frame::typed(direction, bytes), HEADER_BYTES)
+        };
+        match head {
+            Head::Message(b'd', length) => {
+                Framing::Streamed { head: HEADER_BYTES, body: (length - HEADER_BYTES) as u64 }
+            }
+            Head::Message(_, length) => Framing::Frame(length),
+            Head::Short => Framing::NeedMore(least),
+            Head::Wrong => Framing::Unframed,
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame<'_>, cut: u64, out: &mut dyn Out) {
+        self.last_ns = self.last_ns.max(frame.time_ns);
+        match frame.direction {
+            Direction::Up if self.expects_startup(Direction::Up) => self.on_startup_packet(frame, cut, out),
+            Direction::Down if matches!(self.phase, Phase::AskedSsl | Phase::AskedGss) => {
+                self.on_negotiation(frame, out);
+            }
+            direction => {
+                let Some((&[kind, ..], body)) = frame.bytes.split_first_chunk::<HEADER_BYTES>() else {
+                    return;
+                };
+                match direction {
+                    _ if kind == b'd' => self.on_copy_head(frame, out),
+                    Direction::Up => self.on_client(kind, body, cut > 0, frame.time_ns, out),
+                    Direction::Down => self.on_server(kind, body, cut > 0, frame.time_ns, out),
+                }
+            }
+        }
+    }
+
+    fn on_body(&mut self, body: Body<'_>, _out: &mut dyn Out) {
+        if self.answer.copying().is_some_and(|copy| copy.carries(body.direction)) {
+            self.answer.copy_data(body.bytes, &self.limits);
+        }
+    }
+
+    fn on_gap(&mut self, direction: Direction, _lost: u64, out: &mut dyn Out) {
+        // Whatever stood in the hole, the start is over: only typed messages can follow.
+        self.phase = Phase::Messages;
+        match direction {
+            Direction::Down => self.lose("postgres_unpaired", out),
+            Direction::Up => {
+                self.skipping = None;
+                self.pairing.lose_after_pending();
+            }
+        }
+    }
+
+    fn resync(&mut self, direction: Direction, bytes: &[u8]) -> Option<usize> {
+        if self.expects_startup(direction) { None } else { probe::resync(direction, bytes) }
+    }
+
+    fn on_end(&mut self, direction: Direction, out: &mut dyn Out) {
+        if direction == Direction::Down {
+            self.on_server_end(self.last_ns, out);
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.pairing.held_bytes()
+            + self.statements.held_bytes()
+            + self.portals.held_bytes()
+            + self.answer.held_bytes()
+    }
+}
+
+/// Code of the anomaly for a body that could not be read.
+pub(super) fn code(malformed: parse::Malformed) -> &'static str {
+    match malformed {
+        parse::Malformed::Short => "postgres_short",
+        parse::Malformed::Leftover => "postgres_leftover",
+        parse::Malformed::Unknown => "postgres_unknown_code",
+    }
+}

@@ -1,0 +1,431 @@
+//! Bodies of messages into borrowed values (PostgreSQL documentation, "Message Formats"). No state.
+//!
+//! Length is law: each parser must use up its body exactly. Bytes left over are [`Malformed::Leftover`] and
+//! never looked at again. Counts are checked against the bytes that remain before anything is reserved.
+
+use nom::bytes::complete::{take, take_until};
+use nom::combinator::rest;
+use nom::number::complete::{be_i16, be_i32, be_u8, be_u16, be_u32};
+use nom::{IResult, Parser};
+
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// It ends before its own counts and lengths do.
+    Short,
+    /// Bytes follow what the message can hold.
+    Leftover,
+    /// A code that the protocol does not have.
+    Unknown,
+}
+
+type Parsed<'a, T> = IResult<&'a [u8], T, nom::error::Error<&'a [u8]>>;
+
+/// A message of the client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum FromClient<'a> {
+    Query {
+        text: &'a [u8],
+    },
+    Parse {
+        statement: &'a [u8],
+        text: &'a [u8],
+        types: Numbers<'a, 4>,
+    },
+    Bind(Bind<'a>),
+    Describe {
+        target: Target,
+        name: &'a [u8],
+    },
+    Close {
+        target: Target,
+        name: &'a [u8],
+    },
+    Execute {
+        portal: &'a [u8],
+    },
+    Function {
+        oid: u32,
+        formats: Numbers<'a, 2>,
+        arguments: Cells<'a>,
+    },
+    /// A password, a SASL message or a token: which one, only the server's question tells.
+    Credential,
+    CopyDone,
+    CopyFail {
+        reason: &'a [u8],
+    },
+    Flush,
+    Sync,
+    Terminate,
+}
+
+/// Values for a statement's parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bind<'a> {
+    pub(super) portal: &'a [u8],
+    pub(super) statement: &'a [u8],
+    pub(super) formats: Numbers<'a, 2>,
+    pub(super) values: Cells<'a>,
+    pub(super) result_formats: Numbers<'a, 2>,
+}
+
+/// What Describe and Close are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Statement,
+    Portal,
+}
+
+/// A message of the server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum FromServer<'a> {
+    Authentication { kind: u32, data: &'a [u8] },
+    BackendKey { pid: u32 },
+    ParameterStatus { name: &'a [u8], value: &'a [u8] },
+    NegotiateVersion { minor: u32 },
+    ParseComplete,
+    BindComplete,
+    CloseComplete,
+    NoData,
+    PortalSuspended,
+    ParameterTypes(Numbers<'a, 4>),
+    Columns(Columns<'a>),
+    Row(Cells<'a>),
+    Complete { tag: &'a [u8] },
+    Empty,
+    Error(Report<'a>),
+    Notice(Report<'a>),
+    Notification { pid: u32, channel: &'a [u8], payload: &'a [u8] },
+    FunctionResult(Option<&'a [u8]>),
+    CopyIn { binary: bool },
+    CopyOut { binary: bool },
+    CopyBoth { binary: bool },
+    CopyDone,
+    Ready { status: u8 },
+}
+
+/// A counted list of big-endian integers of `N` bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Numbers<'a, const N: usize>(&'a [u8]);
+
+impl<'a, const N: usize> Numbers<'a, N> {
+    /// The numbers in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = u32> + 'a {
+        self.0.chunks_exact(N).map(|bytes| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
+    }
+}
+
+/// Values, each with its length; NULL has length -1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Cells<'a> {
+    count: u16,
+    bytes: &'a [u8],
+}
+
+impl<'a> Cells<'a> {
+    /// The values in order; fewer than announced when the message was cut.
+    pub(super) fn iter(self) -> impl Iterator<Item = Option<&'a [u8]>> + 'a {
+        let mut left = self.bytes;
+        (0..self.count).map_while(move |_| {
+            let (after, value) = cell(left).ok()?;
+            left = after;
+            Some(value)
+        })
+    }
+}
+
+/// Descriptions of columns, walked on demand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Columns<'a> {
+    count: u16,
+    bytes: &'a [u8],
+}
+
+/// One column of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Column<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) type_oid: u32,
+    pub(super) binary: bool,
+}
+
+impl<'a> Columns<'a> {
+    /// The columns in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = Column<'a>> {
+        let mut left = self.bytes;
+        (0..self.count).map_while(move |_| {
+            let (after, found) = column(left).ok()?;
+            left = after;
+            Some(found)
+        })
+    }
+}
+
+/// Fields of an error or a notice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Report<'a>(&'a [u8]);
+
+impl<'a> Report<'a> {
+    /// The fields in order: code and text.
+    pub(super) fn iter(self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let (after, found) = (be_u8, text).parse(left).ok().filter(|(_, (code, _))| *code != 0)?;
+            left = after;
+            Some(found)
+        })
+    }
+    /// The field of this code; empty when there is none.
+    pub(super) fn field(self, code: u8) -> &'a [u8] {
+        self.iter().find(|(found, _)| *found == code).map_or(&[], |(_, text)| text)
+    }
+}
+
+/// Parameters of a start-up packet: names with their values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Startup<'a> {
+    pub(super) minor: u16,
+    parameters: &'a [u8],
+}
+
+impl<'a> Startup<'a> {
+    /// The parameters in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut left = self.parameters;
+        std::iter::from_fn(move || {
+            let (after, found) = (text, text).parse(left).ok().filter(|(_, (name, _))| !name.is_empty())?;
+            left = after;
+            Some(found)
+        })
+    }
+}
+
+/// Reads a start-up packet, from its length word on.
+pub(super) fn startup(packet: &[u8]) -> Result<Startup<'_>, Malformed> {
+    let (left, (_, _, minor)) = (be_u32, be_u16, be_u16).parse(packet).map_err(short)?;
+    let found = Startup { minor, parameters: left };
+    let read: usize = found.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    match left.get(read..) {
+        Some([0]) => Ok(found),
+        Some([0, ..]) => Err(Malformed::Leftover),
+        _ => Err(Malformed::Short),
+    }
+}
+
+/// Reads the pid that a `CancelRequest` names; its key is not looked at.
+pub(super) fn cancel(packet: &[u8]) -> Result<u32, Malformed> {
+    let (_, (_, _, pid)) = (be_u32, be_u32, be_u32).parse(packet).map_err(short)?;
+    Ok(pid)
+}
+
+/// Reads a client's message. `cut` says that its end is missing: then what is there is taken for statements
+/// and values, and everything else is refused.
+pub(super) fn from_client(kind: u8, body: &[u8], cut: bool) -> Result<FromClient<'_>, Malformed> {
+    use FromClient::*;
+    if cut {
+        return cut_from_client(kind, body);
+    }
+    match kind {
+        b'Q' => whole(text.map(|text| Query { text }), body),
+        b'P' => whole(
+            (text, text, numbers).map(|(statement, text, types)| Parse { statement, text, types }),
+            body,
+        ),
+        b'B' => whole((text, text, numbers, cells, numbers).map(bind), body),
+        b'D' => {
+            let (target, name) = whole((be_u8, text), body)?;
+            Ok(Describe { target: self::target(target)?, name })
+        }
+        b'C' => {
+            let (target, name) = whole((be_u8, text), body)?;
+            Ok(Close { target: self::target(target)?, name })
+        }
+        b'E' => whole((text, be_i32).map(|(portal, _)| Execute { portal }), body),
+        b'F' => whole(
+            (be_u32, numbers, cells, be_i16).map(|(oid, formats, arguments, _)| Function {
+                oid,
+                formats,
+                arguments,
+            }),
+            body,
+        ),
+        b'p' => Ok(Credential),
+        b'c' => empty(body).map(|()| CopyDone),
+        b'f' => whole(text.map(|reason| CopyFail { reason }), body),
+        b'H' => empty(body).map(|()| Flush),
+        b'S' => empty(body).map(|()| Sync),
+        b'X' => empty(body).map(|()| Terminate),
+        _ => Err(Malformed::Unknown),
+    }
+}
+
+fn cut_from_client(kind: u8, body: &[u8]) -> Result<FromClient<'_>, Malformed> {
+    let unended = |input| -> Parsed<'_, &[u8]> { text(input).or_else(|_| rest(input)) };
+    let none = Numbers::default();
+    let (_, found) = match kind {
+        b'Q' => unended.map(|text| FromClient::Query { text }).parse(body),
+        b'P' => (text, unended)
+            .map(|(statement, text)| FromClient::Parse { statement, text, types: none })
+            .parse(body),
+        b'B' => (text, text, numbers, be_u16, rest)
+            .map(|(portal, statement, formats, count, bytes)| {
+                bind((portal, statement, formats, Cells { count, bytes }, Numbers::default()))
+            })
+            .parse(body),
+        _ => return Err(Malformed::Short),
+    }
+    .map_err(short)?;
+    Ok(found)
+}
+
+fn bind<'a>(
+    (portal, statement, formats, values, result_formats): (
+        &'a [u8],
+        &'a [u8],
+        Numbers<'a, 2>,
+        Cells<'a>,
+        Numbers<'a, 2>,
+    ),
+) -> FromClient<'a> {
+    FromClient::Bind(Bind { portal, statement, formats, values, result_formats })
+}
+
+/// Reads a server's message. `cut` says that its end is missing: of a row the values that are there are
+/// taken, everything else is refused.
+pub(super) fn from_server(kind: u8, body: &[u8], cut: bool) -> Result<FromServer<'_>, Malformed> {
+    use FromServer::*;
+    if cut {
+        return match kind {
+            b'D' => (be_u16, rest)
+                .map(|(count, bytes)| Row(Cells { count, bytes }))
+                .parse(body)
+                .map(|(_, row)| row)
+                .map_err(short),
+            _ => Err(Malformed::Short),
+        };
+    }
+    match kind {
+        b'R' => whole((be_u32, rest).map(|(kind, data)| Authentication { kind, data }), body),
+        b'K' => whole((be_u32, rest).map(|(pid, _)| BackendKey { pid }), body),
+        b'S' => whole((text, text).map(|(name, value)| ParameterStatus { name, value }), body),
+        b'v' => negotiate(body),
+        b'1' => empty(body).map(|()| ParseComplete),
+        b'2' => empty(body).map(|()| BindComplete),
+        b'3' => empty(body).map(|()| CloseComplete),
+        b'n' => empty(body).map(|()| NoData),
+        b's' => empty(body).map(|()| PortalSuspended),
+        b't' => whole(numbers.map(ParameterTypes), body),
+        b'T' => whole(columns.map(Columns), body),
+        b'D' => whole(cells.map(Row), body),
+        b'C' => whole(text.map(|tag| Complete { tag }), body),
+        b'I' => empty(body).map(|()| Empty),
+        b'E' => report(body).map(Error),
+        b'N' => report(body).map(Notice),
+        b'A' => whole(
+            (be_u32, text, text).map(|(pid, channel, payload)| Notification { pid, channel, payload }),
+            body,
+        ),
+        b'V' => whole(cell.map(FunctionResult), body),
+        b'G' => copy(body).map(|binary| CopyIn { binary }),
+        b'H' => copy(body).map(|binary| CopyOut { binary }),
+        b'W' => copy(body).map(|binary| CopyBoth { binary }),
+        b'c' => empty(body).map(|()| CopyDone),
+        b'Z' => whole(be_u8.map(|status| Ready { status }), body),
+        _ => Err(Malformed::Unknown),
+    }
+}
+
+fn negotiate(body: &[u8]) -> Result<FromServer<'_>, Malformed> {
+    let (mut left, (minor, count)) = (be_u32, be_u32).parse(body).map_err(short)?;
+    // Each name takes a byte at least, so a hostile count ends with the body.
+    for _ in 0..count {
+        (left, _) = text(left).map_err(short)?;
+    }
+    // Since 3.2 the version stands there whole, as the start-up packet has it.
+    empty(left).map(|()| FromServer::NegotiateVersion { minor: minor & 0xffff })
+}
+
+fn report(body: &[u8]) -> Result<Report<'_>, Malformed> {
+    let found = Report(body);
+    let read: usize = found.iter().map(|(_, text)| text.len() + 2).sum();
+    match body.get(read..) {
+        Some([0]) => Ok(found),
+        Some([0, _, ..]) => Err(Malformed::Leftover),
+        _ => Err(Malformed::Short),
+    }
+}
+
+/// Overall format, and one format per column, which says the same.
+fn copy(body: &[u8]) -> Result<bool, Malformed> {
+    whole((be_u8, numbers::<2>).map(|(format, _)| format == 1), body)
+}
+
+fn target(code: u8) -> Result<Target, Malformed> {
+    match code {
+        b'S' => Ok(Target::Statement),
+        b'P' => Ok(Target::Portal),
+        _ => Err(Malformed::Unknown),
+    }
+}
+
+/// A string ended by a zero byte, without it.
+fn text(input: &[u8]) -> Parsed<'_, &[u8]> {
+    let (after, found) = take_until(&b"\0"[..]).parse(input)?;
+    Ok((&after[1..], found))
+}
+
+fn numbers<const N: usize>(input: &[u8]) -> Parsed<'_, Numbers<'_, N>> {
+    let (left, count) = be_u16(input)?;
+    take(usize::from(count) * N).map(Numbers).parse(left)
+}
+
+fn cell(input: &[u8]) -> Parsed<'_, Option<&[u8]>> {
+    let (left, length) = be_i32(input)?;
+    match usize::try_from(length) {
+        Ok(length) => take(length).map(Some).parse(left),
+        Err(_) if length == -1 => Ok((left, None)),
+        Err(_) => Err(nom::Err::Error(nom::error::Error::new(input, nom::error::ErrorKind::Verify))),
+    }
+}
+
+fn cells(input: &[u8]) -> Parsed<'_, Cells<'_>> {
+    let (start, count) = be_u16(input)?;
+    let mut left = start;
+    for _ in 0..count {
+        (left, _) = cell(left)?;
+    }
+    Ok((left, Cells { count, bytes: &start[..start.len() - left.len()] }))
+}
+
+fn column(input: &[u8]) -> Parsed<'_, Column<'_>> {
+    let (left, (name, _table, _attribute, type_oid, _size, _modifier, format)) =
+        (text, be_u32, be_i16, be_u32, be_i16, be_i32, be_u16).parse(input)?;
+    Ok((left, Column { name, type_oid, binary: format == 1 }))
+}
+
+fn columns(input: &[u8]) -> Parsed<'_, Columns<'_>> {
+    let (start, count) = be_u16(input)?;
+    let mut left = start;
+    for _ in 0..count {
+        (left, _) = column(left)?;
+    }
+    Ok((left, Columns { count, bytes: &start[..start.len() - left.len()] }))
+}
+
+/// The parser's result when it used up the body.
+fn whole<'a, T>(
+    mut parser: impl Parser<&'a [u8], Output = T, Error = nom::error::Error<&'a [u8]>>,
+    body: &'a [u8],
+) -> Result<T, Malformed> {
+    let (left, found) = parser.parse(body).map_err(short)?;
+    empty(left).map(|()| found)
+}
+
+fn empty(left: &[u8]) -> Result<(), Malformed> {
+    if left.is_empty() { Ok(()) } else { Err(Malformed::Leftover) }
+}
+
+fn short(_: nom::Err<nom::error::Error<&[u8]>>) -> Malformed {
+    Malformed::Short
+}

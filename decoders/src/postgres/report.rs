@@ -1,0 +1,91 @@
+//! Errors and notices as fields (documentation, "Error and Notice Message Fields").
+
+use custody_record::names;
+
+use crate::item::{Class, Dialect, Field};
+use crate::protocol::Outcome;
+
+use super::parse::Report;
+use super::value::text;
+
+/// SQLSTATE of a statement that was cancelled, on request or by a time limit.
+const QUERY_CANCELED: &[u8] = b"57014";
+
+/// How an error ends its request.
+pub(super) fn outcome(report: Report<'_>) -> Outcome {
+    if report.field(b'C') == QUERY_CANCELED { Outcome::Cancelled } else { Outcome::Error }
+}
+
+/// The fields of an error, each with its class.
+pub(super) fn error(report: Report<'_>) -> Vec<Field> {
+    let mut fields = Vec::new();
+    for (code, value) in report.iter() {
+        let value = text(value);
+        match code {
+            b'C' => {
+                fields.push(fact(names::DB_RESPONSE_STATUS, value.clone()));
+                fields.push(fact(names::ERROR_TYPE, value));
+            }
+            b'M' => fields.push(Field::new(names::ERROR_MESSAGE, value, Class::Text)),
+            // Since 9.6 there is one that is never translated.
+            b'V' => fields.push(fact(names::DB_SEVERITY, value)),
+            b'S' if report.field(b'V').is_empty() => fields.push(fact(names::DB_SEVERITY, value)),
+            code => {
+                let Some((name, class)) = other(code, value.as_bytes()) else { continue };
+                fields.push(Field::new(format!("{}{name}", names::DB_ERROR_FIELD), value, class));
+            }
+        }
+    }
+    fields
+}
+
+/// The fields of a notice, numbered.
+pub(super) fn notice(report: Report<'_>, number: u64) -> Vec<Field> {
+    report
+        .iter()
+        .filter_map(|(code, value)| {
+            let (name, class) = match code {
+                b'C' => ("status_code", fact_class(value)),
+                b'M' => ("message", Class::Text),
+                b'S' => ("severity", fact_class(value)),
+                b'D' | b'H' | b'W' => other(code, value)?,
+                _ => return None,
+            };
+            Some(Field::new(format!("{}{number}.{name}", names::DB_NOTICE), text(value), class))
+        })
+        .collect()
+}
+
+fn other(code: u8, value: &[u8]) -> Option<(&'static str, Class)> {
+    let (name, class) = match code {
+        b'D' => ("detail", Class::Text),
+        b'H' => ("hint", Class::Text),
+        b'W' => ("where", Class::Text),
+        b'q' => ("internal_query", Class::Statement(Dialect::Postgres)),
+        b'P' => ("position", fact_class(value)),
+        b'p' => ("internal_position", fact_class(value)),
+        b's' => ("schema", Class::Identifier),
+        b't' => ("table", Class::Identifier),
+        b'c' => ("column", Class::Identifier),
+        b'd' => ("data_type", Class::Identifier),
+        b'n' => ("constraint", Class::Identifier),
+        b'F' => ("file", Class::Identifier),
+        b'L' => ("line", fact_class(value)),
+        b'R' => ("routine", Class::Identifier),
+        _ => return None,
+    };
+    Some((name, class))
+}
+
+/// A fact of the protocol, if it looks like one: what a server puts there is its own affair, and text that
+/// stays unmasked must be short and plain.
+pub(super) fn fact(name: &'static str, value: String) -> Field {
+    let class = fact_class(value.as_bytes());
+    Field::new(name, value, class)
+}
+
+fn fact_class(value: &[u8]) -> Class {
+    const BYTES_MAX: usize = 64;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'_');
+    if value.len() <= BYTES_MAX && value.iter().all(plain) { Class::Structure } else { Class::Text }
+}

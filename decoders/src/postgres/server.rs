@@ -1,0 +1,376 @@
+//! What the server's messages mean: answers to the step at the head of the queue, and what it says unasked.
+
+use custody_record::{Value, names};
+
+use crate::item::{Class, Field, Rows};
+use crate::protocol::{Direction, Frame, Out, Outcome};
+
+use super::answer::CopyDirection;
+use super::client::{skipped, statement_fields};
+use super::connection::{Connection, Failure, Skipping, code};
+use super::frame::HEADER_BYTES;
+use super::names::Column;
+use super::pairing::{Entry, Subject};
+use super::parse::{self, Columns, FromServer, Report};
+use super::report;
+use super::state::{Effect, Step, effect};
+use super::value::text;
+
+impl Connection {
+    /// A typed message.
+    pub(super) fn on_server(&mut self, kind: u8, body: &[u8], cut: bool, time_ns: u64, out: &mut dyn Out) {
+        let (message, odd) = match parse::from_server(kind, body, cut) {
+            Ok(message) => (Some(message), cut.then_some("postgres_cut")),
+            Err(malformed) => (None, Some(code(malformed))),
+        };
+        if let Some(odd) = odd {
+            out.anomaly(self.pairing.head().and_then(|head| head.exchange), odd);
+        }
+        match (kind, message) {
+            (b'S', Some(FromServer::ParameterStatus { name, value })) => on_parameter(name, value, out),
+            (b'N', Some(FromServer::Notice(report))) => self.on_notice(report, time_ns, out),
+            (b'A', Some(FromServer::Notification { pid, channel, payload })) => {
+                let request = vec![
+                    Field::structure(names::DB_MESSAGE, "NotificationResponse"),
+                    Field::structure(names::DB_BACKEND_PID, u64::from(pid)),
+                    Field::new(names::DB_NOTIFICATION_CHANNEL, text(channel), Class::Identifier),
+                    Field::new(
+                        names::DB_NOTIFICATION_PAYLOAD,
+                        text(payload),
+                        Class::Value { name: String::new() },
+                    ),
+                ];
+                self.tell_unasked(request, Outcome::Ok, Vec::new(), time_ns, out);
+            }
+            (b'S' | b'N' | b'A', _) => {}
+            (kind, message) => self.on_answer(kind, message, time_ns, out),
+        }
+    }
+
+    /// A message of COPY data: its bytes follow in pieces.
+    pub(super) fn on_copy_head(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        let length = frame.bytes.get(1..HEADER_BYTES).and_then(|length| length.first_chunk());
+        let bytes = length.map_or(0, |length| u32::from_be_bytes(*length).saturating_sub(4));
+        if self.answer.copying().is_some_and(|copy| copy.carries(frame.direction)) {
+            self.orphaned = false;
+            self.answer.copy_message(bytes.into());
+        } else if frame.direction == Direction::Down {
+            self.orphan(out);
+        }
+    }
+
+    fn on_answer(&mut self, kind: u8, message: Option<FromServer<'_>>, time_ns: u64, out: &mut dyn Out) {
+        self.pairing.heard(kind);
+        let Some(head) = self.pairing.head() else { return self.on_unasked(kind, message, time_ns, out) };
+        let (step, exchange) = (head.step, head.exchange);
+        let effect = effect(step, kind);
+        if effect == Effect::Wrong {
+            out.anomaly(exchange, "postgres_unexpected");
+            return self.lose("postgres_unpaired", out);
+        }
+        self.orphaned = false;
+        if effect == Effect::Failed {
+            let report = match message {
+                Some(FromServer::Error(report)) => Some(report),
+                _ => None,
+            };
+            return self.on_failed(report, time_ns, out);
+        }
+        self.take_in(kind, message, out);
+        if effect == Effect::Done {
+            self.on_done(kind, time_ns, out);
+        }
+    }
+
+    /// The content of an answer's message, for the step at the head.
+    fn take_in(&mut self, kind: u8, message: Option<FromServer<'_>>, out: &mut dyn Out) {
+        let Some(head) = self.pairing.head() else { return };
+        let portal = match &head.subject {
+            Subject::UsedPortal(portal) => Some(portal.clone()),
+            _ => None,
+        };
+        let id = head.exchange.unwrap_or(0);
+        match message {
+            Some(FromServer::Columns(columns)) => self.on_columns(columns),
+            Some(FromServer::ParameterTypes(types)) => {
+                if let Subject::DescribedStatement(statement) = &head.subject {
+                    // Described before: the server says the same again.
+                    let _ = statement.types.set(types.iter().collect());
+                }
+            }
+            Some(FromServer::Row(cells)) => {
+                let formats = portal.as_ref().map_or(&[][..], |portal| &portal.result_formats);
+                if let Some(portal) = &portal {
+                    self.answer.columns_once(|| portal.answer_columns());
+                }
+                self.answer.row(Some(cells), formats, &self.limits);
+            }
+            None if kind == b'D' => self.answer.row(None, &[], &self.limits),
+            Some(FromServer::Complete { tag }) => self.answer.complete(tag, id, out),
+            Some(FromServer::PortalSuspended) => self.answer.suspend(id, out),
+            Some(FromServer::Error(report)) => self.answer.fail(report),
+            None if kind == b'E' => self.answer.fail_unread(),
+            Some(FromServer::CopyIn { binary }) => {
+                self.copy_done = false;
+                self.pairing.ignore_syncs_behind_head();
+                self.answer.copy_begins(CopyDirection::In, binary, id, out);
+            }
+            Some(FromServer::CopyOut { binary }) => {
+                self.answer.copy_begins(CopyDirection::Out, binary, id, out)
+            }
+            Some(FromServer::CopyBoth { binary }) => {
+                self.answer.copy_begins(CopyDirection::Both, binary, id, out)
+            }
+            Some(FromServer::FunctionResult(Some(result))) => out.rows(
+                id,
+                Rows { columns: vec![String::new()], rows: vec![vec![Some(Value::Bytes(result.to_vec()))]] },
+            ),
+            Some(FromServer::Authentication { kind, .. }) => self.on_authentication(kind),
+            Some(FromServer::BackendKey { pid }) => {
+                out.session(vec![Field::structure(names::DB_BACKEND_PID, u64::from(pid))]);
+            }
+            Some(FromServer::NegotiateVersion { minor }) => {
+                out.session(vec![Field::structure(names::PROTOCOL_VERSION, format!("3.{minor}"))]);
+            }
+            Some(FromServer::Ready { status }) if id != 0 => {
+                if let Some(status) = transaction_status(status) {
+                    self.answer.field(Field::structure(names::DB_TRANSACTION_STATUS, status));
+                }
+                if status == b'I' {
+                    self.end_portals();
+                }
+            }
+            Some(FromServer::Ready { status: b'I' }) => self.end_portals(),
+            _ => {}
+        }
+    }
+
+    fn on_columns(&mut self, columns: Columns<'_>) {
+        let columns: Vec<Column> = columns
+            .iter()
+            .map(|column| Column {
+                name: text(column.name),
+                type_oid: column.type_oid,
+                binary: column.binary,
+            })
+            .collect();
+        let Some(head) = self.pairing.head() else { return };
+        match (&head.subject, head.step) {
+            // Described before: what was said then holds, or the server refuses to run it.
+            (Subject::DescribedStatement(statement), _) => drop(statement.columns.set(columns)),
+            (Subject::UsedPortal(portal), Step::Describe) => drop(portal.columns.set(columns)),
+            (_, Step::Query) => self.answer.columns(columns),
+            _ => {}
+        }
+    }
+
+    fn on_authentication(&mut self, kind: u32) {
+        let asked = match kind {
+            0 if self.authentication_asked => return,
+            0 => "none",
+            2 => "kerberos_v5",
+            3 => "cleartext",
+            5 => "md5",
+            6 => "scm",
+            7 => "gss",
+            9 => "sspi",
+            10 => {
+                // Which mechanism, the client says.
+                (self.sasl_asked, self.authentication_asked) = (true, true);
+                return;
+            }
+            // Steps of what was asked before.
+            8 | 11 | 12 => return,
+            _ => "unknown",
+        };
+        self.authentication_asked = true;
+        self.answer.field(Field::structure(names::DB_AUTHENTICATION, asked));
+    }
+
+    /// Portals end with their transaction.
+    fn end_portals(&mut self) {
+        if let Some(Entry { subject: Subject::PortalAge(age), .. }) = self.pairing.head() {
+            self.portals.forget_before(*age);
+        }
+    }
+
+    /// The step at the head is answered.
+    fn on_done(&mut self, kind: u8, time_ns: u64, out: &mut dyn Out) {
+        let Some(entry) = self.pairing.pop() else { return };
+        if entry.step == Step::Startup {
+            self.starting = None;
+        }
+        if let Some(id) = entry.exchange {
+            self.answer.finish(id, time_ns, out);
+        } else if kind == b'Z' && self.answer.failed() {
+            // A deferred constraint failed at the commit that Sync makes.
+            let id = self.number();
+            out.request(id, entry.time_ns, vec![Field::structure(names::DB_MESSAGE, Step::Sync.message())]);
+            self.answer.finish(id, time_ns, out);
+        }
+    }
+
+    /// The step at the head failed: the server skips all up to the next Sync. The first execution that this
+    /// kept from running carries the error; without one the step is an exchange by itself.
+    fn on_failed(&mut self, report: Option<Report<'_>>, time_ns: u64, out: &mut dyn Out) {
+        let (mut entries, sync_came) = self.pairing.skip();
+        let Some(head) = entries.first_mut() else { return };
+        // The server gave the unnamed ones up before it refused their successors.
+        match &mut head.subject {
+            Subject::Statement(statement, before) if statement.name.is_empty() => *before = None,
+            Subject::Portal(portal, before) if portal.name.is_empty() => *before = None,
+            _ => {}
+        }
+        let mut failure = Some(Failure {
+            sent_ns: head.time_ns,
+            failed_ns: time_ns,
+            request: step_fields(head),
+            outcome: report.map_or(Outcome::Error, report::outcome),
+            response: report.map_or_else(Vec::new, report::error),
+        });
+        if head.step == Step::Execute {
+            // What came of it before it failed is told with it.
+            if let (Some(id), Some(failure)) = (head.exchange.take(), failure.take()) {
+                self.answer.fail_with(failure.outcome, failure.response);
+                self.answer.finish(id, time_ns, out);
+            }
+        }
+        for entry in &entries {
+            let Some(id) = entry.exchange else { continue };
+            let carried = if entry.step == Step::Execute { failure.take() } else { None };
+            skipped(id, time_ns, carried, out);
+        }
+        self.take_back(entries);
+        if !sync_came {
+            self.skipping = Some(Skipping { failure, skipped: Vec::new() });
+        } else if let Some(failure) = failure {
+            self.tell(failure, out);
+        }
+    }
+
+    /// Steps that never ran: their names are what they were before, from the last to the first.
+    pub(super) fn take_back(&mut self, skipped: Vec<Entry>) {
+        for entry in skipped.into_iter().rev() {
+            match entry.subject {
+                Subject::Statement(statement, before) => self.statements.take_back(&statement, before),
+                Subject::Portal(portal, before) => self.portals.take_back(&portal, before),
+                Subject::ClosedStatement(statement) => self.statements.give_back(statement),
+                Subject::ClosedPortal(portal) => self.portals.give_back(portal),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_notice(&mut self, report: Report<'_>, time_ns: u64, out: &mut dyn Out) {
+        if self.pairing.head().is_some() {
+            return self.answer.notice(report);
+        }
+        let request = vec![Field::structure(names::DB_MESSAGE, "NoticeResponse")];
+        self.tell_unasked(request, Outcome::Ok, report::notice(report, 1), time_ns, out);
+    }
+
+    /// An answer to nothing that is known.
+    fn on_unasked(&mut self, kind: u8, message: Option<FromServer<'_>>, time_ns: u64, out: &mut dyn Out) {
+        match message {
+            // The server ends the session: shutdown, time limit, administrator.
+            Some(FromServer::Error(report)) if self.pairing.is_sure() => {
+                let request = vec![Field::structure(names::DB_MESSAGE, "ErrorResponse")];
+                self.tell_unasked(request, report::outcome(report), report::error(report), time_ns, out);
+            }
+            // Behind a batch whose Sync is still to come nothing else is due.
+            _ if kind == b'Z' => self.orphaned = false,
+            _ => self.orphan(out),
+        }
+    }
+
+    fn tell_unasked(
+        &mut self,
+        request: Vec<Field>,
+        outcome: Outcome,
+        response: Vec<Field>,
+        time_ns: u64,
+        out: &mut dyn Out,
+    ) {
+        self.tell(Failure { sent_ns: time_ns, failed_ns: time_ns, request, outcome, response }, out);
+    }
+
+    /// Told once for each run of such messages.
+    fn orphan(&mut self, out: &mut dyn Out) {
+        if !std::mem::replace(&mut self.orphaned, true) {
+            out.anomaly(None, "postgres_unpaired");
+        }
+    }
+
+    /// A server that knows no encryption answers the wish for it with an error.
+    pub(super) fn refused(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        let message = frame.bytes.get(HEADER_BYTES..).map(|body| parse::from_server(b'E', body, false));
+        match message {
+            Some(Ok(FromServer::Error(report))) => {
+                let request = vec![Field::structure(names::DB_MESSAGE, "SSLRequest")];
+                self.tell_unasked(request, Outcome::Error, report::error(report), frame.time_ns, out);
+            }
+            _ => out.anomaly(None, "postgres_short"),
+        }
+    }
+
+    /// The server says nothing more.
+    pub(super) fn on_server_end(&mut self, time_ns: u64, out: &mut dyn Out) {
+        if let Some(id) = self.cancel.take() {
+            // It answers a cancel by closing, whatever came of it.
+            out.response(id, time_ns, Outcome::Ok, Vec::new());
+        }
+        if let Some(failure) = self.skipping.take().and_then(|skipping| skipping.failure) {
+            self.tell(failure, out);
+        }
+        let entries = self.pairing.drain();
+        for (index, entry) in entries.iter().enumerate() {
+            match (entry.exchange, entry.step) {
+                (Some(id), _) if index == 0 && self.answer.failed() => self.answer.finish(id, time_ns, out),
+                (None, Step::Parse) => {
+                    let mut batch = entries[index..].iter().take_while(|entry| entry.step != Step::Sync);
+                    if !batch.any(|entry| entry.step == Step::Execute) {
+                        // A statement whose preparation killed the server is evidence.
+                        let id = self.number();
+                        out.request(id, entry.time_ns, step_fields(entry));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn on_parameter(name: &[u8], value: &[u8], out: &mut dyn Out) {
+    let field = match name {
+        b"server_version" => Field::new(names::DB_SERVER_VERSION, text(value), Class::Identifier),
+        b"application_name" => Field::new(names::DB_APPLICATION, text(value), Class::Identifier),
+        _ => return,
+    };
+    out.session(vec![field]);
+}
+
+fn transaction_status(status: u8) -> Option<&'static str> {
+    Some(match status {
+        b'I' => "idle",
+        b'T' => "in_transaction",
+        b'E' => "failed_transaction",
+        _ => return None,
+    })
+}
+
+/// What a step that is no exchange by itself was about.
+fn step_fields(entry: &Entry) -> Vec<Field> {
+    let mut fields = vec![Field::structure(names::DB_MESSAGE, entry.step.message())];
+    let statement = match &entry.subject {
+        Subject::Statement(statement, _) | Subject::DescribedStatement(statement) => Some(statement),
+        Subject::Portal(portal, _) | Subject::UsedPortal(portal) => portal.statement.as_ref(),
+        _ => None,
+    };
+    if let Some(statement) = statement {
+        if !statement.name.is_empty() {
+            fields.push(Field::new(names::DB_STATEMENT_NAME, statement.name.clone(), Class::Identifier));
+        }
+        fields.extend(statement_fields(statement.text.clone(), &statement.facts.summary));
+    }
+    fields
+}

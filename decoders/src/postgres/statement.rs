@@ -1,0 +1,466 @@
+//! What a statement tells without its values: first words and main table for the summary, and the columns
+//! that its parameters meet, so that masking can go by column name.
+//!
+//! One linear pass of a lexer that knows PostgreSQL's quoting; no grammar. What it does not understand it
+//! leaves out. Nothing of a literal ever gets into a summary.
+
+use super::lexer::{Token, tokens};
+
+/// Tokens of one statement that are looked at.
+const TOKENS_MAX: usize = 16_384;
+/// Statements of one message that are named in its summary.
+const SUMMARIES_MAX: usize = 4;
+/// Highest parameter number of the protocol.
+const PARAMETER_MAX: usize = 65_535;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Such as `SELECT accounts`; empty when the first word is no command of PostgreSQL.
+    pub(super) summary: String,
+    /// Column that parameter N meets, at N - 1; empty where unknown.
+    parameters: Vec<String>,
+}
+
+impl Facts {
+    /// Reads a statement.
+    pub(super) fn of(text: &str) -> Self {
+        let tokens: Vec<Token<'_>> = tokens(text).take(TOKENS_MAX).collect();
+        let summaries: Vec<String> = tokens
+            .split(|token| *token == Token::Mark(b';'))
+            .filter(|statement| !statement.is_empty())
+            .take(SUMMARIES_MAX)
+            .map_while(summary)
+            .collect();
+        Facts { summary: summaries.join("; "), parameters: parameters(&tokens) }
+    }
+    /// The column that parameter `number` (from 1) meets; empty when unknown.
+    pub(super) fn parameter(&self, number: usize) -> &str {
+        number.checked_sub(1).and_then(|index| self.parameters.get(index)).map_or("", String::as_str)
+    }
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.summary.len()
+            + self.parameters.iter().map(|name| name.len() + size_of::<String>()).sum::<usize>()
+    }
+}
+
+/// Commands of PostgreSQL. Only these words may stand at the head of a summary: anything else at a
+/// statement's head may be a password typed at the wrong prompt.
+const COMMANDS: &[&str] = &[
+    "ABORT",
+    "ALTER",
+    "ANALYZE",
+    "BEGIN",
+    "CALL",
+    "CHECKPOINT",
+    "CLOSE",
+    "CLUSTER",
+    "COMMENT",
+    "COMMIT",
+    "COPY",
+    "CREATE",
+    "DEALLOCATE",
+    "DECLARE",
+    "DELETE",
+    "DISCARD",
+    "DO",
+    "DROP",
+    "END",
+    "EXECUTE",
+    "EXPLAIN",
+    "FETCH",
+    "GRANT",
+    "IMPORT",
+    "INSERT",
+    "LISTEN",
+    "LOAD",
+    "LOCK",
+    "MERGE",
+    "MOVE",
+    "NOTIFY",
+    "PREPARE",
+    "REASSIGN",
+    "REFRESH",
+    "REINDEX",
+    "RELEASE",
+    "RESET",
+    "REVOKE",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "SECURITY",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "START",
+    "TABLE",
+    "TRUNCATE",
+    "UNLISTEN",
+    "UPDATE",
+    "VACUUM",
+    "VALUES",
+    "WITH",
+    // Replication commands.
+    "IDENTIFY_SYSTEM",
+    "TIMELINE_HISTORY",
+    "CREATE_REPLICATION_SLOT",
+    "DROP_REPLICATION_SLOT",
+    "READ_REPLICATION_SLOT",
+    "ALTER_REPLICATION_SLOT",
+    "START_REPLICATION",
+    "BASE_BACKUP",
+    "UPLOAD_MANIFEST",
+];
+
+/// What CREATE, ALTER and DROP are about, in one or more words.
+const OBJECTS: &[&str] = &[
+    "ACCESS",
+    "AGGREGATE",
+    "CAST",
+    "COLLATION",
+    "CONSTRAINT",
+    "CONVERSION",
+    "DATABASE",
+    "DEFAULT",
+    "DOMAIN",
+    "EVENT",
+    "EXTENSION",
+    "FOREIGN",
+    "FUNCTION",
+    "GROUP",
+    "INDEX",
+    "LANGUAGE",
+    "LARGE",
+    "MAPPING",
+    "MATERIALIZED",
+    "METHOD",
+    "OPERATOR",
+    "POLICY",
+    "PRIVILEGES",
+    "PROCEDURE",
+    "PUBLICATION",
+    "ROLE",
+    "ROUTINE",
+    "RULE",
+    "SCHEMA",
+    "SEQUENCE",
+    "SERVER",
+    "STATISTICS",
+    "SUBSCRIPTION",
+    "SYSTEM",
+    "TABLE",
+    "TABLESPACE",
+    "TRANSFORM",
+    "TRIGGER",
+    "TYPE",
+    "USER",
+    "VIEW",
+    "WRAPPER",
+];
+
+/// Words between a command and its object that say nothing in a summary.
+const FILLERS: &[&str] = &[
+    "CONCURRENTLY",
+    "EXISTS",
+    "GLOBAL",
+    "IF",
+    "INTO",
+    "LOCAL",
+    "NOT",
+    "ONLY",
+    "OR",
+    "RECURSIVE",
+    "REPLACE",
+    "TEMP",
+    "TEMPORARY",
+    "UNIQUE",
+    "UNLOGGED",
+    "FROM",
+];
+
+/// Command and main object of one statement; `None` when the first word is no command.
+fn summary(tokens: &[Token<'_>]) -> Option<String> {
+    let (first, rest) = tokens
+        .iter()
+        .position(|token| *token != Token::Mark(b'('))
+        .map(|at| (tokens[at], &tokens[at + 1..]))?;
+    let command = known(first, COMMANDS)?;
+    let object = match command {
+        "SELECT" => after_from(rest),
+        "DELETE" | "INSERT" | "UPDATE" | "MERGE" | "COPY" | "TRUNCATE" | "LOCK" | "TABLE" => {
+            name_after(rest, &["TABLE"])
+        }
+        "CREATE" | "ALTER" | "DROP" => return Some(format!("{command}{}", object_and_name(rest))),
+        "WITH" => return Some(main_command(rest).unwrap_or_else(|| command.to_owned())),
+        "EXPLAIN" => {
+            let inner = main_command(rest);
+            return Some(inner.map_or_else(|| command.to_owned(), |inner| format!("{command} {inner}")));
+        }
+        _ => None,
+    };
+    Some(object.map_or_else(|| command.to_owned(), |object| format!("{command} {object}")))
+}
+
+/// The first data command outside of parentheses.
+fn main_command(tokens: &[Token<'_>]) -> Option<String> {
+    const MAIN: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"];
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Mark(b'(') => depth += 1,
+            Token::Mark(b')') => depth = depth.saturating_sub(1),
+            _ if depth == 0 && known(*token, MAIN).is_some() => return summary(&tokens[at..]),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The table after the first FROM outside of parentheses.
+fn after_from(tokens: &[Token<'_>]) -> Option<String> {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Mark(b'(') => depth += 1,
+            Token::Mark(b')') => depth = depth.checked_sub(1)?,
+            Token::Word(word) if depth == 0 && word.eq_ignore_ascii_case("FROM") => {
+                return name_after(&tokens[at + 1..], &[]);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Words of the object's kind, then its name.
+fn object_and_name(tokens: &[Token<'_>]) -> String {
+    let mut found = String::new();
+    for (at, token) in tokens.iter().enumerate() {
+        if let Some(object) = known(*token, OBJECTS) {
+            found.push(' ');
+            found.push_str(object);
+        } else if known(*token, FILLERS).is_none() {
+            if let Some(name) = (!found.is_empty()).then(|| name_after(&tokens[at..], &[])).flatten() {
+                found.push(' ');
+                found.push_str(&name);
+            }
+            break;
+        }
+    }
+    found
+}
+
+/// A possibly qualified name, after fillers and the words of `skipped`.
+fn name_after(tokens: &[Token<'_>], skipped: &[&str]) -> Option<String> {
+    let start = tokens
+        .iter()
+        .position(|token| known(*token, FILLERS).is_none() && known(*token, skipped).is_none())?;
+    let mut name = tokens[start].name()?.to_owned();
+    for pair in tokens[start + 1..].chunks_exact(2).take(3) {
+        match (pair[0], pair[1].name()) {
+            (Token::Mark(b'.'), Some(part)) => {
+                name.push('.');
+                name.push_str(part);
+            }
+            _ => break,
+        }
+    }
+    Some(name)
+}
+
+fn known<'w>(token: Token<'_>, words: &[&'w str]) -> Option<&'w str> {
+    let Token::Word(word) = token else { return None };
+    words.iter().find(|known| known.eq_ignore_ascii_case(word)).copied()
+}
+
+/// Column that each parameter meets.
+fn parameters(tokens: &[Token<'_>]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut inserts = Inserts::default();
+    for at in 0..tokens.len() {
+        inserts.step(tokens, at);
+        let Token::Parameter(number) = tokens[at] else { continue };
+        let number = number as usize;
+        if number == 0 || number > PARAMETER_MAX {
+            continue;
+        }
+        let Some(name) = compared(tokens, at).or_else(|| inserts.column()) else { continue };
+        if names.len() < number {
+            names.resize(number, String::new());
+        }
+        if names[number - 1].is_empty() {
+            names[number - 1] = name.to_owned();
+        }
+    }
+    names
+}
+
+/// Follows `INSERT INTO t (a, b) VALUES (…, …), (…, …)`: which column the place in the tuple is.
+#[derive(Default)]
+struct Inserts<'a> {
+    columns: Vec<&'a str>,
+    state: Insert,
+    depth: usize,
+    place: usize,
+}
+
+#[derive(Default, PartialEq)]
+enum Insert {
+    #[default]
+    Outside,
+    Named,
+    Columns,
+    Listed,
+    Values,
+}
+
+impl<'a> Inserts<'a> {
+    fn step(&mut self, tokens: &[Token<'a>], at: usize) {
+        let token = tokens[at];
+        match (&self.state, token) {
+            (_, Token::Mark(b';')) => *self = Inserts::default(),
+            (Insert::Outside | Insert::Values, Token::Word(word))
+                if self.depth == 0 && word.eq_ignore_ascii_case("INTO") =>
+            {
+                *self = Inserts { state: Insert::Named, ..Inserts::default() };
+            }
+            (Insert::Named, Token::Mark(b'(')) => self.state = Insert::Columns,
+            (Insert::Columns, Token::Mark(b')')) => self.state = Insert::Listed,
+            (Insert::Columns, token) => self.columns.extend(token.name()),
+            (Insert::Listed, Token::Word(word)) if word.eq_ignore_ascii_case("VALUES") => {
+                self.state = Insert::Values;
+            }
+            (Insert::Values, Token::Mark(b'(')) => {
+                self.depth += 1;
+                if self.depth == 1 {
+                    self.place = 0;
+                }
+            }
+            (Insert::Values, Token::Mark(b')')) => self.depth = self.depth.saturating_sub(1),
+            (Insert::Values, Token::Mark(b',')) if self.depth == 1 => self.place += 1,
+            (Insert::Values, Token::Word(word))
+                if self.depth == 0 && !word.eq_ignore_ascii_case("VALUES") =>
+            {
+                *self = Inserts::default();
+            }
+            _ => {}
+        }
+    }
+    fn column(&self) -> Option<&'a str> {
+        (self.state == Insert::Values && self.depth > 0)
+            .then(|| self.columns.get(self.place).copied())
+            .flatten()
+    }
+}
+
+/// How far back a comparison's other side is looked for.
+const REACH: usize = 12;
+
+/// The column that the parameter at `at` is compared with or assigned to.
+fn compared<'a>(tokens: &[Token<'a>], at: usize) -> Option<&'a str> {
+    before(tokens, at).or_else(|| match tokens.get(at + 1..)? {
+        [Token::Operator(_), other @ ..] => right_side(other),
+        _ => None,
+    })
+}
+
+/// The column that a comparison's right side begins with: `t.col`.
+fn right_side<'a>(tokens: &[Token<'a>]) -> Option<&'a str> {
+    let qualified = tokens.chunks(2).take(3).position(|pair| pair.get(1) != Some(&Token::Mark(b'.')))?;
+    tokens[2 * qualified].column()
+}
+
+fn before<'a>(tokens: &[Token<'a>], at: usize) -> Option<&'a str> {
+    let start = at.saturating_sub(REACH);
+    let mut left = at;
+    // Through opening parentheses, called functions, earlier members of an IN list and `BETWEEN $1 AND`.
+    while left > start {
+        left -= 1;
+        match tokens[left] {
+            Token::Mark(b'(' | b',') | Token::Parameter(_) | Token::Literal => {}
+            Token::Word(word) if is_comparison(word) => return left_side(&tokens[start..left]),
+            Token::Word(word) if word.eq_ignore_ascii_case("AND") => {}
+            Token::Operator(_) => return left_side(&tokens[start..left]),
+            Token::Word(_) if tokens.get(left + 1) == Some(&Token::Mark(b'(')) => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn is_comparison(word: &str) -> bool {
+    ["LIKE", "ILIKE", "IN", "BETWEEN", "SIMILAR", "TO", "NOT"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(word))
+}
+
+/// The column that a comparison's left side ends with: `t.col`, `col NOT`, `lower(col)`, `col::text`.
+fn left_side<'a>(tokens: &[Token<'a>]) -> Option<&'a str> {
+    tokens
+        .iter()
+        .rev()
+        .find(|token| {
+            !matches!(token, Token::Mark(b')')) && !matches!(token, Token::Word(word) if is_comparison(word))
+        })
+        .and_then(Token::column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, summary: &str, parameters: &[&str]) {
+        let facts = Facts::of(text);
+        assert_eq!(facts.summary, summary, "{text}");
+        assert_eq!(facts.parameters, parameters, "{text}");
+    }
+
+    #[test]
+    fn commands_with_their_main_table() {
+        check("select * from public.accounts a where a.id = $1", "SELECT public.accounts", &["id"]);
+        check("SELECT abalance FROM pgbench_accounts WHERE aid = 42;", "SELECT pgbench_accounts", &[]);
+        check("insert into t (a, b) values ($1, lower($2)), ($3, 7)", "INSERT t", &["a", "b", "a"]);
+        check("UPDATE ONLY \"My Table\" SET email = $2 WHERE id = $1", "UPDATE My Table", &["id", "email"]);
+        check("delete from test where id=$1 returning id", "DELETE test", &["id"]);
+        check("with x as (select 1) delete from y where z in ($1, $2)", "DELETE y", &["z", "z"]);
+        check("explain (analyze) select 1 from t", "EXPLAIN SELECT t", &[]);
+        check("create unique index concurrently if not exists i on t(c)", "CREATE INDEX i", &[]);
+        check("create or replace function f() returns int as $$ select 'x' $$", "CREATE FUNCTION f", &[]);
+        check("alter user bob password 'canary'", "ALTER USER bob", &[]);
+        check("copy (select 1) to stdout", "COPY", &[]);
+        check("copy t from stdin", "COPY t", &[]);
+        check("begin; insert into t values (1); commit", "BEGIN; INSERT t; COMMIT", &[]);
+        check("select extract(year from d) from t", "SELECT t", &[]);
+        check("select 1", "SELECT", &[]);
+    }
+
+    #[test]
+    fn a_first_word_that_is_no_command_never_shows() {
+        check("canary-password", "", &[]);
+        check("'canary'", "", &[]);
+        check("", "", &[]);
+    }
+
+    #[test]
+    fn parameters_meet_their_columns() {
+        check("select 1 from t where lower(email) like $1", "SELECT t", &["email"]);
+        check("select 1 from t where $1 = t.card", "SELECT t", &["card"]);
+        check("select 1 from t where d between $1 and $2", "SELECT t", &["d", "d"]);
+        check("select 1 from t where id = any($1)", "SELECT t", &["id"]);
+        check("select 1 from t where a not in ($1)", "SELECT t", &["a"]);
+        check(
+            "update t set password = crypt($1, gen_salt('bf')) where id = $2",
+            "UPDATE t",
+            &["password", "id"],
+        );
+        check("select $1::text", "SELECT", &[]);
+        check("select 1 from t where a = $1 and b = $2 limit $3", "SELECT t", &["a", "b"]);
+    }
+
+    #[test]
+    fn a_hostile_parameter_number_reserves_nothing() {
+        let facts = Facts::of("select 1 from t where a = $4294967295 and b = $99999999999999999999");
+        assert_eq!(facts.parameters.len(), 0);
+    }
+}
