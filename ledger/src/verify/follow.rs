@@ -1,0 +1,393 @@
+//! One step of a host's chain: is this frame the very next batch after that head?
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{BATCH_VERSION, Batch, BatchHeader, Counters, EntryView, Resume};
+use crate::entry::{ENTRY_VERSION, EntryType};
+use crate::ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Seq};
+use crate::keys::{self, Context};
+use crate::tree;
+
+/// Where a host's chain stands: all that is needed to say what must come next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The newest batch.
+    pub batch: Position,
+    /// The boot that its epoch runs in.
+    pub boot: BootId,
+    /// The key that must sign the next one.
+    pub next_key: PublicKey,
+    /// The seq that its first entry must have.
+    pub next_seq: Seq,
+    /// Leaf of the newest entry.
+    pub last_entry: Hash,
+    /// Counters of the newest batch.
+    pub counters: BTreeMap<String, Counters>,
+    /// Whether the epoch ended in order.
+    pub stopped: bool,
+}
+
+/// The checks, each a reason for refusal of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// The bytes are a frame of a version that is known.
+    Format,
+    /// Batch and entries belong to the host that is being verified.
+    Host,
+    /// Key 0 of the epoch is certified by the host's enrolled key.
+    Certificate,
+    /// A new epoch is newer than the one before.
+    Epoch,
+    /// The batch has the next number.
+    Number,
+    /// It names the hash of the batch before.
+    Link,
+    /// It is signed by the key that the batch before handed over.
+    Signature,
+    /// Its root and count are those of its entries.
+    Tree,
+    /// Its entries have the next seqs, its epoch and its boot.
+    Sequence,
+    /// Each entry names the one before.
+    EntryLink,
+    /// Each body is the one that its header names.
+    Body,
+    /// Nothing follows an `agent.stop` in its epoch.
+    Stop,
+    /// A batch that was promised is there, and is the same.
+    Promised,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Check::Format => "format",
+            Check::Host => "host",
+            Check::Certificate => "certificate",
+            Check::Epoch => "epoch",
+            Check::Number => "number",
+            Check::Link => "link",
+            Check::Signature => "signature",
+            Check::Tree => "tree",
+            Check::Sequence => "sequence",
+            Check::EntryLink => "entry link",
+            Check::Body => "body",
+            Check::Stop => "stop",
+            Check::Promised => "promised",
+        })
+    }
+}
+
+/// A check that does not hold, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub struct Fault {
+    /// Which check.
+    pub check: Check,
+    /// In which epoch, as far as known.
+    pub epoch: Option<EpochId>,
+    /// In which batch.
+    pub batch: Option<BatchNumber>,
+    /// At which entry.
+    pub seq: Option<Seq>,
+    /// What is wrong: one sentence, no payload.
+    pub detail: String,
+}
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} check failed", self.check)?;
+        if let Some(epoch) = self.epoch {
+            write!(f, ", epoch {}", epoch.counter)?;
+        }
+        if let Some(batch) = self.batch {
+            write!(f, ", batch {batch}")?;
+        }
+        if let Some(seq) = self.seq {
+            write!(f, ", entry {seq}")?;
+        }
+        write!(f, ": {}", self.detail)
+    }
+}
+
+/// What holds, but has to be known: stored and flagged, never refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// The host held batches up to `to` that are not here: lost before they arrived, or taken away since.
+    Missing {
+        /// The newest batch of before that is here.
+        from: Option<Position>,
+        /// The newest one that the host held.
+        to: Position,
+    },
+    /// The host came back with an older state than it had: a restored snapshot or a clone.
+    RolledBack {
+        /// Where it says that it was.
+        claimed: Option<Position>,
+        /// Where it was.
+        head: Position,
+    },
+    /// The host held another batch of the same number than the one that is here.
+    Forked {
+        /// What it held.
+        claimed: Position,
+        /// What is here.
+        head: Position,
+    },
+    /// The host keeps a batch aside that the sink had refused.
+    Quarantined {
+        /// Which.
+        batch: Position,
+    },
+    /// A counter went back inside an epoch.
+    CounterWentBack {
+        /// Of which source.
+        source: String,
+    },
+    /// What was produced is not what became of it.
+    NotConserved {
+        /// Of which source.
+        source: String,
+    },
+}
+
+/// A step that holds.
+#[derive(Clone, Debug)]
+pub struct Step<'a> {
+    /// The batch.
+    pub batch: Batch<'a>,
+    /// Where the chain stands now.
+    pub head: Head,
+    /// What has to be known of it.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks that `frame` is the next batch of `host` after `head` (`None` before the first), with all its entries.
+pub fn follow<'a>(
+    host: HostId,
+    host_key: &PublicKey,
+    head: Option<&Head>,
+    frame: &'a [u8],
+) -> Result<Step<'a>, Box<Fault>> {
+    let batch = Batch::decode(frame).map_err(|error| {
+        Box::new(Fault {
+            check: Check::Format,
+            epoch: None,
+            batch: None,
+            seq: None,
+            detail: error.to_string(),
+        })
+    })?;
+    let header = &batch.header;
+    let at = At { header };
+    at.demand(Check::Format, header.version == BATCH_VERSION, || {
+        format!("batch version {} is unknown here", header.version)
+    })?;
+    at.demand(Check::Host, header.host == host, || format!("the batch belongs to host {}", header.host))?;
+    let mut findings = Vec::new();
+    let start = match &header.opening {
+        Some(_) => check_opening(&at, host_key, head, &batch, &mut findings)?,
+        None => check_continuation(&at, head, &batch)?,
+    };
+    let last_entry = check_entries(&at, &start, &batch)?;
+    check_counters(&start, header, &mut findings);
+    let next_seq = Seq(start.next_seq.0.saturating_add(batch.entries.len() as u64));
+    let stopped = batch.entries.last().is_some_and(|entry| entry.header.entry_type == EntryType::AgentStop);
+    let head = Head {
+        batch: batch.position(),
+        boot: header.boot,
+        next_key: header.next_key,
+        next_seq,
+        last_entry,
+        counters: header.counters.clone(),
+        stopped,
+    };
+    Ok(Step { batch, head, findings })
+}
+
+/// What the entries of a batch must continue.
+struct Start<'h> {
+    next_seq: Seq,
+    last_entry: Hash,
+    counters: Option<&'h BTreeMap<String, Counters>>,
+}
+
+struct At<'a> {
+    header: &'a BatchHeader,
+}
+
+impl At<'_> {
+    fn demand(&self, check: Check, holds: bool, detail: impl FnOnce() -> String) -> Result<(), Box<Fault>> {
+        self.demand_at(check, None, holds, detail)
+    }
+
+    fn demand_at(
+        &self,
+        check: Check,
+        seq: Option<Seq>,
+        holds: bool,
+        detail: impl FnOnce() -> String,
+    ) -> Result<(), Box<Fault>> {
+        if holds || is_left_out(check) {
+            return Ok(());
+        }
+        let (epoch, batch) = (Some(self.header.epoch), Some(self.header.number));
+        Err(Box::new(Fault { check, epoch, batch, seq, detail: detail() }))
+    }
+}
+
+/// The attack tests leave out one check at a time, to show that the attack passes without it.
+#[cfg(not(test))]
+pub(super) const fn is_left_out(_: Check) -> bool {
+    false
+}
+#[cfg(test)]
+pub(super) use super::attacks::is_left_out;
+
+fn check_opening<'h>(
+    at: &At<'_>,
+    host_key: &PublicKey,
+    head: Option<&'h Head>,
+    batch: &Batch<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<Start<'h>, Box<Fault>> {
+    let header = &batch.header;
+    let opening = header.opening.as_ref().expect("only called with an opening");
+    if let Some(head) = head {
+        at.demand(Check::Epoch, header.epoch.counter > head.batch.epoch.counter, || {
+            format!("the epoch is not newer than epoch {}", head.batch.epoch.counter)
+        })?;
+    }
+    at.demand(Check::Number, header.number == BatchNumber(0), || {
+        "an opening stands in a later batch than number 0".to_owned()
+    })?;
+    at.demand(Check::Link, header.previous == Hash::ZERO, || {
+        "the first batch of an epoch names one before it".to_owned()
+    })?;
+    let certified = keys::is_certified(
+        host_key,
+        header.host,
+        header.boot,
+        header.epoch,
+        &opening.key,
+        &opening.certificate,
+    );
+    at.demand(Check::Certificate, certified, || {
+        "the epoch's first key is not certified by the key that the host enrolled with".to_owned()
+    })?;
+    let signed = keys::verify(&opening.key, Context::Batch, batch.header_bytes, &batch.signature);
+    at.demand(Check::Signature, signed, || "not signed by the epoch's first key".to_owned())?;
+    judge_resume(head.map(|head| head.batch), opening.resume.as_ref(), findings);
+    Ok(Start { next_seq: Seq(0), last_entry: Hash::ZERO, counters: None })
+}
+
+/// Compares what the host says of its past with what is here.
+fn judge_resume(head: Option<Position>, resume: Option<&Resume>, findings: &mut Vec<Finding>) {
+    let claimed = resume.and_then(|resume| resume.local);
+    match (claimed, head) {
+        (None, None) => {}
+        (Some(to), None) => findings.push(Finding::Missing { from: None, to }),
+        (None, Some(head)) => findings.push(Finding::RolledBack { claimed: None, head }),
+        (Some(claimed), Some(head)) if claimed == head => {}
+        (Some(claimed), Some(head)) => {
+            let same_place = (claimed.epoch.counter, claimed.number) == (head.epoch.counter, head.number);
+            findings.push(if same_place {
+                Finding::Forked { claimed, head }
+            } else if (claimed.epoch.counter, claimed.number) > (head.epoch.counter, head.number) {
+                Finding::Missing { from: Some(head), to: claimed }
+            } else {
+                Finding::RolledBack { claimed: Some(claimed), head }
+            });
+        }
+    }
+    let quarantined = resume.into_iter().flat_map(|resume| &resume.quarantined);
+    findings.extend(quarantined.map(|batch| Finding::Quarantined { batch: *batch }));
+}
+
+fn check_continuation<'h>(
+    at: &At<'_>,
+    head: Option<&'h Head>,
+    batch: &Batch<'_>,
+) -> Result<Start<'h>, Box<Fault>> {
+    let header = &batch.header;
+    let Some(head) = head.filter(|head| head.batch.epoch == header.epoch) else {
+        let detail = match head {
+            Some(head) => {
+                format!("the chain stands in epoch {}, and this batch opens none", head.batch.epoch.counter)
+            }
+            None => "the chain is empty, and this batch opens no epoch".to_owned(),
+        };
+        let (epoch, number) = (Some(header.epoch), Some(header.number));
+        return Err(Box::new(Fault { check: Check::Epoch, epoch, batch: number, seq: None, detail }));
+    };
+    at.demand(Check::Number, Some(header.number) == head.batch.number.next(), || {
+        format!("the batch before it is {}", head.batch.number)
+    })?;
+    at.demand(Check::Link, header.previous == head.batch.hash, || {
+        "it names another batch than the one before it".to_owned()
+    })?;
+    let signed = keys::verify(&head.next_key, Context::Batch, batch.header_bytes, &batch.signature);
+    at.demand(Check::Signature, signed, || {
+        "not signed by the key that the batch before it handed over".to_owned()
+    })?;
+    at.demand(Check::Stop, !head.stopped, || "the epoch had ended with agent.stop".to_owned())?;
+    at.demand(Check::Sequence, header.boot == head.boot, || "it names another boot".to_owned())?;
+    Ok(Start { next_seq: head.next_seq, last_entry: head.last_entry, counters: Some(&head.counters) })
+}
+
+fn check_entries(at: &At<'_>, start: &Start<'_>, batch: &Batch<'_>) -> Result<Hash, Box<Fault>> {
+    let header = &batch.header;
+    let leaves: Vec<Hash> = batch.entries.iter().map(|entry| tree::leaf(entry.header_bytes)).collect();
+    let whole =
+        header.count as usize == leaves.len() && !leaves.is_empty() && header.root == tree::root(&leaves);
+    at.demand(Check::Tree, whole, || "its entries are not those that were signed".to_owned())?;
+    at.demand(Check::Sequence, header.first_seq == start.next_seq, || {
+        format!("its entries begin at {} where {} must come", header.first_seq, start.next_seq)
+    })?;
+    let mut previous = start.last_entry;
+    let mut seq = start.next_seq;
+    let last = batch.entries.len().saturating_sub(1);
+    for (index, (entry, leaf)) in batch.entries.iter().zip(&leaves).enumerate() {
+        check_entry(at, entry, seq, previous)?;
+        let stops_early = entry.header.entry_type == EntryType::AgentStop && index != last;
+        at.demand_at(Check::Stop, Some(seq), !stops_early, || "entries follow agent.stop".to_owned())?;
+        previous = *leaf;
+        seq = Seq(seq.0.saturating_add(1));
+    }
+    Ok(previous)
+}
+
+fn check_entry(at: &At<'_>, entry: &EntryView<'_>, seq: Seq, previous: Hash) -> Result<(), Box<Fault>> {
+    let (batch, header) = (at.header, &entry.header);
+    let demand = |check, holds, detail: &str| at.demand_at(check, Some(seq), holds, || detail.to_owned());
+    demand(Check::Format, header.version == ENTRY_VERSION, "the entry's version is unknown here")?;
+    demand(Check::Host, header.host == batch.host, "the entry belongs to another host")?;
+    let placed = header.seq == seq && header.epoch == batch.epoch && header.boot == batch.boot;
+    demand(Check::Sequence, placed, "the entry has another place than this one")?;
+    let session_before = header.session.is_none_or(|session| session <= seq);
+    demand(Check::Sequence, session_before, "the entry names a session that is not open yet")?;
+    demand(Check::EntryLink, header.previous == previous, "the entry names another one before it")?;
+    if let Some(body) = entry.body {
+        let same = body.bytes.len() == header.body_bytes as usize
+            && tree::body_hash(&body.salt, body.bytes) == header.body;
+        demand(Check::Body, same, "the body is not the one that was signed")?;
+    }
+    Ok(())
+}
+
+fn check_counters(start: &Start<'_>, header: &BatchHeader, findings: &mut Vec<Finding>) {
+    for (source, counters) in &header.counters {
+        if !counters.is_conserved() {
+            findings.push(Finding::NotConserved { source: source.clone() });
+        }
+    }
+    let before = start.counters.into_iter().flatten();
+    for (source, before) in before {
+        if !header.counters.get(source).is_some_and(|now| now.follows(before)) {
+            findings.push(Finding::CounterWentBack { source: source.clone() });
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Verification. [`follow`] is the one set of checks: the sink runs it before it accepts a batch, and
+//! [`Verifier`] runs it offline over whole stores. Neither parses a body.
+
+mod follow;
+mod report;
+
+pub use follow::{Check, Fault, Finding, Head, Step, follow};
+pub use report::{End, EpochReport, HostReport, Verdict, Verifier};
+
+#[cfg(test)]
+mod attacks;
