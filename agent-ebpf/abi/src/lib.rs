@@ -252,11 +252,12 @@ pub struct Gap {
     pub socket: SocketKey,
     /// Who called.
     pub task: TaskKey,
-    /// Number of the TLS object for plaintext (see [`TlsBind::tls`]), else 0. A gap in a tentative write
-    /// has [`flag::TENTATIVE`] and belongs to the call whose data came last.
+    /// Number of the TLS object for plaintext (see [`TlsBind::tls`]), else 0.
     pub tls: u64,
     /// Where the missing bytes begin.
     pub position: u64,
+    /// The call, as [`Data::call`]; a gap in a tentative write has [`flag::TENTATIVE`].
+    pub call: u64,
     /// How many.
     pub length: u64,
     /// One of [`direction`].
@@ -418,7 +419,7 @@ const _: () = {
     assert!(size_of::<Data>() == 88);
     assert!(size_of::<SocketOpen>() == 144);
     assert!(size_of::<SocketClose>() == 56);
-    assert!(size_of::<Gap>() == 88);
+    assert!(size_of::<Gap>() == 96);
     assert!(size_of::<Exec>() == 128);
     assert!(size_of::<Fork>() == 56);
     assert!(size_of::<Exit>() == 48);
