@@ -1,12 +1,21 @@
 //! The record schema `custody/1`: what a record holds, what its fields are called, how people name, filter
 //! and read it. Pure: no I/O, no clock.
 //!
-//! In flow order: [`value`] and [`record`] (the shape), [`names`] (the one table of field names).
+//! In flow order: [`value`] and [`record`] (the shape), [`names`] (the one table of field names), [`view`]
+//! (an entry as people get it), [`id`] (how they name it), [`filter`] (how they choose it), [`text`] (how it
+//! reaches a terminal).
 #![forbid(unsafe_code)]
 
+pub mod filter;
+pub mod id;
 pub mod names;
 pub mod record;
+pub mod text;
 pub mod value;
+pub mod view;
 
+pub use filter::Filter;
+pub use id::{Citation, Id, SessionId, SessionPrefix};
 pub use record::{Kind, MaskedField, Record, Times};
 pub use value::Value;
+pub use view::{Status, View};

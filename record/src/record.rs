@@ -85,3 +85,69 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anomalies: Vec<Cow<'static, str>>,
 }
+
+/// Deepest nesting that a stored record may have; a record itself needs four. Beyond it a reader would follow
+/// hostile bytes to the end of its stack.
+const DEPTH_MAX: usize = 16;
+
+impl Record {
+    /// The stored form: MessagePack with field names.
+    pub fn encode(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+        rmp_serde::to_vec_named(self)
+    }
+
+    /// Reads the stored form, of bounded depth.
+    pub fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+        deserializer.set_max_depth(DEPTH_MAX);
+        Record::deserialize(&mut deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(value: Value) -> Record {
+        Record {
+            kind: Kind::Exchange,
+            session: Some(1),
+            exchange: None,
+            times: Times { first_ns: 1, last_ns: 2 },
+            fields: BTreeMap::from([("db.response.rows".into(), value)]),
+            masked: Vec::new(),
+            kinds: BTreeMap::new(),
+            anomalies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rows_of_an_answer_read_back() {
+        let rows = Value::List(vec![Some(Value::List(vec![Some("a".into()), None])), None]);
+        let stored = record(rows.clone()).encode().unwrap();
+        assert_eq!(Record::decode(&stored).unwrap(), record(rows));
+    }
+
+    #[test]
+    fn a_deep_record_is_refused_not_followed_to_the_end_of_the_stack() {
+        let mut value = Value::Bool(true);
+        for _ in 0..100 {
+            value = Value::List(vec![Some(value)]);
+        }
+        let stored = record(value).encode().unwrap();
+        assert!(Record::decode(&stored).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_are_an_error_or_a_record(bytes in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..100) {
+            let _ = Record::decode(&bytes);
+            let mut stored = record(Value::from("x")).encode().unwrap();
+            let at = at.min(stored.len());
+            stored.splice(at..at, bytes);
+            let _ = Record::decode(&stored);
+        }
+    }
+}

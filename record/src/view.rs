@@ -1,0 +1,127 @@
+//! The one shape in which an entry reaches people: what the sink's API sends line by line, what `-o json`
+//! prints, and what text is rendered from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Citation, SessionId};
+use crate::{Record, Value, names};
+
+/// How far an entry is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Verified, stored and synced at the sink.
+    Stored,
+    /// Under a signed checkpoint.
+    Committed,
+    /// Under a checkpoint that others signed as well.
+    Witnessed,
+}
+
+impl Status {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Stored => "stored",
+            Status::Committed => "committed",
+            Status::Witnessed => "witnessed",
+        }
+    }
+}
+
+/// One entry with what its header says, and its record where this version can read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Host id.
+    pub host: String,
+    /// Host's name at the sink.
+    pub host_name: String,
+    /// Epoch's counter.
+    pub epoch: u64,
+    /// Sequence in the epoch.
+    pub seq: u64,
+    /// Type of the entry, as its header says.
+    #[serde(rename = "type")]
+    pub entry_type: String,
+    /// Session that it belongs to, where the sink knows the session's beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+    /// Number of the exchange in its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<u64>,
+    /// When the sink received it, Unix ns by the sink's clock.
+    pub received: i64,
+    /// When it happened, Unix ns by the host's clock: a claim.
+    pub wall: i64,
+    /// How far it is safe.
+    pub status: Status,
+    /// The record; absent when the entry has none, or this version cannot read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Record>,
+    /// Fields of the session's beginning that the record does not repeat.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub session: BTreeMap<Cow<'static, str>, Value>,
+    /// The host's labels at the sink.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The body is there and this version cannot read it: what stands above is all that can be said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreadable: bool,
+}
+
+impl View {
+    /// A field of the record, or of its session.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.record.as_ref().and_then(|record| record.fields.get(name)).or_else(|| self.session.get(name))
+    }
+
+    /// A field's text.
+    pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.field(name).map(Value::display)
+    }
+
+    /// A field's number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.field(name).and_then(Value::as_unsigned)
+    }
+
+    /// How it is cited.
+    pub fn citation(&self) -> Citation {
+        Citation { host: self.host_name.clone(), epoch: self.epoch, seq: self.seq }
+    }
+
+    /// Whether something went wrong: the server said no, or no answer came.
+    pub fn is_error(&self) -> bool {
+        let outcome = self.field(names::OUTCOME).and_then(Value::as_text);
+        outcome.is_some_and(|outcome| outcome != "ok")
+            || self.field(names::ERROR_TYPE).is_some()
+            || self.number(names::HTTP_STATUS).is_some_and(|status| status >= 400)
+    }
+}
+
+/// One line of the tail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TailLine {
+    /// An entry.
+    Entry(Box<View>),
+    /// Something about the tail itself.
+    Notice(Notice),
+}
+
+/// What the tail says of itself. One key, so that readers tell it from an entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// This many entries were not sent, because the reader was too slow; they are in the store.
+    Missed(u64),
+    /// This many entries did not match since the last notice.
+    Filtered(u64),
+    /// The backlog is at its end; what follows is live.
+    Live(bool),
+    /// Scanning ended at a limit before the end of the backlog, and this is why.
+    Incomplete(String),
+}
