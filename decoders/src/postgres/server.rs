@@ -240,10 +240,13 @@ impl Connection {
             let carried = if entry.step == Step::Execute { failure.take() } else { None };
             skipped(id, time_ns, carried, out);
         }
-        self.take_back(entries);
         if !sync_came {
-            self.skipping = Some(Skipping { failure, skipped: Vec::new() });
-        } else if let Some(failure) = failure {
+            // What follows up to the Sync may still name them.
+            self.skipping = Some(Skipping { failure, skipped: entries });
+            return;
+        }
+        self.take_back(entries);
+        if let Some(failure) = failure {
             self.tell(failure, out);
         }
     }

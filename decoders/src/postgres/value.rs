@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(read(1082, &i32::MAX.to_be_bytes()), said("infinity"));
         assert_eq!(read(1114, &(-1i64).to_be_bytes()), said("1999-12-31 23:59:59.999999"));
         assert_eq!(read(1184, &1_500_000i64.to_be_bytes()), said("2000-01-01 00:00:01.5+00"));
-        assert_eq!(read(1114, &(i64::MIN + 1).to_be_bytes()).is_some(), true);
+        assert!(read(1114, &(i64::MIN + 1).to_be_bytes()).is_some());
         assert_eq!(read(1083, &DAY_MICROS.to_be_bytes()), said("24:00:00"));
         assert_eq!(read(1083, &(-1i64).to_be_bytes()), None);
         let zoned = [&3_600_000_000i64.to_be_bytes()[..], &(-5400i32).to_be_bytes()].concat();
