@@ -1,0 +1,413 @@
+//! The configuration file: what it may say, what it means when it says nothing. `packaging/agent.toml`
+//! documents every key; a test holds the two together. Must not touch anything but the file it is given.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the packages put it.
+pub const DEFAULT_PATH: &str = "/etc/custody/agent.toml";
+
+/// The one version of this format.
+const CONFIG_VERSION: u32 = 1;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML, or holds a key or value that is not known.
+    #[error("configuration {path} is not valid: {message}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// It was written for another version.
+    #[error("configuration {path} has config_version {found}, this agent understands {CONFIG_VERSION}")]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
+    /// A value is outside its bounds.
+    #[error("configuration {path}: {key} is {value}, it must be {bounds}")]
+    Bounds {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        bounds: &'static str,
+    },
+}
+
+/// Everything that an operator can set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Version of this format.
+    pub config_version: u32,
+    /// Keys, certificate, epoch counter and spool.
+    #[serde(default = "default_state_directory")]
+    pub state_directory: PathBuf,
+    /// The status socket.
+    #[serde(default = "default_runtime_directory")]
+    pub runtime_directory: PathBuf,
+    /// Account that the worker changes to.
+    #[serde(default = "default_worker_user")]
+    pub worker_user: String,
+    /// Log filter of `tracing`.
+    #[serde(default = "default_log")]
+    pub log: String,
+    /// What is captured.
+    #[serde(default)]
+    pub capture: Capture,
+    /// Bounds of decoding.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is masked beyond what always is.
+    #[serde(default)]
+    pub masking: Masking,
+    /// Batches that wait for the sink.
+    #[serde(default)]
+    pub spool: Spool,
+    /// The way to the sink.
+    #[serde(default)]
+    pub forward: Forward,
+}
+
+fn default_state_directory() -> PathBuf {
+    "/var/lib/custody-agent".into()
+}
+fn default_runtime_directory() -> PathBuf {
+    "/run/custody-agent".into()
+}
+fn default_worker_user() -> String {
+    "nobody".to_owned()
+}
+fn default_log() -> String {
+    "info".to_owned()
+}
+
+/// What is captured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capture {
+    /// Bytes of the data ring, a power of two.
+    pub data_ring_bytes: u32,
+    /// Bytes of the control ring, a power of two.
+    pub control_ring_bytes: u32,
+    /// Bytes of one call that are copied; the rest is counted as cut.
+    pub call_bytes_max: u32,
+    /// Read plaintext from TLS libraries.
+    pub tls: bool,
+    /// What is left out.
+    pub exclude: Selectors,
+    /// When anything stands here, only this is captured.
+    pub include: Selectors,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Capture {
+            data_ring_bytes: 16 << 20,
+            control_ring_bytes: 1 << 20,
+            call_bytes_max: 1 << 20,
+            tls: true,
+            exclude: Selectors::default(),
+            include: Selectors::default(),
+        }
+    }
+}
+
+/// Sockets and programs, by what they cannot choose for themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selectors {
+    /// Executables, by path; the inode counts.
+    pub executables: Vec<PathBuf>,
+    /// Ports of either end.
+    pub ports: Vec<u16>,
+    /// Control groups, by path below the root of cgroup v2, with all below them.
+    pub cgroups: Vec<PathBuf>,
+    /// Networks of the peer.
+    pub networks: Vec<Network>,
+}
+
+impl Selectors {
+    /// Nothing is selected.
+    pub fn is_empty(&self) -> bool {
+        self == &Selectors::default()
+    }
+}
+
+/// A network such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    /// Its address.
+    pub address: IpAddr,
+    /// Bits that count.
+    pub prefix: u8,
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let refusal = || format!("`{text}` is no network such as 10.0.0.0/8 or 2001:db8::/32");
+        let (address, prefix) = text.split_once('/').ok_or_else(refusal)?;
+        let address: IpAddr = address.parse().map_err(|_| refusal())?;
+        let prefix: u8 = prefix.parse().map_err(|_| refusal())?;
+        if prefix > if address.is_ipv4() { 32 } else { 128 } {
+            return Err(refusal());
+        }
+        Ok(Network { address, prefix })
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> String {
+        format!("{}/{}", network.address, network.prefix)
+    }
+}
+
+/// Bounds of decoding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest frame that is buffered.
+    pub frame_bytes_max: usize,
+    /// Bytes of one body that are kept.
+    pub body_bytes_max: usize,
+    /// Rows of one answer that are kept.
+    pub rows_max: usize,
+    /// Exchanges of one connection that wait for an answer.
+    pub pending_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = custody_decoders::protocol::Limits::default();
+        Limits {
+            frame_bytes_max: limits.frame_bytes_max,
+            body_bytes_max: limits.body_bytes_max,
+            rows_max: limits.rows_max,
+            pending_max: limits.pending_max,
+        }
+    }
+}
+
+/// What is masked beyond what always is: action by field name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Masking {
+    /// Names of columns, headers, query and form fields, JSON keys → `redact`, `keep_last:N` or `drop`.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// Batches that wait for the sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Bytes on disk at most.
+    pub bytes_max: u64,
+    /// Of these, bytes kept free for heartbeats and gaps.
+    pub reserve_bytes: u64,
+    /// Bytes of one segment file.
+    pub segment_bytes: u64,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Spool { bytes_max: 1 << 30, reserve_bytes: 16 << 20, segment_bytes: 8 << 20 }
+    }
+}
+
+/// The way to the sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Forward {
+    /// One request waits this long for its answer, seconds.
+    pub timeout_seconds: u64,
+    /// Longest wait between two attempts, seconds.
+    pub backoff_seconds_max: u64,
+}
+
+impl Default for Forward {
+    fn default() -> Self {
+        Forward { timeout_seconds: 30, backoff_seconds_max: 30 }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            config_version: CONFIG_VERSION,
+            state_directory: default_state_directory(),
+            runtime_directory: default_runtime_directory(),
+            worker_user: default_worker_user(),
+            log: default_log(),
+            capture: Capture::default(),
+            limits: Limits::default(),
+            masking: Masking::default(),
+            spool: Spool::default(),
+            forward: Forward::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a file; `path` only names it in errors.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Config = toml::from_str(text)
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
+        if config.config_version != CONFIG_VERSION {
+            return Err(ConfigError::Version { path: path.to_owned(), found: config.config_version });
+        }
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let bounds = |ok: bool, key, value: u64, bounds| {
+            if ok {
+                return Ok(());
+            }
+            Err(ConfigError::Bounds { path: path.to_owned(), key, value: value.to_string(), bounds })
+        };
+        let ring = |bytes: u32| bytes.is_power_of_two() && (64 << 10..=1 << 30).contains(&bytes);
+        let capture = &self.capture;
+        bounds(
+            ring(capture.data_ring_bytes),
+            "capture.data_ring_bytes",
+            capture.data_ring_bytes.into(),
+            "a power of two from 65536 to 1073741824",
+        )?;
+        bounds(
+            ring(capture.control_ring_bytes),
+            "capture.control_ring_bytes",
+            capture.control_ring_bytes.into(),
+            "a power of two from 65536 to 1073741824",
+        )?;
+        bounds(
+            (4096..=16 << 20).contains(&capture.call_bytes_max),
+            "capture.call_bytes_max",
+            capture.call_bytes_max.into(),
+            "from 4096 to 16777216",
+        )?;
+        let limits = &self.limits;
+        bounds(
+            (4096..=16 << 20).contains(&limits.frame_bytes_max),
+            "limits.frame_bytes_max",
+            limits.frame_bytes_max as u64,
+            "from 4096 to 16777216",
+        )?;
+        bounds(
+            limits.body_bytes_max <= 192 << 10,
+            "limits.body_bytes_max",
+            limits.body_bytes_max as u64,
+            "at most 196608, so that a record fits its entry",
+        )?;
+        bounds(limits.rows_max <= 100_000, "limits.rows_max", limits.rows_max as u64, "at most 100000")?;
+        bounds(
+            (1..=1 << 20).contains(&limits.pending_max),
+            "limits.pending_max",
+            limits.pending_max as u64,
+            "from 1 to 1048576",
+        )?;
+        let spool = &self.spool;
+        bounds(
+            (1 << 20..=256 << 20).contains(&spool.segment_bytes),
+            "spool.segment_bytes",
+            spool.segment_bytes,
+            "from 1048576 to 268435456",
+        )?;
+        bounds(
+            spool.bytes_max >= spool.reserve_bytes.saturating_add(2 * spool.segment_bytes),
+            "spool.bytes_max",
+            spool.bytes_max,
+            "at least reserve_bytes and two segments",
+        )?;
+        bounds(
+            (1..=600).contains(&self.forward.timeout_seconds),
+            "forward.timeout_seconds",
+            self.forward.timeout_seconds,
+            "from 1 to 600",
+        )?;
+        bounds(
+            (1..=3600).contains(&self.forward.backoff_seconds_max),
+            "forward.backoff_seconds_max",
+            self.forward.backoff_seconds_max,
+            "from 1 to 3600",
+        )
+    }
+
+    /// SHA-256 over the meaning of this configuration: the same for two files that say the same.
+    pub fn hash(&self) -> [u8; 32] {
+        let bytes = rmp_serde::to_vec_named(self).expect("a configuration is plain data");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("agent.toml"), text)
+    }
+
+    #[test]
+    fn the_packaged_file_holds_every_key_with_its_default() {
+        let text = include_str!("../../packaging/agent.toml");
+        let config = parse(text).unwrap();
+        assert_eq!(config, Config::default());
+        let defaults = toml::Value::try_from(Config::default()).unwrap();
+        let packaged: toml::Value = toml::from_str(text).unwrap();
+        assert_eq!(packaged, defaults, "a key is missing in the packaged file, or is not the default");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = parse("config_version = 1\n[capture]\nspeling = 1\n").unwrap_err().to_string();
+        assert!(error.contains("speling") && error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        assert!(matches!(parse("config_version = 2\n"), Err(ConfigError::Version { found: 2, .. })));
+    }
+
+    #[test]
+    fn a_ring_that_is_no_power_of_two_is_refused() {
+        let error = parse("config_version = 1\n[capture]\ndata_ring_bytes = 1000000\n").unwrap_err();
+        assert!(error.to_string().contains("capture.data_ring_bytes is 1000000"), "{error}");
+    }
+
+    #[test]
+    fn a_network_with_too_many_bits_is_refused() {
+        let text = "config_version = 1\n[capture.exclude]\nnetworks = [\"10.0.0.0/33\"]\n";
+        assert!(parse(text).unwrap_err().to_string().contains("10.0.0.0/33"));
+    }
+}
