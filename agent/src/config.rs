@@ -1,10 +1,10 @@
 //! The configuration file: what it may say, what it means when it says nothing. `packaging/agent.toml`
 //! documents every key; a test holds the two together. Must not touch anything but the file it is given.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use custody_decoders::mask::MaskRules;
 use serde::{Deserialize, Serialize};
 
 /// Where the packages put it.
@@ -80,7 +80,7 @@ pub struct Config {
     pub limits: Limits,
     /// What is masked beyond what always is.
     #[serde(default)]
-    pub masking: Masking,
+    pub masking: MaskRules,
     /// Batches that wait for the sink.
     #[serde(default)]
     pub spool: Spool,
@@ -210,14 +210,6 @@ impl Default for Limits {
     }
 }
 
-/// What is masked beyond what always is: action by field name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Masking {
-    /// Names of columns, headers, query and form fields, JSON keys → `redact`, `keep_last:N` or `drop`.
-    pub fields: BTreeMap<String, String>,
-}
-
 /// Batches that wait for the sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -262,7 +254,7 @@ impl Default for Config {
             log: default_log(),
             capture: Capture::default(),
             limits: Limits::default(),
-            masking: Masking::default(),
+            masking: MaskRules::default(),
             spool: Spool::default(),
             forward: Forward::default(),
         }
@@ -289,6 +281,9 @@ impl Config {
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        self.masking
+            .check()
+            .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
         let bounds = |ok: bool, key, value: u64, bounds| {
             if ok {
                 return Ok(());

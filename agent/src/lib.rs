@@ -1,3 +1,5 @@
-//! agent
+//! The daemon on each host (`custody-agent run`) and its unprivileged half (`custody-agent worker`).
 
+pub mod attribution;
+pub mod config;
 pub mod worker;

@@ -43,8 +43,10 @@ mod tests {
     fn the_innermost_unit_is_named() {
         let place = parse("/user.slice/user-1000.slice/user@1000.service/app.slice/x.service");
         assert_eq!(place, Place { unit: Some("x.service"), container: None });
-        assert_eq!(parse("/system.slice/system-postgresql.slice/postgresql@15-main.service").unit,
-            Some("postgresql@15-main.service"));
+        assert_eq!(
+            parse("/system.slice/system-postgresql.slice/postgresql@15-main.service").unit,
+            Some("postgresql@15-main.service")
+        );
         assert_eq!(parse("/user.slice/user-0.slice/session-91.scope").unit, Some("session-91.scope"));
         assert_eq!(parse("/"), Place::default());
     }
@@ -54,7 +56,9 @@ mod tests {
         for path in [
             format!("/system.slice/docker-{ID}.scope"),
             format!("/docker/{ID}"),
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope"
+            ),
             format!("/kubepods/besteffort/pod1/crio-{ID}"),
             format!("/machine.slice/libpod-{ID}.scope/container"),
             format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),

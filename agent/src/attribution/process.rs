@@ -33,7 +33,8 @@ pub fn read(root: &Path, pid: u32, ticks: u64, users: &Users) -> Option<Process>
     let (arguments, arguments_cut) = arguments(&folder.join("cmdline"));
     Some(Process {
         pid,
-        start_ns: u64::try_from(u128::from(stat.start_ticks) * 1_000_000_000 / u128::from(ticks.max(1))).ok()?,
+        start_ns: u64::try_from(u128::from(stat.start_ticks) * 1_000_000_000 / u128::from(ticks.max(1)))
+            .ok()?,
         parent_pid: stat.parent,
         executable: link(&folder.join("exe")),
         arguments,
@@ -112,7 +113,12 @@ pub fn split_arguments(bytes: &[u8]) -> Vec<Vec<u8>> {
 fn cgroup(path: &Path) -> String {
     let Some(text) = text(path) else { return String::new() };
     let v1 = || text.lines().find_map(|line| line.split_once(":name=systemd:").map(|(_, path)| path));
-    text.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| *path != "/").or_else(v1).unwrap_or("/").to_owned()
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .filter(|path| *path != "/")
+        .or_else(v1)
+        .unwrap_or("/")
+        .to_owned()
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -137,7 +143,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("4711");
         std::fs::create_dir(&folder).unwrap();
-        let stat = format!("4711 ({name}) S 880 4711 880 34818 4711 4194304 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0\n");
+        let stat =
+            format!("4711 ({name}) S 880 4711 880 34818 4711 4194304 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0\n");
         std::fs::write(folder.join("stat"), stat).unwrap();
         std::fs::write(folder.join("status"), "Name:\tx\nUid:\t1000\t0\t0\t0\n").unwrap();
         std::fs::write(folder.join("cmdline"), cmdline).unwrap();
