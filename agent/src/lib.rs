@@ -2,4 +2,5 @@
 
 pub mod attribution;
 pub mod config;
+pub mod ring;
 pub mod worker;

@@ -10,8 +10,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod offsets;
+
 /// Raised whenever a struct below changes; the agent refuses an object of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -411,7 +413,99 @@ pub struct TlsSeen {
     pub task: TaskKey,
 }
 
+/// Index of a [`SourceCounters`].
+pub mod source {
+    /// Payload as sockets carry it.
+    pub const WIRE: u32 = 0;
+    /// Payload as TLS libraries see it.
+    pub const PLAINTEXT: u32 = 1;
+    /// exec, fork and exit.
+    pub const PROCESS: u32 = 2;
+    /// Socket opens and closes, gaps, TLS control events.
+    pub const CONTROL: u32 = 3;
+    /// How many there are.
+    pub const COUNT: u32 = 4;
+}
+
+/// What one source did since the agent's start, per CPU; the agent sums. Of payload
+/// `produced = submitted + lost + cut`; what a rule left out is in none of them, but in its rule's counter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounters {
+    /// Events wanted.
+    pub produced_events: u64,
+    /// Payload bytes wanted.
+    pub produced_bytes: u64,
+    /// Events in the ring.
+    pub submitted_events: u64,
+    /// Payload bytes in the ring.
+    pub submitted_bytes: u64,
+    /// Events that found no room, or no readable page.
+    pub lost_events: u64,
+    /// Payload bytes of these.
+    pub lost_bytes: u64,
+    /// Calls over their limit.
+    pub cut_events: u64,
+    /// Payload bytes over the limit.
+    pub cut_bytes: u64,
+}
+
+/// What one rule left out, per CPU; the agent sums.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleCounters {
+    /// Calls.
+    pub events: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+}
+
+/// Values of the rule maps: index of the rule's counter, and [`rule::INCLUDE`].
+pub mod rule {
+    /// The rule includes; without it, it excludes.
+    pub const INCLUDE: u32 = 1 << 31;
+    /// Index of the counter of what no include rule names, where there are include rules.
+    pub const NOT_INCLUDED: u32 = 0;
+    /// Rules at most, index 0 included.
+    pub const COUNT: u32 = 1024;
+}
+
+/// An executable, as the kernel names it: `s_dev` (not `st_dev`) and inode.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Executable {
+    /// `super_block.s_dev`.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+}
+
+/// How a system call names its buffers; values of the table by call number.
+pub mod shape {
+    /// Moves no payload that a program sees.
+    pub const NONE: u8 = 0;
+    /// `(fd, buffer, length)`.
+    pub const BUFFER: u8 = 1;
+    /// `(fd, iovec, count)`.
+    pub const IOVEC: u8 = 2;
+    /// `(fd, msghdr)`.
+    pub const MESSAGE: u8 = 3;
+    /// `(fd, mmsghdr, count)`.
+    pub const MESSAGES: u8 = 4;
+    /// `socketcall(number, arguments)` of 32-bit programs.
+    pub const SOCKETCALL: u8 = 5;
+    /// Set where the call sends; the raw system call back-end needs it.
+    pub const SENDS: u8 = 0x80;
+    /// The part that tells the form.
+    pub const FORM: u8 = 0x7f;
+    /// Numbers in each table: 64-bit calls first, those of 32-bit programs behind them.
+    pub const TABLE: u32 = 512;
+}
+
 const _: () = {
+    assert!(size_of::<SourceCounters>() == 64);
+    assert!(size_of::<RuleCounters>() == 16);
+    assert!(size_of::<Executable>() == 16);
     assert!(size_of::<Header>() == 24);
     assert!(size_of::<TaskKey>() == 16);
     assert!(size_of::<SocketKey>() == 16);
