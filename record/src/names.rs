@@ -136,6 +136,8 @@ names! {
     DB_NOTIFICATION_PAYLOAD = "db.postgresql.notification.payload";
     /// Object id of a function that was called.
     DB_FUNCTION = "db.postgresql.function";
+    /// What the function returned.
+    DB_FUNCTION_RESULT = "db.postgresql.function_result";
     /// Method.
     HTTP_METHOD = "http.request.method";
     /// Status.

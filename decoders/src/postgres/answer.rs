@@ -249,7 +249,8 @@ impl Answer {
         let answer = std::mem::take(self);
         let mut fields = answer.fields;
         if answer.results.len() > 1 {
-            fields.push(Field::new(names::DB_RESULTS, Value::List(answer.results), Class::Text));
+            let class = report::list_class(&answer.results);
+            fields.push(Field::new(names::DB_RESULTS, Value::List(answer.results), class));
         }
         if !answer.last_tag.is_empty() {
             fields.push(report::fact(names::DB_COMMAND_TAG, answer.last_tag));

@@ -1,6 +1,6 @@
 //! Errors and notices as fields (documentation, "Error and Notice Message Fields").
 
-use custody_record::names;
+use custody_record::{Value, names};
 
 use crate::item::{Class, Dialect, Field};
 use crate::protocol::Outcome;
@@ -82,6 +82,15 @@ fn other(code: u8, value: &[u8]) -> Option<(&'static str, Class)> {
 pub(super) fn fact(name: &'static str, value: String) -> Field {
     let class = fact_class(value.as_bytes());
     Field::new(name, value, class)
+}
+
+/// The class of several such facts.
+pub(super) fn list_class(values: &[Option<Value>]) -> Class {
+    let plain = |value: &Option<Value>| match value {
+        Some(Value::Text(text)) => fact_class(text.as_bytes()) == Class::Structure,
+        _ => true,
+    };
+    if values.iter().all(plain) { Class::Structure } else { Class::Text }
 }
 
 fn fact_class(value: &[u8]) -> Class {

@@ -2,7 +2,7 @@
 
 use custody_record::{Value, names};
 
-use crate::item::{Class, Field, Rows};
+use crate::item::{Class, Field};
 use crate::protocol::{Direction, Frame, Out, Outcome};
 
 use super::answer::CopyDirection;
@@ -121,10 +121,10 @@ impl Connection {
             Some(FromServer::CopyBoth { binary }) => {
                 self.answer.copy_begins(CopyDirection::Both, binary, id, out)
             }
-            Some(FromServer::FunctionResult(Some(result))) => out.rows(
-                id,
-                Rows { columns: vec![String::new()], rows: vec![vec![Some(Value::Bytes(result.to_vec()))]] },
-            ),
+            Some(FromServer::FunctionResult(Some(result))) => {
+                let value = Value::Bytes(result.to_vec());
+                self.answer.field(Field::new(names::DB_FUNCTION_RESULT, value, Class::Opaque));
+            }
             Some(FromServer::Authentication { kind, .. }) => self.on_authentication(kind),
             Some(FromServer::BackendKey { pid }) => {
                 out.session(vec![Field::structure(names::DB_BACKEND_PID, u64::from(pid))]);
@@ -346,7 +346,9 @@ impl Connection {
 fn on_parameter(name: &[u8], value: &[u8], out: &mut dyn Out) {
     let field = match name {
         b"server_version" => Field::new(names::DB_SERVER_VERSION, text(value), Class::Identifier),
-        b"application_name" => Field::new(names::DB_APPLICATION, text(value), Class::Identifier),
+        b"application_name" if !value.is_empty() => {
+            Field::new(names::DB_APPLICATION, text(value), Class::Identifier)
+        }
         _ => return,
     };
     out.session(vec![field]);

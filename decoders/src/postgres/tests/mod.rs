@@ -11,6 +11,7 @@ use super::Postgres;
 
 mod copy;
 mod extended;
+mod fixtures;
 mod hostile;
 mod loss;
 mod query;
