@@ -58,7 +58,8 @@ pub enum Framing {
     Streamed {
         /// Bytes of the head.
         head: usize,
-        /// Bytes of the body that follow; `u64::MAX` when only the end of the stream ends it.
+        /// Bytes of the body that follow; `u64::MAX` when only the end of the stream ends it. The last piece is
+        /// told as such, an empty one if need be (at once for a body of 0), unless a gap swallowed the end.
         body: u64,
     },
     /// What stands here is no frame: the driver counts it as unparsed and asks for a resync.
@@ -168,6 +169,11 @@ pub trait Protocol: Sync {
 
 /// The state of one connection.
 pub trait Decoder: Send {
+    /// Whether something may come from this direction now. While it says no (an answer before its request was
+    /// seen), the driver keeps the bytes back until the other direction has gone on, at most 100 ms.
+    fn expects(&self, _direction: Direction) -> bool {
+        true
+    }
     /// Where the frame at the head of `bytes` ends.
     fn framing(&mut self, direction: Direction, bytes: &[u8]) -> Framing;
     /// Exactly one frame. `cut` bytes of it are missing at its end (over a limit).

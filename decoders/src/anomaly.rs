@@ -1,0 +1,105 @@
+//! What may be odd about traffic: one table of stable codes, which `custody explain CODE` prints. Hostile
+//! input is no error; it is one of these.
+
+/// One code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anomaly {
+    /// Stable code, as it stands in records.
+    pub code: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// What was seen.
+    pub meaning: &'static str,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// Looks a code up.
+pub fn find(code: &str) -> Option<&'static Anomaly> {
+    ALL.iter().find(|anomaly| anomaly.code == code)
+}
+
+macro_rules! anomalies {
+    ($($constant:ident = $code:literal, $title:literal, $meaning:literal, $advice:literal;)+) => {
+        $(#[doc = concat!($title, ".")] pub const $constant: &str = $code;)+
+        /// Every code.
+        pub const ALL: &[Anomaly] = &[$(Anomaly {
+            code: $code, title: $title, meaning: $meaning, advice: $advice,
+        }),+];
+    };
+}
+
+anomalies! {
+    ORDER_UNKNOWN = "order_unknown", "Two chunks claim the same place",
+        "Two different byte sequences were seen for the same range of one direction, for instance from two threads that wrote to one socket at once. The first stands in the record; the other is counted, and was not decoded.",
+        "Read the exchange beside it with care. If it repeats for one program, its threads share a socket without a lock.";
+    DECODER_PANICKED = "decoder_panicked", "A decoder failed",
+        "The decoder of this connection stopped at bytes that it did not foresee. The rest of the connection is counted, not decoded.",
+        "Report it with the version of the agent; the capture of the connection helps.";
+    FRAME_TOO_LONG = "frame_too_long", "A frame without an end",
+        "A frame had no end within the limit of buffered bytes. It was counted as unparsed.",
+        "Look at who sent it: it is either another protocol or an attempt to exhaust a parser.";
+    UNPARSED = "unparsed", "Bytes that are no frame",
+        "Bytes stood where a frame of the protocol should begin. They were counted, and decoding went on at the next sure frame.",
+        "Compare the lost and unparsed bytes of the session. After a gap it is expected; without one the peer broke the protocol.";
+    PENDING_LIMIT = "pending_limit", "Too many requests without an answer",
+        "More requests waited for an answer than are remembered. The oldest was told open; its answer stands alone.",
+        "Raise the limit of pending exchanges if the program truly pipelines that deep.";
+    RESPONSE_WITHOUT_REQUEST = "response_without_request", "An answer whose request was not seen",
+        "The request was before the agent looked, or was lost, or the server spoke unasked.",
+        "Look for a gap before it in the same session.";
+    ROLE_REVERSED = "role_reversed", "The accepting end asks",
+        "The end that accepted the connection sends the requests and the connecting end answers. Up and down follow the protocol.",
+        "Usual for reverse tunnels; look at the process that connected.";
+    TLS_UNANNOUNCED = "tls_unannounced", "Plaintext of a connection that never switched to TLS",
+        "A TLS library's plaintext was bound to a connection whose wire did not announce TLS.",
+        "Look at custody.binding: the binding may be wrong, or the handshake was lost.";
+    MEMORY_SHED = "memory_shed", "Buffered bytes were given up",
+        "All connections together held more than the limit, and this one was growing. What it had buffered was counted and dropped.",
+        "Raise the memory limit of the worker, or look at why this peer leaves frames unfinished.";
+    HTTP1_BARE_LF = "http1_bare_lf", "A line that ends with LF alone",
+        "A header line ended without CR. Parsers differ here, which request smuggling uses (RFC 9112, 2.2).",
+        "Compare with what the server's own log says of this request.";
+    HTTP1_BARE_CR = "http1_bare_cr", "A CR inside a header line",
+        "A carriage return stood alone in a line (RFC 9112, 2.2).",
+        "Treat the request as hostile unless the client is known to be odd.";
+    HTTP1_OBS_FOLD = "http1_obs_fold", "A folded header",
+        "A header's value went on in the next line (RFC 9112, 5.2). It was joined by a space.",
+        "Expected from very old clients only.";
+    HTTP1_BAD_HEADER = "http1_bad_header", "A header line that is none",
+        "A line had no colon, an empty or impossible name, or a space before the colon (RFC 9112, 5.1).",
+        "Compare with what the server's own log says of this request.";
+    HTTP1_CONFLICTING_LENGTH = "http1_conflicting_length", "Content-Length and Transfer-Encoding disagree",
+        "Both were sent, or several different lengths. The classic shape of request smuggling (RFC 9112, 6.3). Transfer-Encoding was followed, else the first length.",
+        "Find the sender. Requests that follow on this connection may be another's.";
+    HTTP1_BAD_LENGTH = "http1_bad_length", "A Content-Length that is no number",
+        "The value was empty, signed, too large or not digits (RFC 9110, 8.6). The message was taken to end with the connection.",
+        "Treat as hostile.";
+    HTTP1_BAD_TRANSFER_CODING = "http1_bad_transfer_coding", "An odd Transfer-Encoding",
+        "`chunked` was missing, not last, repeated or disguised, or sent with HTTP/1.0 (RFC 9112, 6.1).",
+        "Treat as hostile: it is used to hide a request from one of two parsers.";
+    HTTP1_BAD_CHUNK = "http1_bad_chunk", "A chunk that is none",
+        "A chunk's size was no hexadecimal number, or its data did not end with CRLF (RFC 9112, 7.1).",
+        "The rest of that direction is counted until a sure message begins.";
+    HTTP1_CHUNK_EXTENSION = "http1_chunk_extension", "A chunk extension",
+        "A chunk's size line carried an extension (RFC 9112, 7.1.1). Hardly any program sends them; smuggling does.",
+        "Look at the sender.";
+    HTTP1_TOO_MANY_HEADERS = "http1_too_many_headers", "More headers than are kept",
+        "The message had more header fields than the limit. Those over it were not kept.",
+        "Look at the sender.";
+    HTTP1_TRUNCATED = "http1_truncated", "A message that ended early",
+        "The connection ended before the announced length was reached.",
+        "Usual when a client gives up; compare with the server's log.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_found() {
+        for anomaly in ALL {
+            assert_eq!(find(anomaly.code), Some(anomaly), "{}", anomaly.code);
+        }
+    }
+}

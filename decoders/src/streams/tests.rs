@@ -1,0 +1,121 @@
+//! Order, overlaps, holes and bounds of one stream.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, PartialEq, Eq, Clone)]
+enum Got {
+    Bytes(u64, Vec<u8>),
+    Gap(u64, u64, Cause),
+}
+
+fn into(got: &mut Vec<Got>) -> impl FnMut(Delivery<'_>) + '_ {
+    |delivery| match delivery {
+        Delivery::Bytes { position, bytes, .. } => match got.last_mut() {
+            Some(Got::Bytes(start, before)) if *start + before.len() as u64 == position => before.extend(bytes),
+            _ => got.push(Got::Bytes(position, bytes.to_vec())),
+        },
+        Delivery::Gap { position, length, cause, .. } => got.push(Got::Gap(position, length, cause)),
+    }
+}
+
+#[test]
+fn chunks_out_of_order_are_put_in_order() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(3, 1, b"def", &mut into(&mut got));
+    assert!(got.is_empty());
+    stream.bytes(0, 2, b"abc", &mut into(&mut got));
+    assert_eq!(got, [Got::Bytes(0, b"abcdef".to_vec())]);
+    assert_eq!(stream.held_bytes, 0);
+}
+
+#[test]
+fn a_hole_waits_then_becomes_a_gap() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(4, 1000, b"x", &mut into(&mut got));
+    stream.expire(1000 + REORDER_WAIT_NS - 1, &mut into(&mut got));
+    assert!(got.is_empty());
+    stream.expire(1000 + REORDER_WAIT_NS, &mut into(&mut got));
+    assert_eq!(got, [Got::Gap(0, 4, Cause::Unseen), Got::Bytes(4, b"x".to_vec())]);
+}
+
+#[test]
+fn known_holes_come_in_their_place_and_bytes_win_over_them() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.hole(2, 4, Cause::RingFull, 1, &mut into(&mut got));
+    stream.bytes(4, 1, b"ef", &mut into(&mut got));
+    stream.bytes(0, 1, b"ab", &mut into(&mut got));
+    assert_eq!(
+        got,
+        [Got::Bytes(0, b"ab".to_vec()), Got::Gap(2, 2, Cause::RingFull), Got::Bytes(4, b"ef".to_vec())]
+    );
+}
+
+#[test]
+fn a_repetition_is_counted_and_a_contradiction_is_disputed() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(0, 1, b"abcd", &mut into(&mut got));
+    stream.bytes(2, 1, b"cdef", &mut into(&mut got));
+    assert_eq!((stream.duplicate_bytes(), stream.disputed_bytes()), (2, 0));
+    stream.bytes(4, 1, b"XY", &mut into(&mut got));
+    assert_eq!((stream.duplicate_bytes(), stream.disputed_bytes()), (2, 2));
+    assert_eq!(got, [Got::Bytes(0, b"abcdef".to_vec())]);
+}
+
+#[test]
+fn kept_chunks_that_disagree_are_never_delivered() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(2, 1, b"cdef", &mut into(&mut got));
+    stream.bytes(3, 1, b"DE", &mut into(&mut got));
+    stream.bytes(0, 1, b"ab", &mut into(&mut got));
+    assert_eq!(
+        got,
+        [Got::Bytes(0, b"abc".to_vec()), Got::Gap(3, 2, Cause::Unseen), Got::Bytes(5, b"f".to_vec())]
+    );
+    assert_eq!(stream.disputed_bytes(), 4);
+}
+
+#[test]
+fn pieces_are_bounded() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    for index in 0..100_000u64 {
+        stream.bytes(1 + index * 2, index, b"x", &mut into(&mut got));
+        assert!(stream.held_bytes() < (PIECES_MAX + 2) * (PIECE_OVERHEAD + 1) + TAIL_BYTES * 2);
+    }
+}
+
+#[test]
+fn positions_at_the_end_of_the_world_do_no_harm() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(u64::MAX - 1, 1, b"abcd", &mut into(&mut got));
+    stream.hole(u64::MAX - 1, u64::MAX, Cause::Unseen, 1, &mut into(&mut got));
+    stream.bytes(u64::MAX - 3, 1, b"ab", &mut into(&mut got));
+    stream.end_at(u64::MAX, 1, &mut into(&mut got));
+    assert_eq!(stream.next_position(), u64::MAX);
+}
+
+proptest! {
+    /// Any order and any overlap of true chunks gives the stream back, once.
+    #[test]
+    fn any_order_of_true_chunks_gives_the_stream(
+        cuts in proptest::collection::vec((0usize..200, 1usize..40), 1..60),
+        order in any::<u64>(),
+    ) {
+        let whole: Vec<u8> = (0..240u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let mut chunks: Vec<(usize, usize)> = cuts.iter().map(|(at, length)| (*at, (at + length).min(240))).collect();
+        chunks.extend((0..240).step_by(20).map(|at| (at, at + 20)));
+        let mut state = order | 1;
+        for index in (1..chunks.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            chunks.swap(index, (state >> 33) as usize % (index + 1));
+        }
+        let (mut stream, mut got) = (Stream::default(), Vec::new());
+        for (from, to) in chunks {
+            stream.bytes(from as u64, 1, &whole[from..to], &mut into(&mut got));
+        }
+        prop_assert_eq!(got, vec![Got::Bytes(0, whole)]);
+        prop_assert_eq!(stream.disputed_bytes(), 0);
+        prop_assert_eq!(stream.held_bytes, 0);
+    }
+}
