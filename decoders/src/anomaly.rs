@@ -48,6 +48,12 @@ anomalies! {
     RESPONSE_WITHOUT_REQUEST = "response_without_request", "An answer whose request was not seen",
         "The request was before the agent looked, or was lost, or the server spoke unasked.",
         "Look for a gap before it in the same session.";
+    ANSWER_LOST = "answer_lost", "The answer is not known",
+        "Bytes of the answering direction are missing, so no later answer can be told to belong to this request.",
+        "Look for the gap in the same session; its cause says why.";
+    PAIRING_UNCERTAIN = "pairing_uncertain", "The answer may belong to another request",
+        "Requests of this connection are missing, so an answer may be the one to a request that was not seen.",
+        "Look for the gap before it in the same session.";
     ROLE_REVERSED = "role_reversed", "The accepting end asks",
         "The end that accepted the connection sends the requests and the connecting end answers. Up and down follow the protocol.",
         "Usual for reverse tunnels; look at the process that connected.";

@@ -6,6 +6,7 @@ use crate::protocol::Protocol;
 pub static PROTOCOLS: &[&dyn Protocol] = &[
     // `cargo xtask new-decoder` adds a line here.
     &crate::http1::Http1,
+    &crate::postgres::Postgres,
 ];
 
 /// Whether some protocol usually listens there.

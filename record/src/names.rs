@@ -54,6 +54,10 @@ names! {
     NETWORK_TRANSPORT = "network.transport";
     /// The decoder that read it, or `unknown`.
     PROTOCOL_NAME = "network.protocol.name";
+    /// What the first bytes of an unknown protocol look like, in one word: `tls`, `ssh`, `binary`, …
+    PROTOCOL_LOOKS_LIKE = "custody.protocol.looks_like";
+    /// The connection was there before the agent: its beginning is not known.
+    SESSION_EXISTING = "custody.session.existing";
     /// Version of that protocol.
     PROTOCOL_VERSION = "network.protocol.version";
     /// `postgresql`, …

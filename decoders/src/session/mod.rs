@@ -232,7 +232,8 @@ impl Session {
 
     /// When time alone may change something, boottime ns.
     pub(crate) fn deadline_ns(&self) -> u64 {
-        let streams = self.ends.iter().flat_map(|end| end.streams().filter_map(|stream| stream.deadline_ns()));
+        let streams =
+            self.ends.iter().flat_map(|end| end.streams().filter_map(|stream| stream.deadline_ns()));
         let ends = self.ends.iter().filter(|end| !end.ended);
         let closes = ends.filter_map(|end| end.closed).map(|(closed_ns, _)| closed_ns.saturating_add(1));
         let waiting = self.waiting.front().map(|first| first.time_ns.saturating_add(LATCH_WAIT_NS));
@@ -631,8 +632,9 @@ impl Session {
         let codes = driver.take_anomalies();
         self.tls |= state == State::AwaitingTls;
         for fact in facts {
-            match self.facts.iter_mut().find(|known| known.name == fact.name) {
-                Some(known) => *known = fact,
+            let known = self.facts.iter().position(|known| known.name == fact.name);
+            match known {
+                Some(index) => self.facts[index] = fact,
                 None if self.facts.len() < FACTS_MAX => self.facts.push(fact),
                 None => {}
             }

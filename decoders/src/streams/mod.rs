@@ -127,7 +127,13 @@ impl Stream {
     }
 
     /// Bytes came.
-    pub fn bytes(&mut self, position: u64, time_ns: u64, bytes: &[u8], out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {
+    pub fn bytes(
+        &mut self,
+        position: u64,
+        time_ns: u64,
+        bytes: &[u8],
+        out: &mut (impl FnMut(Delivery<'_>) + ?Sized),
+    ) {
         let Some(end) = position.checked_add(bytes.len() as u64) else {
             self.disputed_bytes += bytes.len() as u64;
             return;
@@ -241,7 +247,13 @@ impl Stream {
         out(Delivery::Bytes { position, time_ns, bytes });
     }
 
-    fn deliver_gap(&mut self, length: u64, cause: Cause, time_ns: u64, out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {
+    fn deliver_gap(
+        &mut self,
+        length: u64,
+        cause: Cause,
+        time_ns: u64,
+        out: &mut (impl FnMut(Delivery<'_>) + ?Sized),
+    ) {
         let position = self.next;
         self.next = self.next.saturating_add(length);
         self.tail.clear();

@@ -13,7 +13,9 @@ enum Got {
 fn into(got: &mut Vec<Got>) -> impl FnMut(Delivery<'_>) + '_ {
     |delivery| match delivery {
         Delivery::Bytes { position, bytes, .. } => match got.last_mut() {
-            Some(Got::Bytes(start, before)) if *start + before.len() as u64 == position => before.extend(bytes),
+            Some(Got::Bytes(start, before)) if *start + before.len() as u64 == position => {
+                before.extend(bytes)
+            }
             _ => got.push(Got::Bytes(position, bytes.to_vec())),
         },
         Delivery::Gap { position, length, cause, .. } => got.push(Got::Gap(position, length, cause)),

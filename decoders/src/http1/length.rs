@@ -1,0 +1,103 @@
+//! Where a message's body ends (RFC 9112, 6.3), and what is odd about how it says so.
+
+use super::head::{Head, StartLine, note};
+use crate::anomaly;
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Empty,
+    Known(u64),
+    Chunked,
+    UntilEnd,
+}
+
+/// What the request that is answered changes about its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) head: bool,
+    pub(super) connect: bool,
+}
+
+/// Where the body behind this head ends. `asked` tells of the request that a response answers.
+pub(super) fn of(head: &Head<'_>, asked: Asked, odd: &mut Vec<&'static str>) -> Length {
+    let status = match head.start {
+        StartLine::Status { status, .. } => Some(status),
+        StartLine::Request { .. } => None,
+    };
+    let announced = announced(head, odd);
+    match (status, announced) {
+        (Some(100..=199 | 204 | 304), _) => Length::Empty,
+        (Some(_), _) if asked.head => Length::Empty,
+        (Some(200..=299), _) if asked.connect => Length::Empty,
+        (Some(_), None) => Length::UntilEnd,
+        (None, None) => Length::Empty,
+        (_, Some(Length::Known(0))) => Length::Empty,
+        (_, Some(length)) => length,
+    }
+}
+
+fn announced(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Length> {
+    let coded = transfer_coding(head, odd);
+    let length = content_length(head, odd);
+    if coded.is_some() && length.is_some() {
+        note(odd, anomaly::HTTP1_CONFLICTING_LENGTH);
+    }
+    coded.or(length)
+}
+
+fn transfer_coding(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Length> {
+    let mut codings = 0;
+    let mut chunked = 0;
+    let mut last_is_chunked = false;
+    for value in head.values("transfer-encoding") {
+        for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            codings += 1;
+            last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            chunked += u32::from(last_is_chunked);
+        }
+    }
+    if codings == 0 {
+        return None;
+    }
+    if !last_is_chunked || chunked != 1 || head.minor() == 0 {
+        note(odd, anomaly::HTTP1_BAD_TRANSFER_CODING);
+    }
+    Some(if last_is_chunked { Length::Chunked } else { Length::UntilEnd })
+}
+
+fn content_length(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Length> {
+    let mut first: Option<Option<u64>> = None;
+    for value in head.values("content-length") {
+        for text in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let number = decimal(text);
+            if number.is_none() {
+                note(odd, anomaly::HTTP1_BAD_LENGTH);
+            }
+            match first {
+                None => first = Some(number),
+                Some(known) if known != number => note(odd, anomaly::HTTP1_CONFLICTING_LENGTH),
+                Some(_) => {}
+            }
+        }
+    }
+    first.map(|number| number.map_or(Length::UntilEnd, Length::Known))
+}
+
+/// Digits only: no sign, no space, nothing beyond 2^63, which no body reaches.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 19 && text.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(text).ok().filter(|_| digits)?;
+    text.parse().ok().filter(|number| *number <= i64::MAX as u64)
+}
+
+/// The size line of a chunk: its size, and whether an extension follows.
+pub(super) fn chunk_size(text: &[u8]) -> Option<(u64, bool)> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let rest = text[digits..].trim_ascii();
+    if digits == 0 || digits > 15 || !(rest.is_empty() || rest[0] == b';') {
+        return None;
+    }
+    let size = u64::from_str_radix(std::str::from_utf8(&text[..digits]).ok()?, 16).ok()?;
+    Some((size, !rest.is_empty()))
+}

@@ -1,0 +1,75 @@
+//! HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
+//!
+//! In flow order: [`probe`](Protocol::probe) (is it this protocol) → `head` (start line and headers) → `length`
+//! (where the body ends) → `decoder` (messages, chunks, pairing) → `fields` (what is told). README.md says what
+//! is decoded and what is not.
+
+mod decoder;
+mod fields;
+#[doc(hidden)]
+pub mod fuzz;
+mod head;
+mod length;
+
+use crate::protocol::{Decoder, Heads, Limits, Probe, Protocol};
+
+/// The protocol.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Http1;
+
+impl Protocol for Http1 {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[80, 8000, 8080]
+    }
+
+    fn probe(&self, heads: Heads<'_>) -> Probe {
+        let up = Start::of(heads.up);
+        let down = Start::of(heads.down);
+        match (up, down) {
+            (Start::Request, _) => Probe::Yes,
+            (_, Start::Request) => Probe::Reversed,
+            (Start::Status, Start::Nothing) => Probe::Reversed,
+            (Start::Nothing, Start::Status) => Probe::Yes,
+            (Start::Other, _) | (_, Start::Other) => Probe::No,
+            _ => Probe::More,
+        }
+    }
+
+    fn open(&self, limits: &Limits, _middle: bool) -> Box<dyn Decoder> {
+        Box::new(decoder::Http1Decoder::new(*limits))
+    }
+}
+
+/// What the first bytes of a direction look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Nothing,
+    Unsure,
+    Request,
+    Status,
+    Other,
+}
+
+impl Start {
+    fn of(bytes: &[u8]) -> Start {
+        let bytes = head::without_blank_lines(bytes);
+        if bytes.is_empty() {
+            return Start::Nothing;
+        }
+        if bytes.starts_with(b"HTTP/1.") {
+            return Start::Status;
+        }
+        if b"HTTP/1.".starts_with(bytes) {
+            return Start::Unsure;
+        }
+        match head::request_line_begins(bytes) {
+            Some(true) => Start::Request,
+            Some(false) => Start::Other,
+            None => Start::Unsure,
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! All of it behind one call: events in, masked records out.
+//!
+//! Pure: time comes with the events, and [`Event::Tick`] alone lets waits end. Holds the sessions, finds the
+//! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use custody_record::{Kind, Record, names};
+
+use crate::event::{Cause, Chunk, Event, Flow, Hole, Layer, Process, Socket, SocketId};
+use crate::item::Field;
+use crate::mask::{Draft, Masked, Masker};
+use crate::protocol::Limits;
+use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
+
+/// How long bytes wait for the first sight of their socket, which travels another ring.
+const ORPHAN_WAIT_NS: u64 = 200_000_000;
+
+/// What a pipeline may hold and how it masks.
+#[derive(Clone, Debug)]
+pub struct PipelineOptions {
+    /// Bounds of one connection.
+    pub limits: Limits,
+    /// The masking stage.
+    pub masker: Masker,
+    /// Sessions held at once; sockets beyond are counted as lost.
+    pub sessions_max: usize,
+    /// Bytes that all sessions may hold.
+    pub held_bytes_max: usize,
+    /// Bytes of sockets whose first sight has not come yet.
+    pub orphan_bytes_max: usize,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        PipelineOptions {
+            limits: Limits::default(),
+            masker: Masker::default(),
+            sessions_max: 65_536,
+            held_bytes_max: 96 << 20,
+            orphan_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// Cumulative counters, in their units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events fed.
+    pub events: u64,
+    /// Bytes of chunks fed.
+    pub bytes: u64,
+    /// Records handed out.
+    pub records: u64,
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Sockets refused over `sessions_max`.
+    pub sessions_refused: u64,
+    /// Bytes of sockets that were never seen, or refused.
+    pub orphan_bytes: u64,
+    /// Times that a session gave up what it had buffered over `held_bytes_max`.
+    pub sheds: u64,
+    /// Events that the rings lost.
+    pub events_lost: u64,
+}
+
+/// Events in, masked records out.
+pub struct Pipeline {
+    options: PipelineOptions,
+    sockets: HashMap<SocketId, (u64, usize)>,
+    sessions: HashMap<u64, Session>,
+    pairs: HashMap<PairKey, u64>,
+    timers: BinaryHeap<Reverse<(u64, u64)>>,
+    orphans: VecDeque<Orphan>,
+    orphan_bytes: usize,
+    held_bytes: usize,
+    sessions_begun: u64,
+    now_ns: u64,
+    counters: Counters,
+}
+
+/// Bytes or a hole of a socket that was not seen yet.
+struct Orphan {
+    socket: SocketId,
+    layer: Layer,
+    flow: Flow,
+    position: u64,
+    time_ns: u64,
+    what: What<Vec<u8>>,
+}
+
+impl Pipeline {
+    /// An empty one.
+    pub fn new(options: PipelineOptions) -> Self {
+        Pipeline {
+            options,
+            sockets: HashMap::new(),
+            sessions: HashMap::new(),
+            pairs: HashMap::new(),
+            timers: BinaryHeap::new(),
+            orphans: VecDeque::new(),
+            orphan_bytes: 0,
+            held_bytes: 0,
+            sessions_begun: 0,
+            now_ns: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Cumulative counters.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sessions that are open now.
+    pub fn sessions_open(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes that all sessions hold, as far as it was measured.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes + self.orphan_bytes
+    }
+
+    /// One event; the records that follow from it go to `out` at once.
+    pub fn feed(&mut self, event: Event<'_>, out: &mut impl FnMut(Masked<Record>)) {
+        self.counters.events += 1;
+        let masker = self.options.masker.clone();
+        let mut records = 0;
+        let sink: &mut dyn FnMut(Draft) = &mut |draft| {
+            records += 1;
+            out(masker.mask(draft));
+        };
+        match event {
+            Event::Open(socket) => self.open(socket, sink),
+            Event::Chunk(chunk) => self.chunk(chunk, sink),
+            Event::Hole(hole) => self.hole(hole, sink),
+            Event::Bound(socket, binding, _) => {
+                if let Some((session, end)) = self.find(socket) {
+                    session.bound(end, binding);
+                }
+            }
+            Event::Close(socket, positions, time_ns) => self.close(socket, positions, time_ns),
+            Event::Exec(process, time_ns) => tell_process(Kind::Exec, &process, None, time_ns, sink),
+            Event::Exit(process, status, time_ns) => {
+                tell_process(Kind::Exit, &process, Some(status), time_ns, sink);
+            }
+            Event::Lost(events, time_ns) => {
+                self.counters.events_lost += events;
+                let fields = vec![
+                    Field::structure(names::GAP_EVENTS, events),
+                    Field::structure(names::GAP_CAUSE, cause_name(Cause::RingFull)),
+                ];
+                sink(draft(Kind::Gap, time_ns, time_ns, fields));
+            }
+            Event::Tick(now_ns) => self.tick(now_ns, sink),
+        }
+        self.counters.records += records;
+    }
+
+    /// No more events: everything that is held is told, open exchanges are closed, sessions end.
+    pub fn finish(&mut self, out: &mut impl FnMut(Masked<Record>)) {
+        let masker = self.options.masker.clone();
+        let mut records = 0;
+        let sink: &mut dyn FnMut(Draft) = &mut |draft| {
+            records += 1;
+            out(masker.mask(draft));
+        };
+        self.drop_orphans(u64::MAX, sink);
+        let mut numbers: Vec<u64> = self.sessions.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            if let Some(session) = self.sessions.get_mut(&number) {
+                session.finish(sink);
+            }
+            self.forget(number);
+        }
+        self.counters.records += records;
+    }
+
+    fn find(&mut self, socket: SocketId) -> Option<(&mut Session, usize)> {
+        let (number, end) = *self.sockets.get(&socket)?;
+        self.sessions.get_mut(&number).map(|session| (session, end))
+    }
+
+    fn open(&mut self, socket: Socket, sink: &mut dyn FnMut(Draft)) {
+        let id = socket.id;
+        if self.sockets.contains_key(&id) {
+            return;
+        }
+        let key = PairKey::of(&socket);
+        let by_address = key.and_then(|key| self.pairs.get(&key).copied());
+        let by_peer = socket.peer.and_then(|peer| self.sockets.get(&peer)).map(|(number, _)| *number);
+        let joined = by_peer
+            .or(by_address)
+            .filter(|number| self.sessions.get(number).is_some_and(|session| session.awaits(&socket)));
+        let full = self.sessions.len() >= self.options.sessions_max;
+        let place = match joined.and_then(|number| self.sessions.get_mut(&number)) {
+            Some(session) => (session.number, session.join(socket)),
+            None if full => {
+                self.counters.sessions_refused += 1;
+                let mut fields = vec![Field::structure(names::GAP_CAUSE, cause_name(Cause::TableFull))];
+                process_fields(&socket.process, &mut fields);
+                return sink(draft(Kind::Gap, socket.time_ns, socket.time_ns, fields));
+            }
+            None => {
+                self.sessions_begun += 1;
+                self.counters.sessions += 1;
+                let number = self.sessions_begun;
+                self.sessions.insert(number, Session::new(number, socket, self.options.limits));
+                if let Some(key) = key {
+                    self.pairs.insert(key, number);
+                }
+                (number, 0)
+            }
+        };
+        self.sockets.insert(id, place);
+        self.adopt_orphans(id, sink);
+    }
+
+    fn close(&mut self, socket: SocketId, positions: [Option<u64>; 2], time_ns: u64) {
+        if let Some((session, end)) = self.find(socket) {
+            session.close(end, positions, time_ns);
+            let number = session.number;
+            self.arm(number);
+        }
+    }
+
+    fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut dyn FnMut(Draft)) {
+        self.counters.bytes += chunk.bytes.len() as u64;
+        let Chunk { socket, flow, layer, position, time_ns, bytes } = chunk;
+        self.input(socket, layer, flow, position, time_ns, What::Bytes(bytes), sink);
+    }
+
+    fn hole(&mut self, hole: Hole, sink: &mut dyn FnMut(Draft)) {
+        let Hole { socket, flow, layer, position, length, cause, time_ns } = hole;
+        self.input(socket, layer, flow, position, time_ns, What::Hole(length, cause), sink);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of an event, taken apart once")]
+    fn input(
+        &mut self,
+        socket: SocketId,
+        layer: Layer,
+        flow: Flow,
+        position: u64,
+        time_ns: u64,
+        what: What<&[u8]>,
+        sink: &mut dyn FnMut(Draft),
+    ) {
+        let Some((session, end)) = self.find(socket) else {
+            let what = match what {
+                What::Bytes(bytes) => What::Bytes(bytes.to_vec()),
+                What::Hole(length, cause) => What::Hole(length, cause),
+            };
+            self.orphan_bytes += orphan_weight(&what);
+            self.orphans.push_back(Orphan { socket, layer, flow, position, time_ns, what });
+            if self.orphan_bytes > self.options.orphan_bytes_max {
+                self.drop_orphans(u64::MAX, sink);
+            }
+            return;
+        };
+        session.input(Place { end, layer, flow, position, time_ns }, what, sink);
+        let number = session.number;
+        self.measure(number, sink);
+        self.arm(number);
+    }
+
+    fn adopt_orphans(&mut self, socket: SocketId, sink: &mut dyn FnMut(Draft)) {
+        if !self.orphans.iter().any(|orphan| orphan.socket == socket) {
+            return;
+        }
+        for orphan in std::mem::take(&mut self.orphans) {
+            if orphan.socket != socket {
+                self.orphans.push_back(orphan);
+                continue;
+            }
+            self.orphan_bytes -= orphan_weight(&orphan.what);
+            let Orphan { layer, flow, position, time_ns, what, .. } = orphan;
+            let what = match &what {
+                What::Bytes(bytes) => What::Bytes(bytes.as_slice()),
+                What::Hole(length, cause) => What::Hole(*length, *cause),
+            };
+            self.input(socket, layer, flow, position, time_ns, what, sink);
+        }
+    }
+
+    /// Bytes whose socket never came in sight are lost, and that is told.
+    fn drop_orphans(&mut self, before_ns: u64, sink: &mut dyn FnMut(Draft)) {
+        let (mut bytes, mut first_ns, mut last_ns) = (0u64, u64::MAX, 0);
+        while self.orphans.front().is_some_and(|orphan| orphan.time_ns <= before_ns) {
+            let Some(orphan) = self.orphans.pop_front() else { break };
+            self.orphan_bytes -= orphan_weight(&orphan.what);
+            bytes = bytes.saturating_add(match &orphan.what {
+                What::Bytes(bytes) => bytes.len() as u64,
+                What::Hole(length, _) => *length,
+            });
+            first_ns = first_ns.min(orphan.time_ns);
+            last_ns = last_ns.max(orphan.time_ns);
+        }
+        if bytes > 0 {
+            self.counters.orphan_bytes = self.counters.orphan_bytes.saturating_add(bytes);
+            let fields = vec![
+                Field::structure(names::BYTES_LOST, bytes),
+                Field::structure(names::GAP_CAUSE, "unknown_socket"),
+            ];
+            sink(draft(Kind::Gap, first_ns, last_ns, fields));
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.drop_orphans(now_ns.saturating_sub(ORPHAN_WAIT_NS), sink);
+        while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= now_ns) {
+            let Some(Reverse((due, number))) = self.timers.pop() else { break };
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            if session.armed_ns != due {
+                continue;
+            }
+            session.armed_ns = u64::MAX;
+            if session.tick(now_ns, sink) {
+                self.forget(number);
+            } else {
+                self.measure(number, sink);
+                self.arm_after(number, now_ns.saturating_add(1));
+            }
+        }
+    }
+
+    fn arm(&mut self, number: u64) {
+        self.arm_after(number, 0);
+    }
+
+    /// Sets the session's timer if it should ring earlier than it does.
+    fn arm_after(&mut self, number: u64, earliest_ns: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let deadline_ns = session.deadline_ns().max(earliest_ns);
+        if deadline_ns < session.armed_ns {
+            session.armed_ns = deadline_ns;
+            self.timers.push(Reverse((deadline_ns, number)));
+        }
+    }
+
+    /// Follows the memory of a session; the one that grows over the limit of all pays.
+    fn measure(&mut self, number: u64, sink: &mut dyn FnMut(Draft)) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let before = session.held_bytes;
+        session.held_bytes = session.measure();
+        self.held_bytes = self.held_bytes + session.held_bytes - before;
+        if self.held_bytes > self.options.held_bytes_max && session.held_bytes > before {
+            self.counters.sheds += 1;
+            session.shed(sink);
+            let shrunk = session.measure();
+            self.held_bytes = self.held_bytes + shrunk - session.held_bytes;
+            session.held_bytes = shrunk;
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(session) = self.sessions.remove(&number) else { return };
+        self.held_bytes -= session.held_bytes;
+        for socket in session.sockets() {
+            self.sockets.remove(&socket.id);
+            if let Some(key) = PairKey::of(socket)
+                && self.pairs.get(&key) == Some(&number)
+            {
+                self.pairs.remove(&key);
+            }
+        }
+    }
+}
+
+fn orphan_weight(what: &What<Vec<u8>>) -> usize {
+    size_of::<Orphan>() + if let What::Bytes(bytes) = what { bytes.len() } else { 0 }
+}
+
+fn tell_process(
+    kind: Kind,
+    process: &Arc<Process>,
+    status: Option<u32>,
+    time_ns: u64,
+    sink: &mut dyn FnMut(Draft),
+) {
+    let mut fields = Vec::new();
+    process_fields(process, &mut fields);
+    if let Some(status) = status {
+        fields.retain(|field| field.name != names::PROCESS_ARGS);
+        fields.push(Field::structure(names::PROCESS_EXIT_STATUS, u64::from(status)));
+    }
+    sink(draft(kind, time_ns, time_ns, fields));
+}
+
+#[cfg(test)]
+mod tests;

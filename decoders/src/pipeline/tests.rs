@@ -1,0 +1,311 @@
+//! Sessions from events: who is read, what is told, and when.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use custody_record::Value;
+
+use super::*;
+use crate::event::{Binding, Endpoint, Role, Transport};
+
+const REQUEST: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+const MS: u64 = 1_000_000;
+
+struct Host {
+    pipeline: Pipeline,
+    records: Vec<Record>,
+}
+
+impl Host {
+    fn new() -> Self {
+        Host { pipeline: Pipeline::new(PipelineOptions::default()), records: Vec::new() }
+    }
+
+    fn feed(&mut self, event: Event<'_>) {
+        let records = &mut self.records;
+        self.pipeline.feed(event, &mut |masked| records.push(masked.get().clone()));
+    }
+
+    fn socket(&mut self, id: u64, role: Role, local: (u8, u16), remote: (u8, u16)) {
+        self.feed(Event::Open(Socket { role, ..socket(id, local, remote) }));
+    }
+
+    fn chunk(&mut self, id: u64, flow: Flow, layer: Layer, position: u64, time_ms: u64, bytes: &[u8]) {
+        let socket = SocketId(id);
+        self.feed(Event::Chunk(Chunk { socket, flow, layer, position, time_ns: time_ms * MS, bytes }));
+    }
+
+    fn close(&mut self, id: u64, time_ms: u64) {
+        self.feed(Event::Close(SocketId(id), [None, None], time_ms * MS));
+    }
+
+    fn tick(&mut self, time_ms: u64) {
+        self.feed(Event::Tick(time_ms * MS));
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        self.records.iter().map(|record| record.kind).collect()
+    }
+
+    fn of_kind(&self, kind: Kind) -> Vec<&Record> {
+        self.records.iter().filter(|record| record.kind == kind).collect()
+    }
+}
+
+fn socket(id: u64, local: (u8, u16), remote: (u8, u16)) -> Socket {
+    let endpoint = |(last, port): (u8, u16)| {
+        let address = if last == 1 { Ipv4Addr::LOCALHOST } else { Ipv4Addr::new(10, 0, 0, last) };
+        Some(Endpoint { address: IpAddr::V4(address), port })
+    };
+    Socket {
+        id: SocketId(id),
+        time_ns: MS,
+        transport: Transport::Tcp,
+        role: Role::Unknown,
+        local: endpoint(local),
+        remote: endpoint(remote),
+        peer: None,
+        netns: 1,
+        existing: false,
+        positions: [0, 0],
+        process: Arc::new(Process { pid: id as u32, ..Process::default() }),
+    }
+}
+
+fn number(record: &Record, name: &str) -> Option<u64> {
+    match record.fields.get(name) {
+        Some(Value::Unsigned(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+    match record.fields.get(name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[test]
+fn one_exchange_of_a_remote_client() {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 12, ANSWER);
+    assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange]);
+    let exchange = &host.records[1];
+    assert_eq!(number(exchange, names::HTTP_STATUS), Some(200));
+    assert_eq!(text(exchange, names::HTTP_METHOD), Some("GET"));
+    assert_eq!(number(exchange, names::DURATION), Some(2 * MS));
+    assert_eq!(number(exchange, names::BYTES_UP), Some(REQUEST.len() as u64));
+    assert_eq!(number(exchange, names::BYTES_DOWN), Some(ANSWER.len() as u64));
+    assert_eq!(text(exchange, names::OUTCOME), Some("ok"));
+    host.close(1, 20);
+    host.tick(21);
+    assert_eq!(host.kinds()[2..], [Kind::SessionClose]);
+    assert_eq!(number(&host.records[2], names::BYTES_DOWN), Some(ANSWER.len() as u64));
+    assert_eq!((host.pipeline.sessions_open(), host.pipeline.held_bytes()), (0, 0));
+}
+
+#[test]
+fn both_ends_on_one_host_are_one_session_told_once() {
+    for server_first in [false, true] {
+        let mut host = Host::new();
+        host.socket(1, Role::Client, (1, 4000), (1, 80));
+        host.chunk(1, Flow::Egress, Layer::Wire, 0, 10, REQUEST);
+        host.socket(2, Role::Server, (1, 80), (1, 4000));
+        host.chunk(2, Flow::Ingress, Layer::Wire, 0, 11, REQUEST);
+        let mut answers = [(2, Flow::Egress, 12), (1, Flow::Ingress, 13)];
+        if server_first {
+            answers.reverse();
+        }
+        for (id, flow, time_ms) in answers {
+            host.chunk(id, flow, Layer::Wire, 0, time_ms, ANSWER);
+        }
+        host.tick(400);
+        host.close(1, 410);
+        host.close(2, 410);
+        host.tick(500);
+        assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange, Kind::SessionClose]);
+        let close = &host.records[2];
+        assert_eq!(text(close, names::SIDE), Some("both"));
+        assert_eq!(number(close, names::PEER_PID), Some(1));
+        assert_eq!(number(close, names::BYTES_UP), Some(REQUEST.len() as u64));
+    }
+}
+
+#[test]
+fn mapped_addresses_join_and_other_namespaces_do_not() {
+    let mut host = Host::new();
+    host.socket(1, Role::Client, (1, 4000), (1, 80));
+    let mapped = |endpoint: Option<Endpoint>| {
+        endpoint.map(|endpoint| match endpoint.address {
+            IpAddr::V4(address) => Endpoint { address: address.to_ipv6_mapped().into(), ..endpoint },
+            IpAddr::V6(_) => endpoint,
+        })
+    };
+    let server = socket(2, (1, 80), (1, 4000));
+    let server = Socket { local: mapped(server.local), remote: mapped(server.remote), ..server };
+    host.feed(Event::Open(Socket { role: Role::Server, ..server }));
+    assert_eq!(host.pipeline.sessions_open(), 1);
+    let elsewhere = Socket { netns: 2, ..socket(3, (1, 80), (1, 4000)) };
+    host.feed(Event::Open(elsewhere));
+    assert_eq!(host.pipeline.sessions_open(), 2);
+}
+
+#[test]
+fn a_request_without_answer_is_told_before_it() {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.tick(209);
+    assert!(host.of_kind(Kind::ExchangeOpen).is_empty());
+    host.tick(211);
+    assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::ExchangeOpen]);
+    assert_eq!(text(&host.records[1], names::HTTP_METHOD), Some("GET"));
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 900, ANSWER);
+    assert_eq!(host.kinds()[2..], [Kind::ExchangeClose]);
+    assert_eq!(host.records[1].exchange, host.records[2].exchange);
+    assert_eq!(number(&host.records[2], names::DURATION), Some(890 * MS));
+}
+
+#[test]
+fn a_connection_that_ends_under_a_request_says_no_response() {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.close(1, 20);
+    host.tick(21);
+    let exchange = host.of_kind(Kind::Exchange);
+    assert_eq!(text(exchange[0], names::OUTCOME), Some("no_response"));
+}
+
+#[test]
+fn plaintext_is_read_and_its_ciphertext_only_counted() {
+    let mut host = Host::new();
+    host.socket(1, Role::Client, (2, 4000), (3, 443));
+    let hello = b"\x16\x03\x01\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 10, hello);
+    host.feed(Event::Bound(SocketId(1), Binding::Fd, 11 * MS));
+    host.chunk(1, Flow::Egress, Layer::Plaintext, 0, 12, REQUEST);
+    host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 13, ANSWER);
+    let hole = Hole {
+        socket: SocketId(1),
+        flow: Flow::Ingress,
+        layer: Layer::Wire,
+        position: 0,
+        length: 1000,
+        cause: Cause::Ciphertext,
+        time_ns: 13 * MS,
+    };
+    host.feed(Event::Hole(hole));
+    host.close(1, 20);
+    host.tick(21);
+    assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange, Kind::SessionClose]);
+    assert_eq!(text(&host.records[0], names::BINDING), Some("fd"));
+    let close = &host.records[2];
+    assert_eq!(number(close, names::BYTES_SKIPPED), Some(1000 + hello.len() as u64));
+    assert_eq!(number(close, names::BYTES_UP), Some(REQUEST.len() as u64));
+}
+
+#[test]
+fn of_two_plaintexts_the_accepting_one_is_read() {
+    for with_server in [true, false] {
+        let mut host = Host::new();
+        host.socket(1, Role::Client, (1, 4000), (1, 443));
+        host.socket(2, Role::Server, (1, 443), (1, 4000));
+        host.chunk(1, Flow::Egress, Layer::Plaintext, 0, 12, REQUEST);
+        if with_server {
+            host.chunk(2, Flow::Ingress, Layer::Plaintext, 0, 13, REQUEST);
+            host.chunk(2, Flow::Egress, Layer::Plaintext, 0, 14, ANSWER);
+        }
+        host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 15, ANSWER);
+        host.tick(400);
+        assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange]);
+        let pid = if with_server { 2 } else { 1 };
+        assert_eq!(number(&host.records[1], names::PROCESS_PID), Some(pid));
+    }
+}
+
+#[test]
+fn an_unknown_role_is_settled_by_the_first_bytes() {
+    let mut host = Host::new();
+    host.socket(1, Role::Unknown, (2, 4000), (3, 30000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 12, ANSWER);
+    let exchange = host.of_kind(Kind::Exchange);
+    assert_eq!(number(exchange[0], names::SERVER_PORT), Some(4000));
+    assert_eq!(number(exchange[0], names::BYTES_UP), Some(REQUEST.len() as u64));
+}
+
+#[test]
+fn an_unknown_protocol_is_counted_and_classified() {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 22), (3, 4000));
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 10, b"SSH-2.0-OpenSSH_9.2\r\n");
+    host.tick(900);
+    assert!(host.records.is_empty());
+    host.tick(1100);
+    assert_eq!(host.kinds(), [Kind::SessionOpen]);
+    host.close(1, 2000);
+    host.tick(2001);
+    let close = &host.records[1];
+    assert_eq!(text(close, names::PROTOCOL_LOOKS_LIKE), Some("ssh"));
+    assert_eq!(number(close, names::BYTES_DOWN), Some(21));
+}
+
+#[test]
+fn a_lost_range_is_a_gap_with_its_cause_and_decoding_goes_on() {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 11, ANSWER);
+    host.chunk(1, Flow::Ingress, Layer::Wire, 500, 12, REQUEST);
+    host.tick(130);
+    host.chunk(1, Flow::Egress, Layer::Wire, ANSWER.len() as u64, 140, ANSWER);
+    host.tick(2000);
+    assert_eq!(host.of_kind(Kind::Exchange).len(), 2);
+    let gap = host.of_kind(Kind::Gap);
+    assert_eq!(number(gap[0], names::BYTES_LOST), Some(500 - REQUEST.len() as u64));
+    assert_eq!(text(gap[0], names::GAP_CAUSE), Some("unseen"));
+}
+
+#[test]
+fn bytes_that_overtake_their_socket_wait_for_it() {
+    let mut host = Host::new();
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 12, ANSWER);
+    assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange]);
+    host.chunk(9, Flow::Ingress, Layer::Wire, 0, 13, REQUEST);
+    host.tick(500);
+    assert_eq!(number(host.of_kind(Kind::Gap)[0], names::BYTES_LOST), Some(REQUEST.len() as u64));
+}
+
+#[test]
+fn memory_of_all_sessions_is_bounded() {
+    let mut host = Host::new();
+    host.pipeline.options.held_bytes_max = 1 << 20;
+    for id in 1..200 {
+        host.socket(id, Role::Server, (2, 80), (3, 4000 + id as u16));
+        host.chunk(id, Flow::Ingress, Layer::Wire, 0, 10, b"POST / HTTP/1.1\r\n");
+        for part in 0..100u64 {
+            host.chunk(id, Flow::Ingress, Layer::Wire, 17 + part * 1000, 10, &[b'x'; 1000]);
+            assert!(host.pipeline.held_bytes() < 2 << 20);
+        }
+    }
+    assert!(host.pipeline.counters().sheds > 0);
+}
+
+#[test]
+fn an_idle_connection_is_silent_until_it_ends() {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    for seconds in 1..100 {
+        host.tick(seconds * 1000);
+    }
+    assert!(host.records.is_empty());
+    host.close(1, 200_000);
+    host.tick(200_001);
+    assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::SessionClose]);
+}
