@@ -14,6 +14,7 @@
 mod kernel;
 mod maps;
 mod rings;
+mod tls;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
