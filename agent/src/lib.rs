@@ -2,5 +2,9 @@
 
 pub mod attribution;
 pub mod config;
+pub mod enroll;
+pub mod files;
+pub mod identity;
 pub mod ring;
+pub mod sink_client;
 pub mod worker;
