@@ -7,4 +7,5 @@ pub mod files;
 pub mod identity;
 pub mod ring;
 pub mod sink_client;
+pub mod spool;
 pub mod worker;
