@@ -64,7 +64,8 @@ impl Identity {
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
         };
         let text = |name: &str| {
-            String::from_utf8(read(name)?).map_err(|_| anyhow::anyhow!("{}/{name} is no text", folder.display()))
+            String::from_utf8(read(name)?)
+                .map_err(|_| anyhow::anyhow!("{}/{name} is no text", folder.display()))
         };
         let facts = toml::from_str(&text(FACTS)?)
             .with_context(|| format!("{}/{FACTS} is damaged", folder.display()))?;

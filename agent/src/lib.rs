@@ -1,11 +1,14 @@
 //! The daemon on each host (`custody-agent run`) and its unprivileged half (`custody-agent worker`).
 
 pub mod attribution;
+pub mod chain;
+pub mod clock;
 pub mod config;
 pub mod enroll;
 pub mod files;
 pub mod identity;
 pub mod ring;
+pub mod shared;
 pub mod sink_client;
 pub mod spool;
 pub mod worker;

@@ -102,7 +102,13 @@ impl Client {
 
     /// Sends one request and reads its answer. After an error the connection is gone, and the next call makes
     /// a new one; whether the sink took the request is then not known.
-    pub async fn send(&mut self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer> {
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer> {
         let timeout = self.timeout;
         let exchange = self.exchange(method, path, content_type, body);
         let result = match tokio::time::timeout(timeout, exchange).await {
@@ -115,7 +121,13 @@ impl Client {
         result.with_context(|| format!("sink {}:{}", self.address.host, self.address.port))
     }
 
-    async fn exchange(&mut self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer> {
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -139,7 +151,8 @@ impl Client {
         let Address { host, port } = &self.address;
         let stream = TcpStream::connect((host.as_str(), *port)).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
-        let name = ServerName::try_from(host.clone()).with_context(|| format!("`{host}` is no server name"))?;
+        let name =
+            ServerName::try_from(host.clone()).with_context(|| format!("`{host}` is no server name"))?;
         let stream = self.tls.connect(name, stream).await.context("the TLS handshake failed")?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends by itself with its sender or its peer; what went wrong is told to whoever waits for an answer.

@@ -101,6 +101,11 @@ impl Spool {
         self.places.len()
     }
 
+    /// The oldest batch that waits.
+    pub fn oldest_position(&self) -> Option<Position> {
+        self.places.front().map(|place| place.position)
+    }
+
     /// Whether `more` bytes of ordinary records still fit; control records may use the reserve.
     pub fn has_room(&self, more: u64, control: bool) -> bool {
         let reserve = if control { 0 } else { self.limits.reserve_bytes };
@@ -128,8 +133,7 @@ impl Spool {
         let Some(current) = &mut self.current else { unreachable!("it was just made") };
         current.file.write_all(&record)?;
         let length = record.len() as u64;
-        let place =
-            Place { position: batch.position, file: current.number, offset: current.bytes, length };
+        let place = Place { position: batch.position, file: current.number, offset: current.bytes, length };
         current.bytes += length;
         if let Some((_, bytes)) = self.files.back_mut() {
             *bytes = current.bytes;

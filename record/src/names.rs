@@ -196,4 +196,18 @@ names! {
     PEER_PID = "custody.peer.pid";
     /// The other end's executable.
     PEER_EXECUTABLE = "custody.peer.executable.path";
+    /// Version of the agent.
+    AGENT_VERSION = "custody.agent.version";
+    /// Release of the kernel that it runs on.
+    AGENT_KERNEL = "custody.agent.kernel";
+    /// SHA-256 of the configuration in force.
+    AGENT_CONFIG_HASH = "custody.agent.config";
+    /// SHA-256 of the masking rules in force.
+    AGENT_MASK_HASH = "custody.agent.masks";
+    /// SHA-256 of the kernel object that was loaded.
+    AGENT_OBJECT_HASH = "custody.agent.object";
+    /// What happened to the configuration: `loaded`, `reloaded`, or why it was refused.
+    AGENT_CONFIG_STATE = "custody.agent.config.state";
+    /// How often the worker was replaced since the agent's start.
+    AGENT_WORKER_RESTARTS = "custody.agent.worker.restarts";
 }

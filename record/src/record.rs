@@ -37,6 +37,9 @@ pub enum Kind {
     /// Bytes or events are missing, and this is how many.
     #[serde(rename = "gap")]
     Gap,
+    /// The agent tells of itself: start, stop, configuration, heartbeat.
+    #[serde(rename = "agent")]
+    Agent,
 }
 
 /// When it happened, by the clock of the kernel that saw it. Order within a host goes by sequence and

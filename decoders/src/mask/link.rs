@@ -130,7 +130,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Masked<Body>, usize)>, LinkError> 
 }
 
 /// Each kind with its code on the link. The stored form has names; these codes live no longer than a worker.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::SessionOpen,
     Kind::SessionClose,
     Kind::ExchangeOpen,
@@ -140,6 +140,7 @@ const KINDS: [Kind; 9] = [
     Kind::Exec,
     Kind::Exit,
     Kind::Gap,
+    Kind::Agent,
 ];
 
 fn kind_code(kind: Kind) -> u8 {
@@ -153,6 +154,7 @@ fn kind_code(kind: Kind) -> u8 {
         Kind::Exec => 6,
         Kind::Exit => 7,
         Kind::Gap => 8,
+        Kind::Agent => 9,
     }
 }
 

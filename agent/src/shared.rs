@@ -1,0 +1,231 @@
+//! What the agent's parts have in common: the spool, the newest receipt, and the figures that `status` shows.
+//! Locks are held for the length of one step, never across a wait for the network.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use custody_ledger::batch::ReceiptReference;
+use custody_ledger::{Counters, Position};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::spool::Spool;
+
+/// Exposure times that figures are made of.
+const EXPOSURES_MAX: usize = 1024;
+/// Batches whose first kernel time is remembered until their receipt.
+const BATCH_TIMES_MAX: usize = 65_536;
+
+/// The parts' common ground.
+pub struct Shared {
+    /// Batches that wait.
+    pub spool: Mutex<Spool>,
+    /// A batch is durable.
+    pub batch_ready: Notify,
+    /// Loss counters, cumulative, by source.
+    pub counters: Mutex<BTreeMap<String, Counters>>,
+    /// The newest receipt.
+    pub last_receipt: Mutex<Option<ReceiptReference>>,
+    /// Batches that were moved aside because the sink refused them: the next epoch names them.
+    pub refused: Mutex<Vec<Position>>,
+    /// The figures.
+    pub status: Mutex<Status>,
+    times: Mutex<Times>,
+}
+
+#[derive(Default)]
+struct Times {
+    /// Kernel time of the oldest entry of each batch without a receipt.
+    batches: VecDeque<(Position, u64)>,
+    exposures: VecDeque<u64>,
+}
+
+/// What `custody-agent status` shows.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    /// Probes are attached, a canary was seen, the sink acknowledged a batch.
+    pub ready: bool,
+    /// The canary exchange came out of the decoders.
+    pub canary_seen: bool,
+    /// Host id at the sink.
+    pub host: String,
+    /// Counter of this start.
+    pub epoch: u64,
+    /// The probes by name, with what became of each.
+    pub probes: Vec<ProbeState>,
+    /// The worker.
+    pub worker: WorkerState,
+    /// Sums since this start.
+    pub counters: Sums,
+    /// The spool.
+    pub spool: SpoolState,
+    /// The newest batch of this host: epoch/number.
+    pub head: String,
+    /// The newest batch with a receipt.
+    pub acknowledged: String,
+    /// When that receipt came, wall clock ns.
+    pub acknowledged_wall_ns: u64,
+    /// Why the last attempt to reach the sink failed; empty when it did not.
+    pub sink_error: String,
+    /// From kernel time to receipt.
+    pub exposure: Exposure,
+    /// What happened to the configuration last.
+    pub configuration: String,
+}
+
+/// One probe.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProbeState {
+    /// Its name.
+    pub name: String,
+    /// `attached`, or why not.
+    pub state: String,
+}
+
+/// The worker.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct WorkerState {
+    /// Its process id, 0 while there is none.
+    pub pid: u32,
+    /// How often it was replaced.
+    pub restarts: u64,
+    /// Sessions that it holds.
+    pub sessions: u64,
+    /// Bytes of payload that it holds.
+    pub held_bytes: u64,
+}
+
+/// Events and bytes since the start.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sums {
+    /// Offered by the kernel side.
+    pub produced: Amount,
+    /// Read by the worker.
+    pub delivered: Amount,
+    /// Gone.
+    pub lost: Amount,
+    /// Left out by rules, ours included.
+    pub skipped: Amount,
+    /// Records that the worker handed over.
+    pub records: u64,
+    /// Records that found no room in the spool.
+    pub records_dropped: u64,
+    /// Records too long for an entry.
+    pub records_too_long: u64,
+    /// Entries in the chain.
+    pub entries: u64,
+    /// Batches in the chain.
+    pub batches: u64,
+}
+
+/// Events and their bytes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Amount {
+    /// How many.
+    pub events: u64,
+    /// Of payload.
+    pub bytes: u64,
+}
+
+/// The spool.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SpoolState {
+    /// On disk.
+    pub bytes: u64,
+    /// At most.
+    pub bytes_max: u64,
+    /// Batches that wait.
+    pub batches: usize,
+}
+
+/// From kernel time to receipt, ms, over the last 1,024 batches.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Exposure {
+    /// Half of them were faster.
+    pub p50_ms: u64,
+    /// 99 of 100 were faster.
+    pub p99_ms: u64,
+    /// The slowest.
+    pub max_ms: u64,
+}
+
+/// A lock whose holder panicked is used on: every step leaves its data whole.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Around a spool that was just opened.
+    pub fn new(spool: Spool) -> Self {
+        Shared {
+            spool: Mutex::new(spool),
+            batch_ready: Notify::new(),
+            counters: Mutex::default(),
+            last_receipt: Mutex::default(),
+            refused: Mutex::default(),
+            status: Mutex::default(),
+            times: Mutex::default(),
+        }
+    }
+
+    /// The figures, to be changed.
+    pub fn status(&self) -> MutexGuard<'_, Status> {
+        lock(&self.status)
+    }
+
+    /// The figures as they are now.
+    pub fn snapshot(&self) -> Status {
+        let (bytes, batches) = {
+            let spool = lock(&self.spool);
+            (spool.bytes(), spool.waiting())
+        };
+        let mut status = self.status().clone();
+        status.spool.bytes = bytes;
+        status.spool.batches = batches;
+        status.exposure = lock(&self.times).exposure();
+        status
+    }
+
+    /// A batch was closed whose oldest entry has this kernel time.
+    pub fn batch_closed(&self, position: Position, oldest_ns: u64) {
+        let mut times = lock(&self.times);
+        if times.batches.len() < BATCH_TIMES_MAX {
+            times.batches.push_back((position, oldest_ns));
+        }
+        let mut status = self.status();
+        status.counters.batches += 1;
+        status.head = name(&position);
+    }
+
+    /// The sink has everything up to this batch.
+    pub fn batch_acknowledged(&self, position: &Position) {
+        let now = clock::boottime_ns();
+        let mut times = lock(&self.times);
+        let Some(index) = times.batches.iter().position(|(other, _)| other == position) else { return };
+        for (_, oldest) in times.batches.drain(..=index).collect::<Vec<_>>() {
+            times.exposures.push_back(now.saturating_sub(oldest));
+        }
+        while times.exposures.len() > EXPOSURES_MAX {
+            times.exposures.pop_front();
+        }
+        let mut status = self.status();
+        status.acknowledged = name(position);
+        status.acknowledged_wall_ns = clock::wall_ns();
+        status.sink_error.clear();
+    }
+}
+
+impl Times {
+    fn exposure(&self) -> Exposure {
+        let mut sorted: Vec<u64> = self.exposures.iter().map(|ns| ns / 1_000_000).collect();
+        sorted.sort_unstable();
+        let at = |hundredths: usize| sorted.get(sorted.len().saturating_sub(1) * hundredths / 100).copied();
+        Exposure { p50_ms: at(50).unwrap_or(0), p99_ms: at(99).unwrap_or(0), max_ms: at(100).unwrap_or(0) }
+    }
+}
+
+/// `epoch/number`, as people read it.
+pub fn name(position: &Position) -> String {
+    format!("{}/{}", position.epoch.counter, position.number)
+}
