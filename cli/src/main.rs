@@ -1,2 +1,43 @@
-//! cli
-fn main() {}
+//! `custody`: what people type. Reads from a sink or from a copy of its store, and never writes to either.
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod commands;
+mod folder;
+mod outcome;
+mod output;
+mod profile;
+mod render;
+mod select;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, Custody};
+use outcome::Outcome;
+
+fn main() -> ExitCode {
+    let arguments = Custody::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("custody: cannot start: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    outcome::report(runtime.block_on(run(arguments.command)))
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Login(arguments) => commands::login::run(&arguments).await,
+        Command::Hosts(arguments) => commands::hosts::run(&arguments).await,
+        Command::Tail(arguments) => commands::tail::run(&arguments).await,
+        Command::Sessions(arguments) => commands::sessions::run(&arguments).await,
+        Command::Show(arguments) => commands::show::run(&arguments).await,
+        Command::Verify(arguments) => commands::verify::run(&arguments),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
+    }
+}

@@ -102,6 +102,88 @@ impl View {
     }
 }
 
+/// Where a host's chain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadView {
+    /// Epoch's counter.
+    pub epoch: u64,
+    /// Number of the newest batch.
+    pub batch: u64,
+    /// Sequence of its last entry.
+    pub seq: u64,
+}
+
+/// A host as the sink knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Host id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The newest batch; `None` before the first.
+    #[serde(default)]
+    pub head: Option<HeadView>,
+    /// When the newest batch came, Unix ns by the sink's clock.
+    #[serde(default)]
+    pub last_seen: Option<i64>,
+    /// Counters per source in the newest batch: produced, delivered, lost …
+    #[serde(default)]
+    pub counters: BTreeMap<String, BTreeMap<String, u64>>,
+    /// All that those counters call lost.
+    pub lost: u64,
+    /// Nothing came for longer than heartbeats are apart.
+    pub silent: bool,
+}
+
+/// A session in one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub session_id: SessionId,
+    /// Host id.
+    pub host: String,
+    /// Host's name.
+    pub host_name: String,
+    /// The host's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Epoch's counter.
+    pub epoch: u64,
+    /// Sequence of its `session.open`.
+    pub seq: u64,
+    /// Sequence of the newest entry that belongs to it.
+    pub last_seq: u64,
+    /// When it opened, Unix ns by the host's clock.
+    pub opened: i64,
+    /// When it closed; absent while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<i64>,
+    /// When the sink received the newest entry, Unix ns.
+    pub received: i64,
+    /// Exchanges so far.
+    pub exchanges: u64,
+    /// Of these, how many went wrong.
+    pub errors: u64,
+    /// Exchanges without an answer so far.
+    pub waiting: u64,
+    /// Fields of its beginning, and of its end once it closed.
+    pub fields: BTreeMap<Cow<'static, str>, Value>,
+}
+
+/// A session with its entries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionPage {
+    /// The session.
+    pub session: SessionView,
+    /// Its entries in order.
+    pub entries: Vec<View>,
+    /// There are more entries than one answer holds.
+    pub truncated: bool,
+}
+
 /// One line of the tail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -116,12 +198,24 @@ pub enum TailLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
-    /// This many entries were not sent, because the reader was too slow; they are in the store.
+    /// Who is being shown: hosts that fit, of how many.
+    Hosts {
+        /// Hosts that the filter lets through, as far as it speaks of hosts.
+        shown: u64,
+        /// Hosts that the sink knows.
+        known: u64,
+    },
+    /// This many batches were not sent, because the reader was too slow; they are in the store.
     Missed(u64),
-    /// This many entries did not match since the last notice.
-    Filtered(u64),
-    /// The backlog is at its end; what follows is live.
-    Live(bool),
-    /// Scanning ended at a limit before the end of the backlog, and this is why.
-    Incomplete(String),
+    /// Nothing came from this host for longer than heartbeats are apart.
+    Silent {
+        /// Host's name.
+        host_name: String,
+        /// Since when, Unix ns by the sink's clock.
+        since: i64,
+        /// Its last entry.
+        last: String,
+    },
+    /// The sink looked at as many old entries as one request may; older or later ones are missing here.
+    Incomplete(u64),
 }

@@ -69,11 +69,12 @@ fn quoted(source: &str, start: usize, quote: char) -> Result<(Token, usize), Fil
         if character == quote {
             return Ok((Token::Quoted(text), index + 2));
         }
-        if character == '\\' {
-            if let Some((_, next)) = characters.next_if(|(_, next)| matches!(next, '\\' | '\'' | '"')) {
-                text.push(next);
-                continue;
-            }
+        let escaped = |(_, next): &(usize, char)| matches!(next, '\\' | '\'' | '"');
+        if character == '\\'
+            && let Some((_, next)) = characters.next_if(escaped)
+        {
+            text.push(next);
+            continue;
         }
         text.push(character);
     }

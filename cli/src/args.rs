@@ -1,0 +1,219 @@
+//! The command line: one set of flags for all commands that choose or show entries.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing found), 2 usage or configuration, \
+                     3 sink unreachable or access refused, 4 incomplete (something is missing).";
+
+/// See what the programs of your hosts say to each other, from a record that the hosts cannot change.
+#[derive(Debug, Parser)]
+#[command(name = "custody", version, after_help = EXITS, max_term_width = 110)]
+pub(crate) struct Custody {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Get a certificate of a sink by a join token, and remember the sink.
+    #[command(
+        after_help = "Example:\n  custody login \"$(custody-sink enroll --person dana@corp --role reader)\""
+    )]
+    Login(LoginArgs),
+    /// List the hosts that the sink knows, and whether they are heard.
+    #[command(after_help = "Examples:\n  custody hosts\n  custody hosts -l env=prod -o json")]
+    Hosts(HostsArgs),
+    /// Show exchanges as they come.
+    #[command(after_help = "Examples:\n  custody tail\n  custody tail -l env=prod --errors --since 5m\n  \
+        custody tail --where 'db.response.status_code =~ \"^57\" and duration > 500ms'\n  \
+        custody tail --from /var/lib/custody-sink/store --since 1h    (the sink is down)\n\n\
+        The filter language: field operator value, joined by and, or, not and parentheses.\n\
+        Operators: = != < <= > >= =~ !~ (pattern), has(field), error, open.\n\
+        Values: psql, 57014, 500ms, 64KiB, 'quoted text'. `custody explain fields` lists all fields.\n\
+        Flags never hide gaps and silence, because they say what is missing; --where does what it says.")]
+    Tail(TailArgs),
+    /// List sessions: connections and what became of them.
+    #[command(
+        after_help = "Examples:\n  custody sessions --open\n  custody sessions --process psql --since 1h"
+    )]
+    Sessions(SessionsArgs),
+    /// Show one session, one exchange or one entry, by its id.
+    #[command(
+        after_help = "Examples:\n  custody show b81x             a session\n  custody show b81x.3           \
+        its third exchange\n  custody show db-7/3/184201    one entry: host/epoch/sequence"
+    )]
+    Show(ShowArgs),
+    /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
+    #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink/store\n  \
+        custody verify --from ./copy -o json\n\nNeeds no network and no key but the public ones in the store.\n\
+        Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing.")]
+    Verify(VerifyArgs),
+    /// Explain a code: an anomaly, the cause of a gap; or list `codes` or `fields`.
+    #[command(after_help = "Examples:\n  custody explain order_unknown\n  custody explain codes\n  \
+        custody explain fields")]
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The token as `custody-sink enroll` printed it; `-` reads it from standard input, so that it stands in no
+    /// process list.
+    pub(crate) token: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostsArgs {
+    #[command(flatten)]
+    pub(crate) hosts: HostSelection,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Show at most the last N matching entries of the past.
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) lines: Option<usize>,
+    /// End after what is there; do not wait for more.
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// Show every type of entry, heartbeats too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Show at most the last N.
+    #[arg(short = 'n', value_name = "N", default_value_t = 100)]
+    pub(crate) lines: usize,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// b81x, b81x.3 or db-7/3/184201.
+    pub(crate) id: String,
+    /// Read a copy of a sink's store instead of asking the sink.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The store's folder, or a copy of it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The sink's public key that you hold from elsewhere (64 hexadecimal digits). Without it the one that you
+    /// got at login counts, and without login whatever key the store itself names.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sink_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The code, `codes` or `fields`.
+    pub(crate) code: String,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct HostSelection {
+    /// Of this host (name or id); may be given more than once.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+    /// Of hosts with this label; all given ones must fit.
+    #[arg(short = 'l', long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Choose")]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    pub(crate) hosts: HostSelection,
+    /// Of this systemd unit.
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) service: Option<String>,
+    /// Of this executable (path or its last part) or pid.
+    #[arg(long, value_name = "PROCESS")]
+    pub(crate) process: Option<String>,
+    /// Of processes that run as this user.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Of processes of this person's login, whoever they became since.
+    #[arg(long, value_name = "USER")]
+    pub(crate) login: Option<String>,
+    /// Of this protocol.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Option<String>,
+    /// That went wrong: an error, a reset, no answer.
+    #[arg(long)]
+    pub(crate) errors: bool,
+    /// That took at least so long, such as 500ms.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) slow: Option<String>,
+    /// That have no end yet.
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// From then on: 10m ago, or a time such as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Until then.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// What this filter says.
+    #[arg(long = "where", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Read a copy of a sink's store instead of asking the sink.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One line, cut to the terminal.
+    #[default]
+    Text,
+    /// Nothing cut, more fields.
+    Wide,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[command(next_help_heading = "Show")]
+pub(crate) struct OutputArgs {
+    /// How.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    /// In colour.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// Times in UTC instead of local time.
+    #[arg(long)]
+    pub(crate) utc: bool,
+}

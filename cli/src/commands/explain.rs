@@ -1,0 +1,74 @@
+//! `custody explain CODE`: words for the codes that stand in records.
+
+use anyhow::anyhow;
+use custody_record::filter;
+use custody_record::text::escape;
+
+use crate::args::ExplainArgs;
+use crate::outcome::{Exit, Failure, Outcome};
+use crate::output::Lines;
+
+/// Causes of gaps, as `custody.gap.cause` has them: code, what it means, what to do.
+const CAUSES: &[(&str, &str, &str)] = &[
+    (
+        "ring_full",
+        "The kernel saw these bytes, and the ring to the agent was full: programs talked faster than the agent reads.",
+        "Give the agent more CPU weight or larger rings, or lower the capture level of the loudest program.",
+    ),
+    (
+        "page_fault",
+        "The memory that held the bytes could not be read at that moment (it was paged out or gone).",
+        "Nothing, if rare. If it repeats for one program, it uses memory that it has not touched yet.",
+    ),
+    (
+        "no_payload",
+        "The kernel moved the bytes past the process (sendfile, splice): their number is known, they are not.",
+        "Nothing: this is how the program sends files. Switch sendfile off in its configuration if the content matters.",
+    ),
+    (
+        "table_full",
+        "A table of the kernel side had no room for another connection.",
+        "Raise the number of connections in the agent's configuration.",
+    ),
+    (
+        "unseen",
+        "Between two captured pieces there is a hole whose reason is not known.",
+        "Look at the agent's counters at that time; if nothing was lost there, report it.",
+    ),
+    (
+        "limit",
+        "More than the limit of this capture level; the number of bytes is exact.",
+        "Raise the level or the limit for this program if its content matters.",
+    ),
+    (
+        "ciphertext",
+        "Encrypted bytes. Their plaintext is read inside the program's TLS library, or nowhere.",
+        "If no plaintext of the session was recorded, the program's TLS library is not supported: `custody-agent doctor` says which are.",
+    ),
+    ("rule", "A rule of the configuration leaves this out.", "Look at the rules in the host's CONFIG entry."),
+];
+
+pub(crate) fn run(arguments: &ExplainArgs) -> Outcome {
+    let mut lines = Lines::new();
+    match arguments.code.as_str() {
+        "fields" => {
+            for (name, says) in filter::fields() {
+                lines.put(&format!("{name:34} {}", says.trim()))?;
+            }
+        }
+        "codes" => {
+            CAUSES.iter().try_for_each(|(code, _, _)| lines.put(&format!("{code:32} cause of a gap")))?;
+        }
+        code => {
+            let Some((code, means, advice)) = CAUSES.iter().find(|(own, _, _)| *own == code) else {
+                return Err(Failure::negative(anyhow!(
+                    "there is no code `{}`; `custody explain codes` lists them all",
+                    escape(code)
+                )));
+            };
+            lines.put(&format!("{code}: cause of a gap\n\n{means}\n\nWhat to do: {advice}"))?;
+        }
+    }
+    lines.flush()?;
+    Ok(Exit::Ok)
+}

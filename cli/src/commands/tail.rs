@@ -1,0 +1,158 @@
+//! `custody tail`: what was said, and what is being said.
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use custody_record::text::escape;
+use custody_record::view::{Notice, TailLine};
+use custody_record::{Filter, View};
+
+use super::{path, sink, tell_damage};
+use crate::args::{Format, TailArgs};
+use crate::folder::Folder;
+use crate::outcome::{Exit, Failure, Outcome};
+use crate::output::{Lines, Style, now};
+use crate::{render, select};
+
+/// Lines of the past that are shown when neither a time nor a number was asked for.
+const PAST_LINES: usize = 20;
+
+pub(crate) async fn run(arguments: &TailArgs) -> Outcome {
+    let filter = select::filter(&arguments.selection, arguments.all)?;
+    let now = now();
+    let time = |text: &Option<String>, flag: &'static str| -> Result<Option<i64>, Failure> {
+        text.as_ref().map(|text| select::time(text, now).context(flag)).transpose().map_err(Failure::usage)
+    };
+    let since = time(&arguments.selection.since, "--since")?;
+    let until = time(&arguments.selection.until, "--until")?;
+    let style = Style::of(&arguments.output);
+    let mut printer =
+        Printer { json: arguments.output.format == Format::Json, style, lines: Lines::new(), seen: 0 };
+    if let Some(directory) = &arguments.selection.from {
+        let filter = if filter.is_empty() { None } else { Some(filter.parse().map_err(Failure::usage)?) };
+        return from_folder(directory, &Wanted { filter, since, until }, arguments.lines, &mut printer);
+    }
+    let lines = arguments.lines.or_else(|| since.is_none().then_some(PAST_LINES));
+    let follow = !arguments.no_follow && until.is_none();
+    let query = [
+        ("where", Some(filter).filter(|filter| !filter.is_empty())),
+        ("since", since.map(|time| time.to_string())),
+        ("until", until.map(|time| time.to_string())),
+        ("n", lines.map(|lines| lines.to_string())),
+        ("follow", Some(follow.to_string())),
+    ];
+    from_sink(&path("/v1/tail", &query), &mut printer).await
+}
+
+async fn from_sink(path: &str, printer: &mut Printer) -> Outcome {
+    let (client, profile) = sink()?;
+    let mut stream = client.lines(path).await?;
+    let mut exit = Exit::Ok;
+    loop {
+        if !stream.has_line() {
+            printer.lines.flush()?;
+        }
+        let line = tokio::select! {
+            line = stream.next() => line?,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(line) = line else { break };
+        if line.is_empty() {
+            continue; // The sink says that it lives.
+        }
+        match serde_json::from_slice::<TailLine>(&line) {
+            Ok(TailLine::Entry(view)) => printer.entry(&view)?,
+            Ok(TailLine::Notice(notice)) => {
+                if matches!(notice, Notice::Missed(_) | Notice::Incomplete(_)) {
+                    exit = Exit::Incomplete;
+                }
+                printer.notice(&notice, &profile.url, &profile.who())?;
+            }
+            Err(_) => {
+                eprintln!(
+                    "custody: the sink sent a line that this version cannot read; it is newer than this program"
+                );
+                exit = Exit::Incomplete;
+            }
+        }
+    }
+    printer.lines.flush()?;
+    Ok(exit)
+}
+
+struct Wanted {
+    filter: Option<Filter>,
+    since: Option<i64>,
+    until: Option<i64>,
+}
+
+impl Wanted {
+    fn has(&self, view: &View) -> bool {
+        self.since.is_none_or(|since| view.received >= since)
+            && self.until.is_none_or(|until| view.received < until)
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(view))
+    }
+}
+
+fn from_folder(
+    directory: &std::path::Path,
+    wanted: &Wanted,
+    last: Option<usize>,
+    printer: &mut Printer,
+) -> Outcome {
+    let folder = Folder::open(directory).map_err(Failure::usage)?;
+    let mut kept = VecDeque::new();
+    let damages = folder.views(|view| {
+        if !wanted.has(&view) {
+            return Ok(());
+        }
+        let Some(last) = last else { return printer.entry(&view) };
+        kept.push_back(view);
+        if kept.len() > last {
+            kept.pop_front();
+        }
+        Ok(())
+    })?;
+    kept.iter().try_for_each(|view| printer.entry(view))?;
+    printer.lines.flush()?;
+    let exit = tell_damage(&damages);
+    if printer.seen == 0 && exit == Exit::Ok {
+        return Ok(Exit::Negative);
+    }
+    Ok(exit)
+}
+
+struct Printer {
+    json: bool,
+    style: Style,
+    lines: Lines,
+    seen: u64,
+}
+
+impl Printer {
+    fn entry(&mut self, view: &View) -> Result<(), Failure> {
+        self.seen += 1;
+        if self.json {
+            return self.lines.json(view);
+        }
+        self.style.now = now();
+        render::line::render(view, &self.style).iter().try_for_each(|line| self.lines.put(line))
+    }
+
+    fn notice(&mut self, notice: &Notice, url: &str, who: &str) -> Result<(), Failure> {
+        if self.json {
+            return self.lines.json(notice);
+        }
+        self.style.now = now();
+        if let (Notice::Hosts { shown, known }, true) = (notice, std::io::stdout().is_terminal()) {
+            let header = format!("{} · {} · {shown} of {known} hosts · stored", escape(url), escape(who));
+            let header = self.style.palette.paint(custody_record::text::Style::Dim, &header).into_owned();
+            return self.lines.put(&header);
+        }
+        match render::line::notice(notice, &self.style) {
+            Some(line) => self.lines.put(&line),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! `custody verify`: a copy of a sink's store, offline, with public keys alone. Never parses a body.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+
+use anyhow::Context;
+use custody_ledger::segment::RecordKind;
+use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::verify::{Fault, Finding, HostReport, Verdict, Verifier};
+use custody_ledger::{Batch, HostId, PublicKey, SignedReceipt, codec};
+use custody_record::text::{self, Style as Paint, escape};
+use serde::Serialize;
+
+use crate::args::{Format, VerifyArgs};
+use crate::folder::{Damage, Folder};
+use crate::outcome::{Exit, Failure, Outcome};
+use crate::output::{Lines, Style};
+use crate::profile::Profile;
+
+/// Batches between two signs of progress.
+const PROGRESS_BATCHES: u64 = 512;
+
+pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
+    let expected = expected_key(arguments.sink_key.as_deref())?;
+    let folder = Folder::open(&arguments.from).map_err(Failure::usage)?;
+    let report = check(&folder, expected)?;
+    let mut lines = Lines::new();
+    if arguments.output.format == Format::Json {
+        lines.json(&report)?;
+    } else {
+        let style = Style::of(&arguments.output);
+        words(&report, &style).iter().try_for_each(|line| lines.put(line))?;
+    }
+    lines.flush()?;
+    Ok(match report.verdict {
+        Word::Verified => Exit::Ok,
+        Word::Altered => Exit::Negative,
+        Word::Incomplete => Exit::Incomplete,
+    })
+}
+
+fn expected_key(argument: Option<&str>) -> Result<Option<PublicKey>, Failure> {
+    if let Some(text) = argument {
+        let wrong = || "--sink-key wants 64 hexadecimal digits";
+        return text.parse().with_context(wrong).map(Some).map_err(Failure::usage);
+    }
+    // Without a login there is nothing to compare with; the report says so.
+    Ok(Profile::load().ok().and_then(|profile| profile.sink_key.parse().ok()))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Verified,
+    Incomplete,
+    Altered,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    verdict: Word,
+    /// Key that signed enrolments and receipts.
+    sink_key: Option<PublicKey>,
+    /// It is the one that was expected; `null` when nobody said which.
+    sink_key_expected: Option<bool>,
+    hosts: Vec<HostPart>,
+    /// What is wrong with the store's own files and signatures.
+    store: Vec<String>,
+    /// The newest segment ends inside a record: a sink was writing it.
+    torn_tail: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct HostPart {
+    name: String,
+    #[serde(flatten)]
+    report: HostReport,
+}
+
+struct Check {
+    expected: Option<PublicKey>,
+    key: Option<PublicKey>,
+    hosts: BTreeMap<HostId, (String, Verifier)>,
+    faults: Vec<String>,
+    batches: u64,
+}
+
+/// Most sentences about the store that are kept.
+const FAULTS_MAX: usize = 100;
+
+fn check(folder: &Folder, expected: Option<PublicKey>) -> Result<Report, Failure> {
+    let mut check = Check { expected, key: None, hosts: BTreeMap::new(), faults: Vec::new(), batches: 0 };
+    let progress = std::io::stderr().is_terminal();
+    let (total, mut seen) = (folder.bytes().max(1), 0);
+    let damages = folder.records(|record| -> Result<(), Failure> {
+        seen += record.length;
+        if progress && check.batches % PROGRESS_BATCHES == 1 {
+            eprint!(
+                "\rverifying… {:3} %  {} batches ",
+                (seen * 100 / total).min(99),
+                text::count(check.batches)
+            );
+            let _ = std::io::stderr().flush();
+        }
+        check.record(&record);
+        Ok(())
+    })?;
+    if progress {
+        eprint!("\r{:60}\r", "");
+    }
+    Ok(check.finish(&damages))
+}
+
+impl Check {
+    fn record(&mut self, record: &custody_ledger::segment::Record) {
+        match record.kind {
+            RecordKind::Enrolment => match Signed::open::<Enrolment>(&record.payload) {
+                Ok((enrolment, key)) => {
+                    self.signed_by(key, "an enrolment");
+                    let verifier = Verifier::new(enrolment.host, enrolment.key);
+                    // An enrolment that stands there twice must not begin the chain anew.
+                    self.hosts.entry(enrolment.host).or_insert((enrolment.name, verifier));
+                }
+                Err(error) => self.fault(format!("an enrolment does not hold: {error}")),
+            },
+            RecordKind::Batch => self.batch(record),
+            RecordKind::Statement => {
+                match Signed::open::<custody_ledger::statement::Statement>(&record.payload) {
+                    Ok((_, key)) => self.signed_by(key, "a statement"),
+                    Err(error) => self.fault(format!("a statement of the sink does not hold: {error}")),
+                }
+            }
+            RecordKind::Other(_) => {}
+        }
+    }
+
+    fn batch(&mut self, record: &custody_ledger::segment::Record) {
+        self.batches += 1;
+        let batch = match Batch::decode(&record.payload) {
+            Ok(batch) => batch,
+            Err(error) => return self.fault(format!("a batch cannot be read: {error}")),
+        };
+        let host = batch.header.host;
+        let key = self.key.or(self.expected);
+        match (codec::decode::<SignedReceipt>("receipt", &record.meta), key) {
+            (Ok(receipt), Some(key)) => match receipt.verify(&key) {
+                Ok(receipt) if receipt.host == host => {
+                    if let Some((_, verifier)) = self.hosts.get_mut(&host) {
+                        verifier.promise(receipt.batch);
+                    }
+                }
+                Ok(_) => self.fault(format!("a receipt of another host stands at a batch of {host}")),
+                Err(error) => self.fault(format!("the receipt of a batch of {host} does not hold: {error}")),
+            },
+            _ => self.fault(format!("a batch of {host} stands without a receipt")),
+        }
+        match self.hosts.get_mut(&host) {
+            Some((_, verifier)) => verifier.batch(&record.payload),
+            None => self.fault(format!("a batch of {host} stands here, and that host was never enrolled")),
+        }
+    }
+
+    fn signed_by(&mut self, key: PublicKey, what: &str) {
+        let right = *self.key.get_or_insert(self.expected.unwrap_or(key));
+        if right != key {
+            self.fault(format!("{what} is signed by {key}, not by the sink's key {right}"));
+        }
+    }
+
+    fn fault(&mut self, sentence: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(sentence);
+        }
+    }
+
+    fn finish(mut self, damages: &[Damage]) -> Report {
+        for damage in damages.iter().filter(|damage| !damage.tail) {
+            self.fault(format!("{}: {}", damage.file.display(), damage.error));
+        }
+        let torn_tail = damages.iter().any(|damage| damage.tail);
+        let hosts: Vec<HostPart> = self
+            .hosts
+            .into_values()
+            .map(|(name, verifier)| HostPart { name, report: verifier.finish() })
+            .collect();
+        let verdicts = || hosts.iter().map(|host| host.report.verdict());
+        let verdict = if !self.faults.is_empty() || verdicts().any(|verdict| verdict == Verdict::Altered) {
+            Word::Altered
+        } else if torn_tail || verdicts().any(|verdict| verdict == Verdict::Incomplete) {
+            Word::Incomplete
+        } else {
+            Word::Verified
+        };
+        let sink_key_expected = self.expected.map(|expected| self.key.is_none_or(|key| key == expected));
+        Report { verdict, sink_key: self.key, sink_key_expected, hosts, store: self.faults, torn_tail }
+    }
+}
+
+fn words(report: &Report, style: &Style) -> Vec<String> {
+    let palette = style.palette;
+    let mut lines = Vec::new();
+    for host in &report.hosts {
+        let (mark, paint) = match host.report.verdict() {
+            Verdict::Verified => ("✔", Paint::Good),
+            Verdict::Incomplete => ("…", Paint::Warn),
+            Verdict::Altered => ("✘", Paint::Bad),
+        };
+        let epochs = host.report.epochs.len();
+        lines.push(format!(
+            "{} {}  {} entries in {} batches, {epochs} start{} of the agent",
+            palette.paint(paint, mark),
+            palette.paint(Paint::Strong, &escape(&host.name)),
+            text::count(host.report.entries()),
+            text::count(host.report.batches()),
+            if epochs == 1 { "" } else { "s" },
+        ));
+        lines.extend(host.report.faults.iter().map(|fault| format!("    {}", fault_words(fault))));
+        lines.extend(host.report.findings.iter().map(|finding| format!("    {}", finding_words(finding))));
+        for (more, word) in [(host.report.faults_more, "faults"), (host.report.findings_more, "findings")] {
+            if more > 0 {
+                lines.push(format!("    and {} more {word}", text::count(more)));
+            }
+        }
+        if host.report.withheld > 0 {
+            lines.push(format!(
+                "    {} bodies are withheld; the chain holds without them",
+                text::count(host.report.withheld)
+            ));
+        }
+    }
+    lines.extend(
+        report.store.iter().map(|fault| format!("{} {}", palette.paint(Paint::Bad, "✘"), escape(fault))),
+    );
+    if report.torn_tail {
+        lines.push(format!(
+            "{} the newest segment ends inside a record: the sink was writing when the copy was made",
+            palette.paint(Paint::Warn, "…")
+        ));
+    }
+    lines.push(match (report.sink_key, report.sink_key_expected) {
+        (Some(key), Some(true)) => format!("the sink's key is the one expected: {key}"),
+        (Some(key), _) => format!("the sink's key, taken from the store itself: {key}; compare it with one that you hold (--sink-key)"),
+        (None, _) => "no host was ever enrolled here".to_owned(),
+    });
+    let (word, paint) = match report.verdict {
+        Word::Verified => {
+            ("VERIFIED: nothing was changed, reordered or taken out since it was recorded.", Paint::Good)
+        }
+        Word::Incomplete => (
+            "INCOMPLETE: what is here holds, but something is missing; the lines above say what.",
+            Paint::Warn,
+        ),
+        Word::Altered => {
+            ("ALTERED: at least one check does not hold; the lines above say which.", Paint::Bad)
+        }
+    };
+    lines.push(palette.paint(paint, word).into_owned());
+    lines
+}
+
+fn fault_words(fault: &Fault) -> String {
+    escape(&fault.to_string()).into_owned()
+}
+
+fn finding_words(finding: &Finding) -> String {
+    match finding {
+        Finding::Missing { from: Some(from), to } => format!("missing: batches after {from} up to {to}"),
+        Finding::Missing { from: None, to } => format!("missing: all batches up to {to}"),
+        Finding::RolledBack { claimed: Some(claimed), head } => {
+            format!(
+                "the host came back older than it was: it says {claimed}, it was at {head} (a restored snapshot or a clone)"
+            )
+        }
+        Finding::RolledBack { claimed: None, head } => {
+            format!("the host came back without a memory; it was at {head} (a restored snapshot or a clone)")
+        }
+        Finding::Forked { claimed, head } => {
+            format!("the host held another {claimed} than the {head} that is here")
+        }
+        Finding::Quarantined { batch } => format!("the host keeps {batch} aside, which the sink had refused"),
+        Finding::CounterWentBack { source } => format!("a counter of {} went back", escape(source)),
+        Finding::NotConserved { source } => {
+            format!("counters of {} do not add up: produced is not what became of it", escape(source))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_key_is_a_mistake_of_usage() {
+        assert!(matches!(expected_key(Some("abc")), Err(Failure::Because(Exit::Usage, _))));
+    }
+
+    #[test]
+    fn findings_are_whole_sentences() {
+        let words = finding_words(&Finding::NotConserved { source: "ring\u{1b}".into() });
+        assert_eq!(words, "counters of ring\\x1b do not add up: produced is not what became of it");
+    }
+}

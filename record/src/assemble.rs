@@ -1,0 +1,145 @@
+//! Stored entries to views: decodes the body where it can, names the session, and adds the fields of the
+//! session's beginning that later records do not repeat. Used by the sink and by readers of a copied store,
+//! so both show the same.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::{Record, SessionId, Status, Value, View, names};
+
+/// What a header says of an entry, and its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Host id's bytes.
+    pub host: &'a [u8; 16],
+    /// Host id as text.
+    pub host_id: &'a str,
+    /// Host's name.
+    pub host_name: &'a str,
+    /// Host's labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// Epoch's counter.
+    pub epoch: u64,
+    /// Epoch's random part.
+    pub nonce: &'a [u8; 16],
+    /// Sequence in the epoch.
+    pub seq: u64,
+    /// Type.
+    pub entry_type: &'a str,
+    /// Sequence of the `session.open` that it belongs to.
+    pub session: Option<u64>,
+    /// When the sink received it, Unix ns.
+    pub received: i64,
+    /// When it happened, Unix ns by the host's clock.
+    pub wall: i64,
+    /// How far it is safe.
+    pub status: Status,
+    /// The body; `None` when withheld.
+    pub body: Option<&'a [u8]>,
+}
+
+/// Bytes of session fields that are remembered; the oldest sessions are forgotten first.
+const SESSION_BYTES_MAX: usize = 32 << 20;
+/// Longest field of a session that is added to its other records, bytes.
+const FIELD_BYTES_MAX: usize = 1024;
+/// Memory of one field beyond its text, roughly.
+const FIELD_OVERHEAD: usize = 96;
+
+type SessionFields = Arc<BTreeMap<Cow<'static, str>, Value>>;
+
+/// Remembers the beginnings of sessions while entries pass.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    sessions: HashMap<SessionId, SessionFields>,
+    order: VecDeque<(SessionId, usize)>,
+    bytes: usize,
+    forgotten: u64,
+}
+
+impl Assembler {
+    /// Sessions whose beginning was forgotten for want of room.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The view of one entry. Entries of one session must come in order for its fields to be known.
+    pub fn view(&mut self, facts: &Facts<'_>) -> View {
+        let has_record = facts.body.is_some_and(|body| !body.is_empty()) && carries_record(facts.entry_type);
+        let record = facts.body.filter(|_| has_record).and_then(|body| Record::decode(body).ok());
+        let opens = facts.entry_type == "session.open";
+        let session_seq = if opens { Some(facts.session.unwrap_or(facts.seq)) } else { facts.session };
+        let session_id = session_seq.map(|seq| SessionId::of(facts.host, facts.epoch, facts.nonce, seq));
+        if let (true, Some(id), Some(record)) = (opens, session_id, &record) {
+            self.remember(id, record);
+        }
+        let known = session_id.and_then(|id| self.sessions.get(&id)).filter(|_| !opens);
+        let session = known.map(|fields| missing_from(fields, record.as_ref())).unwrap_or_default();
+        View {
+            host: facts.host_id.to_owned(),
+            host_name: facts.host_name.to_owned(),
+            epoch: facts.epoch,
+            seq: facts.seq,
+            entry_type: facts.entry_type.to_owned(),
+            session_id,
+            exchange: record.as_ref().and_then(|record| record.exchange),
+            received: facts.received,
+            wall: facts.wall,
+            status: facts.status,
+            unreadable: has_record && record.is_none(),
+            record,
+            session,
+            labels: facts.labels.clone(),
+        }
+    }
+
+    fn remember(&mut self, id: SessionId, record: &Record) {
+        let short = |value: &Value| size(value) <= FIELD_BYTES_MAX;
+        let fields: BTreeMap<_, _> = record
+            .fields
+            .iter()
+            .filter(|(_, value)| short(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let bytes = fields.iter().map(|(name, value)| name.len() + size(value) + FIELD_OVERHEAD).sum();
+        if self.sessions.insert(id, Arc::new(fields)).is_some() {
+            return;
+        }
+        self.bytes += bytes;
+        self.order.push_back((id, bytes));
+        while self.bytes > SESSION_BYTES_MAX {
+            let Some((oldest, bytes)) = self.order.pop_front() else { break };
+            self.sessions.remove(&oldest);
+            self.bytes -= bytes;
+            self.forgotten += 1;
+        }
+    }
+}
+
+/// Bodies of these hold a [`Record`]; those of others (configuration, heartbeats …) hold what their writer says.
+fn carries_record(entry_type: &str) -> bool {
+    entry_type.starts_with("exchange")
+        || matches!(entry_type, "session.open" | "session.close" | "exec" | "exit" | "gap" | "terminal")
+}
+
+fn missing_from(
+    fields: &BTreeMap<Cow<'static, str>, Value>,
+    record: Option<&Record>,
+) -> BTreeMap<Cow<'static, str>, Value> {
+    // What the session said of its state when it opened is not true of each of its records.
+    let passing = |name: &str| name.starts_with("custody.bytes.") || name == names::OUTCOME;
+    fields
+        .iter()
+        .filter(|(name, _)| !passing(name) && record.is_none_or(|record| !record.fields.contains_key(*name)))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::List(values) => values.iter().map(|value| 8 + value.as_ref().map_or(0, size)).sum(),
+        _ => 8,
+    }
+}
