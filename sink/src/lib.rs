@@ -1,1 +1,19 @@
-//! sink
+//! The sink: accepts the chains of hosts, stores them write-once, and answers those who may read.
+//!
+//! It never links a decoder and never reads a body to decide about it. In flow order: [`config`], [`run`],
+//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`accept`], [`store`].
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod authority;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod doctor;
+pub mod http;
+pub mod identity;
+pub mod metrics;
+pub mod run;
+pub mod status;
+pub mod store;
+pub mod token;

@@ -1,0 +1,339 @@
+//! Acceptance: exactly the next batch of the chain of the host that the certificate names. The same batch again
+//! gets the same receipt again; another one for a taken place is an equivocation, kept and reported.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use axum::body::Bytes;
+use custody_ledger::keys::{self, Context};
+use custody_ledger::statement::{Signed, Stated};
+use custody_ledger::verify::{Check, Fault, Finding, Head, follow};
+use custody_ledger::wire::{self, APPEND_BATCHES_MAX, AppendResponse, HeadResponse, Refusal, RefusalCode};
+use custody_ledger::{
+    Batch, BatchHeader, BatchNumber, Enrolment, HostId, Position, PublicKey, ReceiptLevel, Seq,
+    SignedReceipt, SinkKey, Statement,
+};
+
+use crate::clock::now_ns;
+use crate::http::Refused;
+use crate::metrics::Metrics;
+use crate::store::{BatchRow, Job, Store, StoreError};
+
+/// Statements about one host's refused batches that are kept per run of the sink; more are only counted. A
+/// hostile host must not fill the disk with its own lies.
+const STATEMENTS_PER_HOST_MAX: u32 = 32;
+
+/// One host's chain as accepted, which may be a commit ahead of what is durable.
+struct HostChain {
+    key: PublicKey,
+    head: Option<Head>,
+    statements_left: u32,
+}
+
+/// Accepts batches into the store.
+pub struct Acceptor {
+    store: Arc<Store>,
+    key: Arc<SinkKey>,
+    metrics: Arc<Metrics>,
+    hosts: Arc<RwLock<HashMap<HostId, Arc<Mutex<HostChain>>>>>,
+}
+
+impl Acceptor {
+    /// Takes up where the store stands.
+    pub fn new(store: Arc<Store>, key: Arc<SinkKey>, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let hosts =
+            store.hosts()?.into_iter().map(|row| (row.enrolment.host, chain(row.enrolment.key, row.head)));
+        let hosts = Arc::new(RwLock::new(hosts.collect()));
+        Ok(Acceptor { store, key, metrics, hosts })
+    }
+
+    /// The key that signs receipts and statements.
+    pub fn key(&self) -> &SinkKey {
+        &self.key
+    }
+
+    /// Takes batches of a host that was just enrolled durably.
+    pub fn add(&self, enrolment: Enrolment) {
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        hosts.insert(enrolment.host, chain(enrolment.key, None));
+    }
+
+    /// How many hosts are enrolled.
+    pub fn hosts(&self) -> usize {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Appends the frames of a request's body. Batches before a refused one are accepted.
+    pub async fn append(&self, host: HostId, body: Bytes) -> AppendResponse {
+        let chain = match self.chain(host) {
+            Ok(chain) => chain,
+            Err(refused) => return AppendResponse { receipts: Vec::new(), refusal: Some(*refused.0) },
+        };
+        let (store, key, metrics) =
+            (Arc::clone(&self.store), Arc::clone(&self.key), Arc::clone(&self.metrics));
+        let appended = tokio::task::spawn_blocking(move || {
+            let append = Append { store: &store, key: &key, metrics: &metrics, host, job: Job::default() };
+            append.run(&chain, &body)
+        });
+        appended.await.unwrap_or_else(|error| AppendResponse {
+            receipts: Vec::new(),
+            refusal: Some(*Refused::internal(&error).0),
+        })
+    }
+
+    /// Where the host's chain stands durably.
+    pub async fn head(&self, host: HostId) -> Result<HeadResponse, Refused> {
+        let store = Arc::clone(&self.store);
+        let row = tokio::task::spawn_blocking(move || store.host(host));
+        let row = row.await.map_err(|error| Refused::internal(&error))?;
+        match row.map_err(|error| Refused::internal(&error))? {
+            Some(row) => Ok(head_response(host, row.head.as_ref())),
+            None => Err(unknown_host(host)),
+        }
+    }
+
+    fn chain(&self, host: HostId) -> Result<Arc<Mutex<HostChain>>, Refused> {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.get(&host).cloned().ok_or_else(|| unknown_host(host))
+    }
+}
+
+fn chain(key: PublicKey, head: Option<Head>) -> Arc<Mutex<HostChain>> {
+    Arc::new(Mutex::new(HostChain { key, head, statements_left: STATEMENTS_PER_HOST_MAX }))
+}
+
+fn unknown_host(host: HostId) -> Refused {
+    Refused::new(RefusalCode::Forbidden, format!("host {host} is not enrolled at this sink: enrol it again"))
+}
+
+fn head_response(host: HostId, head: Option<&Head>) -> HeadResponse {
+    HeadResponse {
+        host,
+        head: head.map(|head| head.batch),
+        next_seq: head.map_or(Seq(0), |head| head.next_seq),
+    }
+}
+
+/// One request.
+struct Append<'a> {
+    store: &'a Store,
+    key: &'a SinkKey,
+    metrics: &'a Metrics,
+    host: HostId,
+    job: Job,
+}
+
+impl Append<'_> {
+    fn run(mut self, chain: &Mutex<HostChain>, body: &[u8]) -> AppendResponse {
+        let mut receipts = Vec::new();
+        if !self.store.has_room() {
+            let refusal = Refused::new(RefusalCode::Unavailable, StoreError::Full.to_string());
+            return AppendResponse { receipts, refusal: Some(*refusal.0) };
+        }
+        let (pending, refusal) = {
+            // Held until the job is in the queue, so that the store keeps the order of the chain.
+            let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+            let refusal = self.take_frames(&mut chain, body, &mut receipts);
+            let job = std::mem::take(&mut self.job);
+            let pending = if job.is_empty() { None } else { Some(self.store.submit(job)) };
+            (pending, refusal)
+        };
+        match pending.map_or(Ok(()), |pending| pending.and_then(crate::store::Pending::wait)) {
+            Ok(()) => AppendResponse { receipts, refusal },
+            Err(error) => {
+                // Receipts that were signed for this job are dropped with it: nothing was promised.
+                AppendResponse { receipts: Vec::new(), refusal: Some(*Refused::internal(&error).0) }
+            }
+        }
+    }
+
+    fn take_frames(
+        &mut self,
+        chain: &mut HostChain,
+        body: &[u8],
+        receipts: &mut Vec<SignedReceipt>,
+    ) -> Option<Refusal> {
+        for (index, frame) in wire::frames(body).enumerate() {
+            let taken = match frame {
+                Some(_) if index >= APPEND_BATCHES_MAX => Err(Refused::new(
+                    RefusalCode::TooLarge,
+                    format!("one request carries at most {APPEND_BATCHES_MAX} batches"),
+                )),
+                Some(frame) => self.take_frame(chain, frame),
+                None => Err(Refused::new(RefusalCode::Malformed, "the request ends inside a batch")),
+            };
+            match taken {
+                Ok(receipt) => receipts.push(receipt),
+                Err(refused) => return Some(*refused.0),
+            }
+        }
+        None
+    }
+
+    fn take_frame(&mut self, chain: &mut HostChain, frame: &[u8]) -> Result<SignedReceipt, Refused> {
+        let (header, position) = Batch::decode_header(frame)
+            .map_err(|error| Refused::new(RefusalCode::Malformed, error.to_string()))?;
+        let is_past = chain.head.as_ref().is_some_and(|head| {
+            (header.epoch.counter, header.number) <= (head.batch.epoch.counter, head.batch.number)
+        });
+        if header.host == self.host && is_past {
+            return self.take_again(chain, &header, position, frame);
+        }
+        match follow(self.host, &chain.key, chain.head.as_ref(), frame) {
+            Ok(step) => {
+                let received_ns = now_ns();
+                let findings = step.findings.clone();
+                let head = step.head.clone();
+                let entries = step.batch.entries.len() as u64;
+                let receipt =
+                    SignedReceipt::sign(self.key, ReceiptLevel::Stored, self.host, position, received_ns)
+                        .map_err(|error| Refused::internal(&error))?;
+                self.job
+                    .batch(self.host, step, frame, &receipt, received_ns)
+                    .map_err(|error| Refused::internal(&error))?;
+                chain.head = Some(head);
+                self.state_findings(chain, position, findings)?;
+                self.metrics.accepted(entries, frame.len() as u64);
+                Ok(receipt)
+            }
+            Err(fault) => self.refuse(chain, &header, *fault),
+        }
+    }
+
+    /// A batch for a place that the chain has passed: the same one again, or another one.
+    fn take_again(
+        &mut self,
+        chain: &mut HostChain,
+        header: &BatchHeader,
+        position: Position,
+        frame: &[u8],
+    ) -> Result<SignedReceipt, Refused> {
+        let internal = |error: StoreError| Refused::internal(&error);
+        // What is accepted may wait for its commit, in this job or in one before it.
+        let job = std::mem::take(&mut self.job);
+        if !job.is_empty() {
+            self.store.submit(job).and_then(crate::store::Pending::wait).map_err(internal)?;
+        }
+        let mut row = self.store.batch(self.host, header.epoch, header.number).map_err(internal)?;
+        if row.is_none() {
+            self.store.barrier().map_err(internal)?;
+            row = self.store.batch(self.host, header.epoch, header.number).map_err(internal)?;
+        }
+        match row {
+            Some(row) if row.batch == position => {
+                self.metrics.repeated();
+                self.store.receipt(&row).map_err(internal)
+            }
+            Some(row) => {
+                let signed = self.is_signed_for(chain, &row, frame).map_err(internal)?;
+                self.metrics.equivocation();
+                tracing::error!(host = %self.host, batch = %position, signed, "equivocation: another batch of this number is stored");
+                let stated = Stated::Equivocation {
+                    accepted: row.batch,
+                    other: position,
+                    signed,
+                    frame: frame.to_vec(),
+                };
+                self.state(chain, stated)?;
+                Err(Refused::new(
+                    RefusalCode::Equivocation,
+                    format!("the sink holds another batch {} of this epoch; both are kept", header.number),
+                ))
+            }
+            None => {
+                self.metrics.faulty(Check::Epoch);
+                Err(Refused::new(
+                    RefusalCode::EpochClosed,
+                    format!("epoch {} is over: a newer one has begun", header.epoch.counter),
+                ))
+            }
+        }
+    }
+
+    /// Whether the other frame is signed by the key that was due at the place of `row`.
+    fn is_signed_for(&self, chain: &HostChain, row: &BatchRow, frame: &[u8]) -> Result<bool, StoreError> {
+        let Ok(other) = Batch::decode(frame) else { return Ok(false) };
+        let key = match row.batch.number.0.checked_sub(1) {
+            None => {
+                let header = &other.header;
+                let Some(opening) = &header.opening else { return Ok(false) };
+                let (host, boot, epoch) = (header.host, header.boot, header.epoch);
+                if !keys::is_certified(&chain.key, host, boot, epoch, &opening.key, &opening.certificate) {
+                    return Ok(false);
+                }
+                opening.key
+            }
+            Some(before) => {
+                let before = self.store.batch(self.host, row.batch.epoch, BatchNumber(before))?;
+                let Some(before) = before else { return Ok(false) };
+                let frame = self.store.frame(&before)?;
+                let damaged = |error| StoreError::Damaged { detail: format!("{}: {error}", before.batch) };
+                Batch::decode_header(&frame).map_err(damaged)?.0.next_key
+            }
+        };
+        Ok(keys::verify(&key, Context::Batch, other.header_bytes, &other.signature))
+    }
+
+    fn state_findings(
+        &mut self,
+        chain: &mut HostChain,
+        batch: Position,
+        findings: Vec<Finding>,
+    ) -> Result<(), Refused> {
+        for finding in findings {
+            self.metrics.found(&finding);
+            tracing::warn!(host = %self.host, %batch, ?finding, "a batch holds, and this has to be known of it");
+            self.state(chain, Stated::Found { batch, finding })?;
+        }
+        Ok(())
+    }
+
+    fn refuse(
+        &mut self,
+        chain: &mut HostChain,
+        header: &BatchHeader,
+        fault: Fault,
+    ) -> Result<SignedReceipt, Refused> {
+        let code = refusal_code(&fault, chain.head.as_ref(), header);
+        let detail = fault.to_string();
+        self.metrics.faulty(fault.check);
+        // Out of order is everyday life after a lost answer, and no news.
+        if code != RefusalCode::OutOfOrder {
+            tracing::warn!(host = %self.host, %fault, "a batch was refused");
+            self.state(chain, Stated::Refused { fault })?;
+        }
+        let head = (code == RefusalCode::OutOfOrder).then(|| head_response(self.host, chain.head.as_ref()));
+        Err(Refused(Box::new(Refusal { code, detail, head })))
+    }
+
+    fn state(&mut self, chain: &mut HostChain, what: Stated) -> Result<(), Refused> {
+        let Some(left) = chain.statements_left.checked_sub(1) else {
+            self.metrics.statement_dropped();
+            return Ok(());
+        };
+        chain.statements_left = left;
+        let statement = Statement { host: self.host, at_ns: now_ns(), what };
+        let payload = Signed::seal(self.key, &statement).map_err(|error| Refused::internal(&error))?;
+        self.job.statement(self.host, &payload).map_err(|error| Refused::internal(&error))
+    }
+}
+
+fn refusal_code(fault: &Fault, head: Option<&Head>, header: &BatchHeader) -> RefusalCode {
+    match fault.check {
+        Check::Format => RefusalCode::Malformed,
+        Check::Certificate | Check::Signature => RefusalCode::Signature,
+        Check::Number => RefusalCode::OutOfOrder,
+        Check::Epoch => {
+            let is_old = head.is_some_and(|head| header.epoch.counter <= head.batch.epoch.counter);
+            if is_old { RefusalCode::EpochClosed } else { RefusalCode::OutOfOrder }
+        }
+        Check::Stop => RefusalCode::EpochClosed,
+        Check::Host
+        | Check::Link
+        | Check::Tree
+        | Check::Sequence
+        | Check::EntryLink
+        | Check::Body
+        | Check::Promised => RefusalCode::Content,
+    }
+}

@@ -1,0 +1,178 @@
+//! What operators type: `run`, `enroll`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
+//! configuration, 3 unreachable or forbidden.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use custody_ledger::wire::JoinToken;
+
+use crate::authority;
+use crate::clock::now_ns;
+use crate::config::{Config, ConfigError};
+use crate::doctor;
+use crate::identity::{Role, is_name};
+use crate::run;
+use crate::status;
+use crate::token::{Grant, Tokens};
+
+const EXIT_NEGATIVE: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+const EXIT_UNREACHABLE: u8 = 3;
+
+/// Receives, stores and shows what hosts record.
+#[derive(Parser)]
+#[command(name = "custody-sink", version)]
+pub struct Cli {
+    /// Configuration file.
+    #[arg(long, global = true, env = "CUSTODY_SINK_CONFIG", default_value = "/etc/custody/sink.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop.
+    Run {
+        /// Run as root although the sink needs no rights.
+        #[arg(long)]
+        allow_root: bool,
+    },
+    /// Make a join token and print it.
+    Enroll(EnrollArgs),
+    /// Check configuration, keys and every byte of the store.
+    Doctor,
+    /// Ask the running sink how it is.
+    Status,
+}
+
+#[derive(Args)]
+struct EnrollArgs {
+    /// A token for hosts.
+    #[arg(long, conflicts_with_all = ["role", "name"], required_unless_present = "role")]
+    host: bool,
+    /// A token for one person in this role.
+    #[arg(long, requires = "name")]
+    role: Option<Role>,
+    /// The person's name, such as dana@corp.
+    #[arg(long, requires = "role")]
+    name: Option<String>,
+    /// Label that hosts of this token get, as key=value; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "host")]
+    labels: Vec<(String, String)>,
+    /// How often it may be used.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    uses: u32,
+    /// How long it may be used: 90s, 30m, 1h, 7d.
+    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    expires: Duration,
+}
+
+/// Runs what was typed.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(&cli.config) {
+        Ok(config) => config,
+        Err(error @ ConfigError::Unreadable { .. }) => {
+            return fail(EXIT_USAGE, &format!("{error}; name another file by --config"));
+        }
+        Err(error) => return fail(EXIT_USAGE, &error.to_string()),
+    };
+    match cli.command {
+        Command::Run { allow_root } => {
+            if let Err(error) = start_log(&config.log) {
+                return fail(EXIT_USAGE, &error);
+            }
+            match run::run(&config, allow_root) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(EXIT_NEGATIVE, &format!("{error:#}")),
+            }
+        }
+        Command::Enroll(args) => match enroll(&config, args) {
+            Ok(token) => print(&format!("{token}\n")),
+            Err(detail) => fail(EXIT_USAGE, &detail),
+        },
+        Command::Doctor => {
+            let report = doctor::examine(&config);
+            let code = print(&report.text);
+            if report.is_healthy { code } else { ExitCode::from(EXIT_NEGATIVE) }
+        }
+        Command::Status => match status::ask(&config) {
+            Ok(status) => {
+                let code = print(&status.text);
+                if status.is_ready { code } else { ExitCode::from(EXIT_NEGATIVE) }
+            }
+            Err(error) => fail(EXIT_UNREACHABLE, &format!("{error:#}")),
+        },
+    }
+}
+
+fn enroll(config: &Config, args: EnrollArgs) -> Result<JoinToken, String> {
+    let directory = &config.state_directory;
+    let ca = authority::fingerprint(directory)
+        .map_err(|error| format!("{error}; start the sink once before enrolling, it makes its keys then"))?;
+    let grant = match (args.role, args.name) {
+        (Some(role), Some(name)) if is_name(&name) => Grant::Person { role, name },
+        (Some(_), _) => {
+            return Err(
+                "a person's name has letters, digits and @ . _ + - only, at most 128 of them".to_owned()
+            );
+        }
+        (None, _) => Grant::Host { labels: args.labels.into_iter().collect::<BTreeMap<_, _>>() },
+    };
+    let lifetime_ns = u64::try_from(args.expires.as_nanos()).unwrap_or(u64::MAX);
+    let expires_ns = now_ns().saturating_add(lifetime_ns);
+    let tokens = Tokens::open(directory).map_err(|error| error.to_string())?;
+    let secret = tokens
+        .create(grant, args.uses, expires_ns, config.limits.tokens_max)
+        .map_err(|error| error.to_string())?;
+    Ok(JoinToken { url: config.public_url(), ca, secret })
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let harmless = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 64
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
+    };
+    match text.split_once('=') {
+        Some((key, value)) if harmless(key) && harmless(value) => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is key=value, of letters, digits and . _ - /".to_owned()),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a duration is a number and s, m, h or d, such as 30m".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+fn start_log(filter: &str) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| format!("the configuration is wrong: log {error}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    Ok(())
+}
+
+fn print(text: &str) -> ExitCode {
+    // A reader that has closed its end has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(code: u8, detail: &str) -> ExitCode {
+    eprintln!("custody-sink: {detail}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,96 @@
+//! Enrolment: a join token and a certificate request in, an identity out.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State as Shared;
+use axum::http::Response;
+use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::wire::{self, EnrolRequest, EnrolResponse, RefusalCode};
+use custody_ledger::{HostId, keys};
+use uuid::Uuid;
+
+use super::answer::ok;
+use super::{Refused, Services, State};
+use crate::identity::Identity;
+use crate::token::{Grant, TokenError};
+
+/// Longest name that a host may give itself, characters.
+const HOST_NAME_MAX: usize = 253;
+
+pub(super) async fn enroll(Shared(services): Shared<State>, body: Bytes) -> Result<Response<Body>, Refused> {
+    let services = Arc::clone(&services);
+    let answer = tokio::task::spawn_blocking(move || enrol(&services, &body))
+        .await
+        .map_err(|error| Refused::internal(&error))??;
+    Ok(ok(&answer))
+}
+
+fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
+    let malformed = |detail: &str| Refused::new(RefusalCode::Malformed, detail);
+    let request: EnrolRequest = wire::decode(body).map_err(|_| malformed("this is no enrolment request"))?;
+    let grant = services.tokens.look_up(&request.secret).map_err(refuse_token)?;
+    let identity = match &grant {
+        Grant::Host { .. } => {
+            if services.acceptor.hosts() >= services.hosts_max {
+                return Err(Refused::new(
+                    RefusalCode::TooLarge,
+                    "the sink has as many hosts as it may: raise limits.hosts_max",
+                ));
+            }
+            let chain = request.chain.ok_or_else(|| malformed("a host enrols with its chain key"))?;
+            if !keys::is_enrolment_proof(&chain.key, &request.certificate_request, &chain.proof) {
+                return Err(malformed("the chain key's proof does not hold"));
+            }
+            Identity::Host(HostId::from_uuid(Uuid::now_v7()))
+        }
+        Grant::Person { role, name } => Identity::Person { role: *role, name: name.clone() },
+    };
+    let certificate = services
+        .authority
+        .issue(&identity, &request.certificate_request)
+        .map_err(|_| malformed("the certificate request is damaged, or its key is of a kind unknown here"))?;
+    // Nothing fails after this but the store: a damaged request costs no use of the token.
+    services.tokens.use_once(&request.secret).map_err(refuse_token)?;
+    let host = match (&identity, grant) {
+        (Identity::Host(host), Grant::Host { labels }) => {
+            let enrolment = Enrolment {
+                host: *host,
+                key: request.chain.ok_or_else(|| malformed("a host enrols with its chain key"))?.key,
+                name: shown_name(request.name.as_deref()),
+                labels,
+                enrolled_ns: crate::clock::now_ns(),
+            };
+            let payload = Signed::seal(services.acceptor.key(), &enrolment)
+                .map_err(|error| Refused::internal(&error))?;
+            services.store.enrol(&enrolment, &payload).map_err(|error| Refused::internal(&error))?;
+            services.acceptor.add(enrolment);
+            Some(*host)
+        }
+        _ => None,
+    };
+    services.metrics.enrolled();
+    tracing::info!(%identity, "enrolled");
+    Ok(EnrolResponse {
+        identity: identity.to_string(),
+        host,
+        certificate,
+        ca: services.authority.ca_pem().to_owned(),
+        sink: services.acceptor.key().public(),
+    })
+}
+
+/// A host's name for itself, without what could play tricks on a terminal.
+fn shown_name(name: Option<&str>) -> String {
+    let harmless = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    name.unwrap_or_default().chars().filter(harmless).take(HOST_NAME_MAX).collect()
+}
+
+fn refuse_token(error: TokenError) -> Refused {
+    match error {
+        TokenError::Unknown | TokenError::Expired | TokenError::UsedUp => {
+            Refused::new(RefusalCode::Token, error.to_string())
+        }
+        TokenError::File { .. } | TokenError::TooMany | TokenError::Random => Refused::internal(&error),
+    }
+}

@@ -1,0 +1,87 @@
+//! One port: routes, who may call them, and limits on what they read.
+//!
+//! The query API is merged in [`router`], at the place marked there; its handlers take [`Caller`] to know who
+//! asks, and [`State`] for the store.
+
+mod answer;
+mod append;
+mod enroll;
+mod observe;
+pub mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
+use axum::routing::{get, post};
+use custody_ledger::wire::{APPEND_BYTES_MAX, ENROL_BYTES_MAX, RefusalCode};
+
+use crate::accept::Acceptor;
+use crate::authority::Authority;
+use crate::identity::{Identity, Role};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::token::Tokens;
+
+pub use answer::Refused;
+
+/// What every handler may use.
+pub struct Services {
+    /// The store; its read functions block, so handlers call them in `spawn_blocking`.
+    pub store: Arc<Store>,
+    /// Accepts batches.
+    pub acceptor: Acceptor,
+    /// Issues certificates.
+    pub authority: Authority,
+    /// Join tokens.
+    pub tokens: Tokens,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Most hosts that may be enrolled.
+    pub hosts_max: usize,
+}
+
+/// Shared by all handlers.
+pub type State = Arc<Services>;
+
+/// All routes.
+pub fn router(services: State) -> Router {
+    let hosts = Router::new()
+        .route("/v1/hosts/{id}/batches", post(append::append).layer(DefaultBodyLimit::max(APPEND_BYTES_MAX)))
+        .route("/v1/hosts/{id}/head", get(append::head));
+    let enrolment =
+        Router::new().route("/v1/enroll", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROL_BYTES_MAX)));
+    let observation = Router::new()
+        .route("/metrics", get(observe::metrics))
+        .route("/livez", get(observe::livez))
+        .route("/readyz", get(observe::readyz));
+    // The query API: `.merge(crate::query::routes())`, a `Router<State>` whose handlers take `Caller`.
+    Router::new().merge(hosts).merge(enrolment).merge(observation).with_state(services)
+}
+
+/// The caller, as the connection's client certificate says. As an extractor it refuses who has none.
+#[derive(Clone, Debug)]
+pub struct Caller(pub Identity);
+
+impl Caller {
+    /// The person's name, if it is a person who may read records.
+    pub fn reader(&self) -> Result<&str, Refused> {
+        match &self.0 {
+            Identity::Person { role: Role::Reader | Role::Auditor | Role::Admin, name } => Ok(name),
+            Identity::Host(_) => Err(Refused::new(
+                RefusalCode::Forbidden,
+                "a host may append to its own chain and ask for its head, nothing else",
+            )),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
+            Refused::new(RefusalCode::Forbidden, "this needs a client certificate of this sink: enrol first")
+        })
+    }
+}

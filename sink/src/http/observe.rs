@@ -1,0 +1,30 @@
+//! What watches the sink: metrics, liveness, readiness. Open to all who reach the port: counters, no records.
+
+use axum::extract::State as Shared;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+
+use super::State;
+
+pub(super) async fn metrics(Shared(services): Shared<State>) -> impl IntoResponse {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], services.metrics.text())
+}
+
+pub(super) async fn livez(Shared(services): Shared<State>) -> (StatusCode, &'static str) {
+    if services.store.has_failed() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store has failed; a restart recovers it\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}
+
+pub(super) async fn readyz(Shared(services): Shared<State>) -> (StatusCode, &'static str) {
+    if services.store.has_failed() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store has failed; a restart recovers it\n")
+    } else if !services.store.has_room() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the disk is full; nothing new is accepted\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}

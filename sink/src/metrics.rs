@@ -1,0 +1,135 @@
+//! Counters of the sink, as `/metrics` shows them. Labels come from fixed sets: nobody outside can add a series.
+
+use custody_ledger::verify::{Check, Finding};
+use custody_ledger::wire::RefusalCode;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Labelled = Family<Vec<(&'static str, String)>, Counter>;
+
+/// All counters.
+pub struct Metrics {
+    registry: Registry,
+    batches: Counter,
+    entries: Counter,
+    bytes: Counter,
+    repeated: Counter,
+    equivocations: Counter,
+    enrolments: Counter,
+    statements_dropped: Counter,
+    refusals: Labelled,
+    faults: Labelled,
+    findings: Labelled,
+    connections: Gauge,
+    connections_refused: Counter,
+    handshakes_failed: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("custody_sink");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let batches = counter("batches", "Batches accepted");
+        let entries = counter("entries", "Entries in accepted batches");
+        let bytes = counter("bytes", "Bytes of accepted frames");
+        let repeated = counter("batches_repeated", "Batches that came again and got their receipt again");
+        let equivocations = counter("equivocations", "Other batches for a place that is taken");
+        let enrolments = counter("enrolments", "Identities given");
+        let statements_dropped =
+            counter("statements_dropped", "Statements over the limit of one host, counted only");
+        let connections_refused = counter("connections_refused", "Connections over the limit");
+        let handshakes_failed = counter("handshakes_failed", "TLS handshakes that failed or took too long");
+        let mut labelled = |name: &str, help: &str| {
+            let family = Labelled::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let refusals = labelled("refusals", "Requests refused, by code");
+        let faults = labelled("faults", "Batches that failed a check, by check");
+        let findings = labelled("findings", "What has to be known of accepted batches, by kind");
+        let connections = Gauge::default();
+        registry.register("connections", "Connections open", connections.clone());
+        Metrics {
+            registry,
+            batches,
+            entries,
+            bytes,
+            repeated,
+            equivocations,
+            enrolments,
+            statements_dropped,
+            refusals,
+            faults,
+            findings,
+            connections,
+            connections_refused,
+            handshakes_failed,
+        }
+    }
+}
+
+impl Metrics {
+    /// OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail; should it, an empty page is a visible answer.
+        if encode(&mut text, &self.registry).is_err() {
+            text.clear();
+        }
+        text
+    }
+
+    pub(crate) fn accepted(&self, entries: u64, bytes: u64) {
+        self.batches.inc();
+        self.entries.inc_by(entries);
+        self.bytes.inc_by(bytes);
+    }
+    pub(crate) fn repeated(&self) {
+        self.repeated.inc();
+    }
+    pub(crate) fn equivocation(&self) {
+        self.equivocations.inc();
+    }
+    pub(crate) fn enrolled(&self) {
+        self.enrolments.inc();
+    }
+    pub(crate) fn statement_dropped(&self) {
+        self.statements_dropped.inc();
+    }
+    pub(crate) fn refused(&self, code: RefusalCode) {
+        self.refusals.get_or_create(&vec![("code", format!("{code:?}"))]).inc();
+    }
+    pub(crate) fn faulty(&self, check: Check) {
+        self.faults.get_or_create(&vec![("check", check.to_string())]).inc();
+    }
+    pub(crate) fn found(&self, finding: &Finding) {
+        let kind = match finding {
+            Finding::Missing { .. } => "missing",
+            Finding::RolledBack { .. } => "rolled_back",
+            Finding::Forked { .. } => "forked",
+            Finding::Quarantined { .. } => "quarantined",
+            Finding::CounterWentBack { .. } => "counter_went_back",
+            Finding::NotConserved { .. } => "not_conserved",
+        };
+        self.findings.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+    }
+    pub(crate) fn connection_opened(&self) {
+        self.connections.inc();
+    }
+    pub(crate) fn connection_closed(&self) {
+        self.connections.dec();
+    }
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+}

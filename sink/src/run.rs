@@ -1,0 +1,117 @@
+//! `custody-sink run`: puts the parts together, tells systemd, and stops in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::accept::Acceptor;
+use crate::authority::Authority;
+use crate::config::Config;
+use crate::http::{self, Services, server};
+use crate::metrics::Metrics;
+use crate::store::{Recovered, Store};
+use crate::token::Tokens;
+
+/// How often the store is asked whether it has failed.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Runs until a signal or a failure of the store.
+pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() && !allow_root {
+        bail!(
+            "the sink needs no rights and refuses to run as root: start it as its own user \
+             (the packaged unit uses custody-sink), or say --allow-root"
+        );
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Evidence and keys are for this user alone, whatever the shell's umask is.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    create_state_directory(&config.state_directory)?;
+    let (authority, key) = Authority::open(&config.state_directory, config.certificate_days)?;
+    let tokens = Tokens::open(&config.state_directory)?;
+    let (store, recovered) = Store::open(&config.state_directory, config.store_limits())?;
+    report(&recovered);
+    let store = Arc::new(store);
+    let metrics = Arc::new(Metrics::default());
+    let acceptor = Acceptor::new(Arc::clone(&store), Arc::new(key), Arc::clone(&metrics))?;
+    let tls = authority.server_config(&config.server_names)?;
+    let hosts_max = config.limits.hosts_max;
+    let services = Arc::new(Services {
+        store: Arc::clone(&store),
+        acceptor,
+        authority,
+        tokens,
+        metrics: Arc::clone(&metrics),
+        hosts_max,
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(serve(config, tls, services, metrics))?;
+    // Ends tasks that still hold the store, so that its last commit is the last.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if store.has_failed() {
+        store.close().context("the store has failed; a restart recovers it")?;
+        bail!("the store has failed; a restart recovers it");
+    }
+    store.close().context("the store could not be closed in order; the next start recovers it")
+}
+
+async fn serve(
+    config: &Config,
+    tls: Arc<rustls::ServerConfig>,
+    services: http::State,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("cannot ask for the own address")?;
+    tracing::info!(%address, hosts = services.acceptor.hosts(), "ready");
+    // Without systemd there is nobody to tell, and that is fine.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let store = Arc::clone(&services.store);
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("told to stop"),
+            _ = interrupt.recv() => tracing::info!("told to stop"),
+            () = store_failure(&store) => tracing::error!("the store has failed: stopping, a restart recovers it"),
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    };
+    let router = http::router(services);
+    server::serve(listener, tls, router, metrics, config.limits.connections_max, stop).await;
+    Ok(())
+}
+
+/// Done when the store has failed. While it works, it feeds systemd's watchdog.
+async fn store_failure(store: &Store) {
+    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+    while !store.has_failed() {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        interval.tick().await;
+    }
+}
+
+fn create_state_directory(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| {
+        format!(
+            "cannot create the state directory {}: create it and give it to the sink's user",
+            path.display()
+        )
+    })
+}
+
+fn report(recovered: &Recovered) {
+    if recovered.records > 0 || recovered.torn_bytes > 0 {
+        tracing::warn!(
+            records = recovered.records,
+            torn_bytes = recovered.torn_bytes,
+            "the last run did not end in order: the store is recovered"
+        );
+    }
+}

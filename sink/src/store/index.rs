@@ -1,0 +1,231 @@
+//! The index: heads of hosts and places of batches in redb. Disposable: everything in it is built from the
+//! segments, by the same function that keeps it up to date.
+
+use std::path::Path;
+
+use custody_ledger::verify::Head;
+use custody_ledger::{BatchNumber, Enrolment, HostId, Position, Seq, codec};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+
+/// host → [`HostRow`]
+const HOSTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("hosts/1");
+/// (host, epoch counter, batch number) → [`BatchRow`]
+const BATCHES: TableDefinition<'_, ([u8; 16], u64, u64), &[u8]> = TableDefinition::new("batches/1");
+/// (host, epoch counter, first seq) → batch number
+const SEQS: TableDefinition<'_, ([u8; 16], u64, u64), u64> = TableDefinition::new("seqs/1");
+/// (host, epoch counter, seq of a session.open)
+const OPENS: TableDefinition<'_, ([u8; 16], u64, u64), ()> = TableDefinition::new("opens/1");
+/// (segment, offset) of a statement → host
+const STATEMENTS: TableDefinition<'_, (u64, u64), [u8; 16]> = TableDefinition::new("statements/1");
+/// One row: the (segment, offset) up to which the index knows the segments.
+const COVERED: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("covered/1");
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Number of its segment.
+    pub segment: u64,
+    /// Byte in it.
+    pub offset: u64,
+}
+
+/// A host as the sink knows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostRow {
+    /// Its enrolment.
+    pub enrolment: Enrolment,
+    /// Where its chain stands; `None` before its first batch.
+    pub head: Option<Head>,
+    /// When its newest batch came, ns since 1970.
+    pub received_ns: Option<u64>,
+}
+
+/// A stored batch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BatchRow {
+    /// Which.
+    pub batch: Position,
+    /// Seq of its first entry.
+    pub first_seq: Seq,
+    /// How many entries.
+    pub count: u32,
+    /// When it came, ns since 1970.
+    pub received_ns: u64,
+    /// Where its record is.
+    pub place: Place,
+}
+
+/// What a record changes in the index.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Enrolment(Enrolment),
+    Batch { host: HostId, row: BatchRow, head: Box<Head>, opens: Vec<Seq> },
+    Statement { host: HostId, place: Place },
+}
+
+pub(super) struct Index {
+    database: Database,
+}
+
+impl Index {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let index = Index { database: Database::create(path)? };
+        let transaction = index.database.begin_write()?;
+        transaction.open_table(HOSTS)?;
+        transaction.open_table(BATCHES)?;
+        transaction.open_table(SEQS)?;
+        transaction.open_table(OPENS)?;
+        transaction.open_table(STATEMENTS)?;
+        transaction.open_table(COVERED)?;
+        transaction.commit()?;
+        Ok(index)
+    }
+
+    /// Applies changes and moves the covered place, in one durable transaction.
+    pub(super) fn apply(&self, changes: &[Change], covered: Place) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        for change in changes {
+            apply_one(&transaction, change)?;
+        }
+        transaction.open_table(COVERED)?.insert((), (covered.segment, covered.offset))?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub(super) fn covered(&self) -> Result<Option<Place>, StoreError> {
+        let table = self.database.begin_read()?.open_table(COVERED)?;
+        let row = table.get(())?.map(|row| row.value());
+        Ok(row.map(|(segment, offset)| Place { segment, offset }))
+    }
+
+    pub(super) fn hosts(&self) -> Result<Vec<HostRow>, StoreError> {
+        let table = self.database.begin_read()?.open_table(HOSTS)?;
+        table.iter()?.map(|row| Ok(codec::decode("host row", row?.1.value())?)).collect()
+    }
+
+    pub(super) fn host(&self, host: HostId) -> Result<Option<HostRow>, StoreError> {
+        let table = self.database.begin_read()?.open_table(HOSTS)?;
+        let row = table.get(*host.as_bytes())?;
+        Ok(row.map(|row| codec::decode("host row", row.value())).transpose()?)
+    }
+
+    pub(super) fn batch(
+        &self,
+        host: HostId,
+        counter: u64,
+        number: BatchNumber,
+    ) -> Result<Option<BatchRow>, StoreError> {
+        let table = self.database.begin_read()?.open_table(BATCHES)?;
+        let row = table.get((*host.as_bytes(), counter, number.0))?;
+        Ok(row.map(|row| codec::decode("batch row", row.value())).transpose()?)
+    }
+
+    /// Up to `limit` batches from this one on, in order of acceptance.
+    pub(super) fn batches_from(
+        &self,
+        host: HostId,
+        counter: u64,
+        number: u64,
+        limit: usize,
+    ) -> Result<Vec<BatchRow>, StoreError> {
+        let table = self.database.begin_read()?.open_table(BATCHES)?;
+        let host = *host.as_bytes();
+        let rows = table.range((host, counter, number)..=(host, u64::MAX, u64::MAX))?;
+        rows.take(limit).map(|row| Ok(codec::decode("batch row", row?.1.value())?)).collect()
+    }
+
+    /// The oldest batch that came at `received_ns` or later, walking back from the newest.
+    pub(super) fn first_since(&self, host: HostId, received_ns: u64) -> Result<Option<BatchRow>, StoreError> {
+        let table = self.database.begin_read()?.open_table(BATCHES)?;
+        let host = *host.as_bytes();
+        let mut first = None;
+        for row in table.range((host, 0, 0)..=(host, u64::MAX, u64::MAX))?.rev() {
+            let row: BatchRow = codec::decode("batch row", row?.1.value())?;
+            if row.received_ns < received_ns {
+                break;
+            }
+            first = Some(row);
+        }
+        Ok(first)
+    }
+
+    /// The batch that holds this entry, if it is stored.
+    pub(super) fn batch_of(
+        &self,
+        host: HostId,
+        counter: u64,
+        seq: Seq,
+    ) -> Result<Option<BatchRow>, StoreError> {
+        let table = self.database.begin_read()?.open_table(SEQS)?;
+        let key = *host.as_bytes();
+        let number = match table.range((key, counter, 0)..=(key, counter, seq.0))?.next_back() {
+            Some(row) => row?.1.value(),
+            None => return Ok(None),
+        };
+        let row = self.batch(host, counter, BatchNumber(number))?;
+        Ok(row.filter(|row| seq.0 - row.first_seq.0 < u64::from(row.count)))
+    }
+
+    pub(super) fn opens(&self, host: HostId) -> Result<Vec<(u64, Seq)>, StoreError> {
+        let table = self.database.begin_read()?.open_table(OPENS)?;
+        let host = *host.as_bytes();
+        let rows = table.range((host, 0, 0)..=(host, u64::MAX, u64::MAX))?;
+        rows.map(|row| {
+            let (_, counter, seq) = row?.0.value();
+            Ok((counter, Seq(seq)))
+        })
+        .collect()
+    }
+
+    pub(super) fn statements(&self) -> Result<Vec<Place>, StoreError> {
+        let table = self.database.begin_read()?.open_table(STATEMENTS)?;
+        table
+            .iter()?
+            .map(|row| {
+                let (segment, offset) = row?.0.value();
+                Ok(Place { segment, offset })
+            })
+            .collect()
+    }
+}
+
+fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), StoreError> {
+    match change {
+        Change::Enrolment(enrolment) => {
+            let key = *enrolment.host.as_bytes();
+            let row = HostRow { enrolment: enrolment.clone(), head: None, received_ns: None };
+            transaction.open_table(HOSTS)?.insert(key, codec::encode("host row", &row)?.as_slice())?;
+        }
+        Change::Batch { host, row, head, opens } => {
+            let key = *host.as_bytes();
+            let mut hosts = transaction.open_table(HOSTS)?;
+            let Some(mut host_row) =
+                hosts.get(key)?.map(|row| codec::decode::<HostRow>("host row", row.value())).transpose()?
+            else {
+                return Err(StoreError::Damaged {
+                    detail: format!("a batch of host {host} before its enrolment"),
+                });
+            };
+            host_row.head = Some(Head::clone(head));
+            host_row.received_ns = Some(row.received_ns);
+            hosts.insert(key, codec::encode("host row", &host_row)?.as_slice())?;
+            let counter = row.batch.epoch.counter;
+            let encoded = codec::encode("batch row", row)?;
+            let mut batches = transaction.open_table(BATCHES)?;
+            batches.insert((key, counter, row.batch.number.0), encoded.as_slice())?;
+            transaction.open_table(SEQS)?.insert((key, counter, row.first_seq.0), row.batch.number.0)?;
+            let mut table = transaction.open_table(OPENS)?;
+            for seq in opens {
+                table.insert((key, counter, seq.0), ())?;
+            }
+        }
+        Change::Statement { host, place } => {
+            transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), *host.as_bytes())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Reading what is stored: entries in order, one entry by its citation, statements. Never blocks the writer.
+
+use std::collections::VecDeque;
+
+use custody_ledger::statement::{Signed, Statement};
+use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, HostId, ReceiptLevel, Salt, Seq};
+
+use super::{BatchRow, Job, Pending, Store, StoreError};
+
+/// Rows of the index that an iterator holds at once.
+const ROWS_AT_ONCE: usize = 64;
+
+/// An entry out of the store.
+#[derive(Clone, Debug)]
+pub struct StoredEntry {
+    /// Its header as read.
+    pub header: EntryHeader,
+    /// Its header as stored: what was signed.
+    pub header_bytes: Vec<u8>,
+    /// Salt and body, unless withheld.
+    pub body: Option<(Salt, Vec<u8>)>,
+    /// When the sink received it, ns since 1970.
+    pub received_ns: u64,
+    /// How far it is safe.
+    pub level: ReceiptLevel,
+    /// Number of its batch.
+    pub batch: BatchNumber,
+}
+
+impl Store {
+    /// Entries of a host in order of acceptance, from this epoch counter and seq on (`(0, Seq(0))`: all).
+    /// Ends at the newest that was stored when it got there; what comes later is told by
+    /// [`Store::subscribe`].
+    pub fn entries(&self, host: HostId, from: (u64, Seq)) -> Result<Entries<'_>, StoreError> {
+        let start = self.index.batch_of(host, from.0, from.1)?;
+        let next = match &start {
+            Some(row) => (row.batch.epoch.counter, row.batch.number.0),
+            // Not stored: begin at the next epoch, unless the epoch is still to come.
+            None if from.1 == Seq(0) => (from.0, 0),
+            None => (from.0.saturating_add(1), 0),
+        };
+        Ok(Entries {
+            store: self,
+            host,
+            from,
+            next,
+            rows: VecDeque::new(),
+            entries: VecDeque::new(),
+            ended: false,
+        })
+    }
+
+    /// Epoch counter and seq of the first entry that came at `received_ns` or later.
+    pub fn first_since(&self, host: HostId, received_ns: u64) -> Result<Option<(u64, Seq)>, StoreError> {
+        let row = self.index.first_since(host, received_ns)?;
+        Ok(row.map(|row| (row.batch.epoch.counter, row.first_seq)))
+    }
+
+    /// One entry by its citation host/epoch/seq.
+    pub fn entry(&self, host: HostId, counter: u64, seq: Seq) -> Result<Option<StoredEntry>, StoreError> {
+        let Some(row) = self.index.batch_of(host, counter, seq)? else { return Ok(None) };
+        Ok(self.entries_of(&row)?.into_iter().find(|entry| entry.header.seq == seq))
+    }
+
+    /// Epoch counter and seq of every `session.open` of a host, in order.
+    pub fn session_opens(&self, host: HostId) -> Result<Vec<(u64, Seq)>, StoreError> {
+        self.index.opens(host)
+    }
+
+    /// The stored batch of this number.
+    pub fn batch(
+        &self,
+        host: HostId,
+        epoch: EpochId,
+        number: BatchNumber,
+    ) -> Result<Option<BatchRow>, StoreError> {
+        self.index.batch(host, epoch.counter, number)
+    }
+
+    /// The frame of a stored batch, byte for byte as it came.
+    pub fn frame(&self, row: &BatchRow) -> Result<Vec<u8>, StoreError> {
+        Ok(self.segments.read(row.place)?.payload)
+    }
+
+    /// What the sink itself stated, in order.
+    pub fn statements(&self) -> Result<Vec<Statement>, StoreError> {
+        let places = self.index.statements()?;
+        places
+            .into_iter()
+            .map(|place| {
+                let record = self.segments.read(place)?;
+                let (statement, _) = Signed::open(&record.payload)
+                    .map_err(|error| StoreError::Damaged { detail: error.to_string() })?;
+                Ok(statement)
+            })
+            .collect()
+    }
+
+    /// Waits until all that was submitted before is durable. Blocks.
+    pub fn barrier(&self) -> Result<(), StoreError> {
+        self.submit(Job::default()).and_then(Pending::wait)
+    }
+
+    /// Whether there is room for more on the disk.
+    pub fn has_room(&self) -> bool {
+        self.writer.has_room()
+    }
+
+    fn entries_of(&self, row: &BatchRow) -> Result<Vec<StoredEntry>, StoreError> {
+        let frame = self.frame(row)?;
+        let batch = Batch::decode(&frame)
+            .map_err(|error| StoreError::Damaged { detail: format!("{}: {error}", row.batch) })?;
+        let entry = |view: custody_ledger::batch::EntryView<'_>| StoredEntry {
+            header_bytes: view.header_bytes.to_vec(),
+            body: view.body.map(|body| (body.salt, body.bytes.to_vec())),
+            header: view.header,
+            received_ns: row.received_ns,
+            level: ReceiptLevel::Stored,
+            batch: row.batch.number,
+        };
+        Ok(batch.entries.into_iter().map(entry).collect())
+    }
+}
+
+/// Iterator of [`Store::entries`]; holds one batch at a time.
+pub struct Entries<'s> {
+    store: &'s Store,
+    host: HostId,
+    from: (u64, Seq),
+    next: (u64, u64),
+    rows: VecDeque<BatchRow>,
+    entries: VecDeque<StoredEntry>,
+    ended: bool,
+}
+
+impl Entries<'_> {
+    fn load(&mut self) -> Result<bool, StoreError> {
+        if self.rows.is_empty() {
+            let rows = self.store.index.batches_from(self.host, self.next.0, self.next.1, ROWS_AT_ONCE)?;
+            self.rows = rows.into();
+        }
+        let Some(row) = self.rows.pop_front() else { return Ok(false) };
+        self.next = (row.batch.epoch.counter, row.batch.number.0.saturating_add(1));
+        let from = self.from;
+        let wanted = |entry: &StoredEntry| (entry.header.epoch.counter, entry.header.seq) >= from;
+        self.entries = self.store.entries_of(&row)?.into_iter().filter(wanted).collect();
+        Ok(true)
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<StoredEntry, StoreError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.entries.pop_front() {
+                return Some(Ok(entry));
+            }
+            if self.ended {
+                return None;
+            }
+            match self.load() {
+                Ok(true) => {}
+                Ok(false) => self.ended = true,
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

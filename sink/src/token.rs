@@ -1,0 +1,204 @@
+//! Join tokens: bounded rights to enrol, one file each under `tokens/`, so that `custody-sink enroll` makes them
+//! while the sink runs. The file's name is the secret's hash; the secret itself is nowhere on this side.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use custody_ledger::Hash;
+use custody_ledger::tree::hash_of;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::now_ns;
+use crate::identity::Role;
+
+/// Longest token file that is read, bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What a token gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Grant {
+    /// A host, with these labels.
+    Host {
+        /// Labels that the host gets.
+        labels: BTreeMap<String, String>,
+    },
+    /// A person.
+    Person {
+        /// In which role.
+        role: Role,
+        /// Under which name.
+        name: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenFile {
+    grant: Grant,
+    uses_left: u32,
+    /// Ns since 1970.
+    expires_ns: u64,
+}
+
+/// Why a token gives nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// No token has this secret.
+    #[error("the join token is unknown here: ask for a new one")]
+    Unknown,
+    /// Its time is over.
+    #[error("the join token has expired: ask for a new one")]
+    Expired,
+    /// It was used as often as it may be.
+    #[error("the join token is used up: ask for a new one")]
+    UsedUp,
+    /// A file operation failed.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The limit of open tokens is reached.
+    #[error("there are too many open join tokens: let some expire, or raise limits.tokens_max")]
+    TooMany,
+    /// The operating system gave no random bytes.
+    #[error("the system's random generator gave nothing")]
+    Random,
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> TokenError + 'a {
+    move |source| TokenError::File { action, path: path.display().to_string(), source }
+}
+
+/// The folder of tokens.
+pub struct Tokens {
+    folder: PathBuf,
+    /// One use at a time: two requests must not both take the last.
+    using: Mutex<()>,
+}
+
+impl Tokens {
+    /// Opens the folder under the state directory, and removes tokens that are over.
+    pub fn open(state_directory: &Path) -> Result<Self, TokenError> {
+        let folder = state_directory.join("tokens");
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        let tokens = Tokens { folder, using: Mutex::new(()) };
+        tokens.count_open()?;
+        Ok(tokens)
+    }
+
+    /// Makes a token and answers its secret.
+    pub fn create(
+        &self,
+        grant: Grant,
+        uses: u32,
+        expires_ns: u64,
+        tokens_max: usize,
+    ) -> Result<[u8; 32], TokenError> {
+        if self.count_open()? >= tokens_max {
+            return Err(TokenError::TooMany);
+        }
+        let mut secret = [0; 32];
+        SystemRandom::new().fill(&mut secret).map_err(|_| TokenError::Random)?;
+        self.write(&hash_of(&secret), &TokenFile { grant, uses_left: uses, expires_ns })?;
+        Ok(secret)
+    }
+
+    /// What a secret gives, without using it.
+    pub fn look_up(&self, secret: &[u8]) -> Result<Grant, TokenError> {
+        Ok(self.valid(&hash_of(secret))?.grant)
+    }
+
+    /// Uses it once, durably.
+    pub fn use_once(&self, secret: &[u8]) -> Result<(), TokenError> {
+        let _using = self.using.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let hash = hash_of(secret);
+        let mut file = self.valid(&hash)?;
+        file.uses_left -= 1;
+        self.write(&hash, &file)
+    }
+
+    fn valid(&self, hash: &Hash) -> Result<TokenFile, TokenError> {
+        let file = self.read(&self.path(hash))?.ok_or(TokenError::Unknown)?;
+        if file.expires_ns <= now_ns() {
+            Err(TokenError::Expired)
+        } else if file.uses_left == 0 {
+            Err(TokenError::UsedUp)
+        } else {
+            Ok(file)
+        }
+    }
+
+    fn path(&self, hash: &Hash) -> PathBuf {
+        self.folder.join(format!("{hash}.json"))
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<TokenFile>, TokenError> {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("look at", path)(error)),
+            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => return Ok(None),
+            Ok(_) => {}
+        }
+        let bytes = fs::read(path).map_err(failed("read", path))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed("read", path)(error.into()))
+    }
+
+    /// Written beside and renamed, so that a reader sees the old one or the new one.
+    fn write(&self, hash: &Hash, file: &TokenFile) -> Result<(), TokenError> {
+        let path = self.path(hash);
+        let beside = path.with_extension("tmp");
+        let bytes = serde_json::to_vec(file).map_err(|error| failed("write", &path)(error.into()))?;
+        let mut options = OpenOptions::new();
+        let mut out = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(failed("create", &beside))?;
+        out.write_all(&bytes).and_then(|()| out.sync_all()).map_err(failed("write", &beside))?;
+        self.give_to_owner(&beside)?;
+        fs::rename(&beside, &path).map_err(failed("replace", &path))?;
+        let folder = fs::File::open(&self.folder).map_err(failed("open", &self.folder))?;
+        folder.sync_all().map_err(failed("sync", &self.folder))
+    }
+
+    /// When root makes a token, the sink's own user must be able to use it.
+    fn give_to_owner(&self, path: &Path) -> Result<(), TokenError> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let owner = fs::metadata(&self.folder).map_err(failed("look at", &self.folder))?;
+        std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
+            .map_err(failed("give away", path))
+    }
+
+    /// Counts tokens that still give something, and removes the others.
+    fn count_open(&self) -> Result<usize, TokenError> {
+        let mut open = 0;
+        for item in fs::read_dir(&self.folder).map_err(failed("list", &self.folder))? {
+            let path = item.map_err(failed("list", &self.folder))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match self.read(&path) {
+                Ok(Some(file)) if file.uses_left > 0 && file.expires_ns > now_ns() => open += 1,
+                Ok(Some(_)) => fs::remove_file(&path).map_err(failed("remove", &path))?,
+                // A file that cannot be read is no token, and is left for a person to look at.
+                Ok(None) | Err(_) => tracing::warn!(path = %path.display(), "this is no token file"),
+            }
+        }
+        Ok(open)
+    }
+}
