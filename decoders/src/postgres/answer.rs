@@ -12,6 +12,8 @@ use super::{report, value};
 
 /// Results of one request that are listed by their tags.
 const RESULTS_MAX: usize = 256;
+/// A COPY that goes on is told each time so many bytes of it have passed.
+const COPY_PART_BYTES: u64 = 32 << 10;
 /// Notices of one request whose text is kept.
 const NOTICES_MAX: u64 = 16;
 
@@ -48,7 +50,27 @@ struct Copy {
     binary: bool,
     messages: u64,
     bytes: u64,
+    /// Of these, told while it goes on.
+    told: u64,
     data: Vec<u8>,
+    /// Bytes of data that were kept and are told.
+    kept: usize,
+}
+
+impl Copy {
+    fn counts(&self) -> Vec<Field> {
+        vec![
+            Field::structure(names::DB_COPY_DIRECTION, self.direction.name()),
+            Field::structure(names::DB_COPY_MESSAGES, self.messages),
+            Field::structure(names::DB_COPY_BYTES, self.bytes),
+        ]
+    }
+}
+
+/// Rows in the text format or as CSV; a piece that ends in the middle of a character is replaced there.
+fn copy_text(data: Vec<u8>) -> Field {
+    let class = Class::Body { media_type: "text/tab-separated-values".to_owned(), coding: String::new() };
+    Field::new(names::DB_COPY_DATA, value::text(&data), class)
 }
 
 /// The answer so far.
@@ -179,7 +201,8 @@ impl Answer {
         out: &mut dyn Out,
     ) {
         self.copy_ends(id, out);
-        self.copy = Some(Copy { direction, binary, messages: 0, bytes: 0, data: Vec::new() });
+        self.copy =
+            Some(Copy { direction, binary, messages: 0, bytes: 0, told: 0, data: Vec::new(), kept: 0 });
     }
 
     /// The COPY that goes on, if any.
@@ -200,34 +223,36 @@ impl Answer {
         let Some(copy) = &mut self.copy else { return };
         // What a replication connection carries is no text, and has no end.
         if copy.direction != CopyDirection::Both {
-            let kept = bytes.len().min(limits.body_bytes_max - copy.data.len().min(limits.body_bytes_max));
+            let kept = bytes.len().min(limits.body_bytes_max.saturating_sub(copy.kept + copy.data.len()));
             copy.data.extend_from_slice(&bytes[..kept]);
             self.held_bytes += kept;
         }
     }
 
+    /// A long COPY is told while it goes on: whole lines of text, and the counts.
+    pub(super) fn copy_goes_on(&mut self, id: ExchangeId, out: &mut dyn Out) {
+        let Some(copy) = self.copy.as_mut().filter(|copy| copy.bytes - copy.told >= COPY_PART_BYTES) else {
+            return;
+        };
+        copy.told = copy.bytes;
+        let mut fields = copy.counts();
+        let lines = memchr::memrchr(b'\n', &copy.data).map_or(0, |end| end + 1);
+        if !copy.binary && lines > 0 {
+            fields.push(copy_text(copy.data.drain(..lines).collect()));
+            copy.kept += lines;
+            self.held_bytes -= lines;
+        }
+        out.fields(id, fields);
+    }
+
     fn copy_ends(&mut self, id: ExchangeId, out: &mut dyn Out) {
         let Some(copy) = self.copy.take() else { return };
-        let mut fields = vec![
-            Field::structure(names::DB_COPY_DIRECTION, copy.direction.name()),
-            Field::structure(names::DB_COPY_MESSAGES, copy.messages),
-            Field::structure(names::DB_COPY_BYTES, copy.bytes),
-        ];
+        let mut fields = copy.counts();
+        self.held_bytes -= copy.data.len();
         if !copy.data.is_empty() {
-            let media_type = "text/tab-separated-values".to_owned();
-            fields.push(match (copy.binary, String::from_utf8(copy.data)) {
-                (false, Ok(text)) => {
-                    Field::new(names::DB_COPY_DATA, text, Class::Body { media_type, coding: String::new() })
-                }
-                (false, Err(error)) => Field::new(
-                    names::DB_COPY_DATA,
-                    value::text(error.as_bytes()),
-                    Class::Body { media_type, coding: String::new() },
-                ),
-                (true, data) => {
-                    let bytes = data.map_or_else(|error| error.into_bytes(), String::into_bytes);
-                    Field::new(names::DB_COPY_DATA, Value::Bytes(bytes), Class::Opaque)
-                }
+            fields.push(match copy.binary {
+                false => copy_text(copy.data),
+                true => Field::new(names::DB_COPY_DATA, Value::Bytes(copy.data), Class::Opaque),
             });
         }
         out.fields(id, fields);
@@ -267,6 +292,16 @@ impl Answer {
         let (outcome, failure) = answer.failure.unwrap_or((Outcome::Ok, Vec::new()));
         fields.extend(failure);
         out.response(id, time_ns, outcome, fields);
+    }
+
+    /// The answer stays without its end: what came of it is told all the same.
+    pub(super) fn abandon(&mut self, id: ExchangeId, out: &mut dyn Out) {
+        self.flush_rows(id, out);
+        self.copy_ends(id, out);
+        let fields = std::mem::take(self).fields;
+        if !fields.is_empty() {
+            out.fields(id, fields);
+        }
     }
 
     /// The server said no to it.

@@ -62,8 +62,6 @@ pub(super) struct Connection {
     pub(super) skipping: Option<Skipping>,
     /// A CancelRequest that waits for the server to close.
     pub(super) cancel: Option<ExchangeId>,
-    /// Server messages that answer nothing that is known: told once in a row.
-    pub(super) orphaned: bool,
     /// The start-up that goes on, for the steps of authentication.
     pub(super) starting: Option<ExchangeId>,
     /// The server asked the client to prove who it is.
@@ -87,7 +85,6 @@ impl Connection {
             answer: Answer::default(),
             skipping: None,
             cancel: None,
-            orphaned: false,
             starting: None,
             authentication_asked: false,
             sasl_asked: false,
@@ -108,14 +105,19 @@ impl Connection {
         out.response(id, failure.failed_ns, failure.outcome, failure.response);
     }
 
-    /// What is pending stays without its answer, and the answer in progress is told as far as it came.
+    /// What is pending stays without its answer.
     pub(super) fn lose(&mut self, code: &'static str, out: &mut dyn Out) {
-        self.answer = Answer::default();
         self.skipping = None;
         self.starting = None;
-        for id in self.pairing.lose() {
+        let entries = self.pairing.lose();
+        if let Some(id) = entries.first().and_then(|head| head.exchange) {
+            self.answer.abandon(id, out);
+        }
+        self.answer = Answer::default();
+        for id in entries.iter().filter_map(|entry| entry.exchange) {
             out.anomaly(Some(id), code);
         }
+        self.tell_unanswered(&entries, Some(code), out);
     }
 
     fn on_negotiation(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
@@ -159,6 +161,15 @@ impl Connection {
 }
 
 impl Decoder for Connection {
+    fn expects(&self, direction: Direction) -> bool {
+        match (direction, self.phase) {
+            // What follows depends on the answer: a start-up packet, or what TLS carries.
+            (Direction::Up, phase) => !matches!(phase, Phase::AskedSsl | Phase::AskedGss),
+            (Direction::Down, Phase::Messages) => self.pairing.head().is_some() || !self.pairing.is_sure(),
+            (Direction::Down, _) => self.phase != Phase::Start,
+        }
+    }
+
     fn framing(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
         if direction == Direction::Down && matches!(self.phase, Phase::AskedSsl | Phase::AskedGss) {
             return Self::framing_of_negotiation(bytes);
@@ -190,7 +201,7 @@ impl Decoder for Connection {
                     return;
                 };
                 match direction {
-                    _ if kind == b'd' => self.on_copy_head(frame, out),
+                    _ if kind == b'd' => self.on_copy_head(frame),
                     Direction::Up => self.on_client(kind, body, cut > 0, frame.time_ns, out),
                     Direction::Down => self.on_server(kind, body, cut > 0, frame.time_ns, out),
                 }
@@ -198,9 +209,14 @@ impl Decoder for Connection {
         }
     }
 
-    fn on_body(&mut self, body: Body<'_>, _out: &mut dyn Out) {
-        if self.answer.copying().is_some_and(|copy| copy.carries(body.direction)) {
-            self.answer.copy_data(body.bytes, &self.limits);
+    fn on_body(&mut self, body: Body<'_>, out: &mut dyn Out) {
+        self.last_ns = self.last_ns.max(body.time_ns);
+        if !self.answer.copying().is_some_and(|copy| copy.carries(body.direction)) {
+            return;
+        }
+        self.answer.copy_data(body.bytes, &self.limits);
+        if let (true, Some(id)) = (body.last, self.pairing.head().and_then(|head| head.exchange)) {
+            self.answer.copy_goes_on(id, out);
         }
     }
 

@@ -168,11 +168,28 @@ impl Pairing {
         }
     }
 
-    /// Bytes from the server are missing, or make no sense here: nothing pending can be paired. Returns the
-    /// exchanges that stay without their answers.
-    pub(super) fn lose(&mut self) -> Vec<ExchangeId> {
+    /// Bytes from the server are missing, or make no sense here: nothing pending can be paired. Returns what
+    /// stays without its answer.
+    pub(super) fn lose(&mut self) -> Vec<Entry> {
         self.trust = Trust::Lost;
-        self.queue.drain(..).filter_map(|entry| entry.exchange).collect()
+        self.queue.drain(..).collect()
+    }
+
+    /// An answer begins whose request was not seen: it stands alone. Not while requests over the limit are
+    /// answered, which were told without.
+    pub(super) fn adopt(&mut self, exchange: ExchangeId, time_ns: u64) {
+        self.ready_expected = self.ready_expected.max(1);
+        self.queue.push_back(Entry {
+            step: Step::Unseen,
+            exchange: Some(exchange),
+            time_ns,
+            subject: Subject::Nothing,
+        });
+    }
+
+    /// More requests came than the limit, and their answers are due.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.trust, Trust::Full { .. })
     }
 
     /// Bytes from the client are missing: what is pending is answered first, then unknown answers follow.

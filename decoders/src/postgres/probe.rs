@@ -49,16 +49,19 @@ fn sight(direction: Direction, bytes: &[u8]) -> Sight {
             _ => {}
         }
     }
-    match chain(direction, bytes) {
+    match chain(direction, bytes, usize::MAX) {
         Chain::Sure => Sight::Messages,
         Chain::Open => Sight::More,
         Chain::Broken => Sight::Nothing,
     }
 }
 
+/// Longest message that a resync reads: each place is tried, so what a place may cost is bounded.
+const RESYNC_MESSAGE_BYTES_MAX: usize = 4 << 10;
+
 /// Where in `bytes` messages surely begin.
 pub(super) fn resync(direction: Direction, bytes: &[u8]) -> Option<usize> {
-    (0..bytes.len()).find(|start| chain(direction, &bytes[*start..]) == Chain::Sure)
+    (0..bytes.len()).find(|start| chain(direction, &bytes[*start..], RESYNC_MESSAGE_BYTES_MAX) == Chain::Sure)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +73,14 @@ enum Chain {
 
 /// Two messages in a row: the first whole and readable, the second at least by its header, and readable too
 /// when it is whole. One message is enough when the bytes end with it and it carries a checkable body.
-fn chain(direction: Direction, bytes: &[u8]) -> Chain {
+fn chain(direction: Direction, bytes: &[u8], length_max: usize) -> Chain {
     let (kind, length) = match frame::typed(direction, bytes) {
         Head::Message(kind, length) => (kind, length),
         Head::Short => return Chain::Open,
         Head::Wrong => return Chain::Broken,
     };
     let Some(body) = bytes.get(HEADER_BYTES..length) else { return Chain::Open };
-    if !readable(direction, kind, body) {
+    if length > length_max || !readable(direction, kind, body) {
         return Chain::Broken;
     }
     let second = &bytes[length..];
@@ -86,7 +89,7 @@ fn chain(direction: Direction, bytes: &[u8]) -> Chain {
     }
     match frame::typed(direction, second) {
         Head::Message(kind, length) => match second.get(HEADER_BYTES..length) {
-            Some(body) if !readable(direction, kind, body) => Chain::Broken,
+            Some(body) if length <= length_max && !readable(direction, kind, body) => Chain::Broken,
             _ => Chain::Sure,
         },
         Head::Short => Chain::Open,

@@ -3,7 +3,7 @@
 use custody_record::{Value, names};
 
 use crate::item::{Class, Field};
-use crate::protocol::{Direction, Frame, Out, Outcome};
+use crate::protocol::{Frame, Out, Outcome};
 
 use super::answer::CopyDirection;
 use super::client::{skipped, statement_fields};
@@ -48,14 +48,11 @@ impl Connection {
     }
 
     /// A message of COPY data: its bytes follow in pieces.
-    pub(super) fn on_copy_head(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+    pub(super) fn on_copy_head(&mut self, frame: Frame<'_>) {
         let length = frame.bytes.get(1..HEADER_BYTES).and_then(|length| length.first_chunk());
         let bytes = length.map_or(0, |length| u32::from_be_bytes(*length).saturating_sub(4));
         if self.answer.copying().is_some_and(|copy| copy.carries(frame.direction)) {
-            self.orphaned = false;
             self.answer.copy_message(bytes.into());
-        } else if frame.direction == Direction::Down {
-            self.orphan(out);
         }
     }
 
@@ -68,7 +65,6 @@ impl Connection {
             out.anomaly(exchange, "postgres_unexpected");
             return self.lose("postgres_unpaired", out);
         }
-        self.orphaned = false;
         if effect == Effect::Failed {
             let report = match message {
                 Some(FromServer::Error(report)) => Some(report),
@@ -159,7 +155,7 @@ impl Connection {
             // Described before: what was said then holds, or the server refuses to run it.
             (Subject::DescribedStatement(statement), _) => drop(statement.columns.set(columns)),
             (Subject::UsedPortal(portal), Step::Describe) => drop(portal.columns.set(columns)),
-            (_, Step::Query) => self.answer.columns(columns),
+            (_, Step::Query | Step::Unseen) => self.answer.columns(columns),
             _ => {}
         }
     }
@@ -274,15 +270,21 @@ impl Connection {
 
     /// An answer to nothing that is known.
     fn on_unasked(&mut self, kind: u8, message: Option<FromServer<'_>>, time_ns: u64, out: &mut dyn Out) {
-        match message {
+        match (kind, message) {
             // The server ends the session: shutdown, time limit, administrator.
-            Some(FromServer::Error(report)) if self.pairing.is_sure() => {
+            (_, Some(FromServer::Error(report))) if self.pairing.is_sure() => {
                 let request = vec![Field::structure(names::DB_MESSAGE, "ErrorResponse")];
                 self.tell_unasked(request, report::outcome(report), report::error(report), time_ns, out);
             }
-            // Behind a batch whose Sync is still to come nothing else is due.
-            _ if kind == b'Z' => self.orphaned = false,
-            _ => self.orphan(out),
+            (b'T' | b'D' | b'C' | b'I' | b'E' | b's' | b'V' | b'G' | b'H' | b'W', message)
+                if !self.pairing.is_full() =>
+            {
+                let id = self.number();
+                out.anomaly(Some(id), "postgres_request_unseen");
+                self.pairing.adopt(id, time_ns);
+                self.take_in(kind, message, out);
+            }
+            _ => {}
         }
     }
 
@@ -295,13 +297,6 @@ impl Connection {
         out: &mut dyn Out,
     ) {
         self.tell(Failure { sent_ns: time_ns, failed_ns: time_ns, request, outcome, response }, out);
-    }
-
-    /// Told once for each run of such messages.
-    fn orphan(&mut self, out: &mut dyn Out) {
-        if !std::mem::replace(&mut self.orphaned, true) {
-            out.anomaly(None, "postgres_unpaired");
-        }
     }
 
     /// A server that knows no encryption answers the wish for it with an error.
@@ -326,18 +321,28 @@ impl Connection {
             self.tell(failure, out);
         }
         let entries = self.pairing.drain();
-        for (index, entry) in entries.iter().enumerate() {
-            match (entry.exchange, entry.step) {
-                (Some(id), _) if index == 0 && self.answer.failed() => self.answer.finish(id, time_ns, out),
-                (None, Step::Parse) => {
-                    let mut batch = entries[index..].iter().take_while(|entry| entry.step != Step::Sync);
-                    if !batch.any(|entry| entry.step == Step::Execute) {
-                        // A statement whose preparation killed the server is evidence.
-                        let id = self.number();
-                        out.request(id, entry.time_ns, step_fields(entry));
-                    }
-                }
-                _ => {}
+        if let Some(id) = entries.first().and_then(|head| head.exchange) {
+            match self.answer.failed() {
+                true => self.answer.finish(id, time_ns, out),
+                false => self.answer.abandon(id, out),
+            }
+        }
+        self.tell_unanswered(&entries, None, out);
+    }
+
+    /// A statement that was prepared, never run and never answered may be what killed the server.
+    pub(super) fn tell_unanswered(
+        &mut self,
+        entries: &[Entry],
+        code: Option<&'static str>,
+        out: &mut dyn Out,
+    ) {
+        let batches = entries.split(|entry| entry.step == Step::Sync);
+        for batch in batches.filter(|batch| batch.iter().all(|entry| entry.step != Step::Execute)) {
+            for entry in batch.iter().filter(|entry| entry.step == Step::Parse) {
+                let id = self.number();
+                out.request(id, entry.time_ns, step_fields(entry));
+                code.into_iter().for_each(|code| out.anomaly(Some(id), code));
             }
         }
     }

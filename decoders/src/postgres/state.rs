@@ -15,6 +15,8 @@ pub(super) enum Step {
     Execute,
     Close,
     Sync,
+    /// What the client asked was not seen: the answer stands alone up to ReadyForQuery.
+    Unseen,
 }
 
 /// What a server's message means for the step that it answers.
@@ -53,6 +55,8 @@ pub(super) fn effect(step: Step, kind: u8) -> Effect {
         // A deferred constraint fails at the implicit commit.
         (Sync, b'E') => More,
         (Sync, b'Z') => Done,
+        (Unseen, b'Z') => Done,
+        (Unseen, _) => More,
         _ => Wrong,
     }
 }
@@ -70,11 +74,12 @@ impl Step {
             Step::Execute => "Execute",
             Step::Close => "Close",
             Step::Sync => "Sync",
+            Step::Unseen => "",
         }
     }
     /// The server ends it with ReadyForQuery.
     pub(super) fn ends_ready(self) -> bool {
-        matches!(self, Step::Startup | Step::Query | Step::Function | Step::Sync)
+        matches!(self, Step::Startup | Step::Query | Step::Function | Step::Sync | Step::Unseen)
     }
 }
 
@@ -82,7 +87,7 @@ impl Step {
 mod tests {
     use super::*;
 
-    const STEPS: [Step; 9] = [
+    const STEPS: [Step; 10] = [
         Step::Startup,
         Step::Query,
         Step::Function,
@@ -92,6 +97,7 @@ mod tests {
         Step::Execute,
         Step::Close,
         Step::Sync,
+        Step::Unseen,
     ];
 
     #[test]
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn rows_answer_only_queries_and_executes() {
         for step in STEPS {
-            let expected = matches!(step, Step::Query | Step::Execute);
+            let expected = matches!(step, Step::Query | Step::Execute | Step::Unseen);
             assert_eq!(effect(step, b'D') != Effect::Wrong, expected, "{step:?}");
         }
     }

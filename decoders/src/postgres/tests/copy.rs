@@ -77,3 +77,20 @@ fn replication_is_counted_both_ways_and_not_kept() {
     assert_eq!(told.number("db.postgresql.copy.messages"), Some(3));
     assert!(!told.fields.contains_key("db.postgresql.copy.data"));
 }
+
+#[test]
+fn a_long_copy_is_told_while_it_goes_on() {
+    let mut talk = Talk::joined();
+    talk.up(query("copy t from stdin")).down(message(b'G', &TEXT));
+    let line = [b"x".repeat(9_999), b"\n".to_vec()].concat();
+    for _ in 0..5 {
+        talk.up(data(&line));
+    }
+    assert_eq!(talk.exchange(1).number("db.postgresql.copy.bytes"), Some(40_000));
+    assert_eq!(talk.exchange(1).text("db.postgresql.copy.data").len(), 40_000);
+    talk.up(data(&line)).up(data(&line)).up(data(&line)).up(bare(b'c'));
+    talk.down([complete("COPY 8"), ready(b'I')].concat());
+    let told = talk.exchange(1);
+    assert_eq!(told.number("db.postgresql.copy.bytes"), Some(80_000));
+    assert_eq!(told.text("db.postgresql.copy.data").len(), 64 << 10, "no more than the limit, in all");
+}

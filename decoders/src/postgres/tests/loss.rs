@@ -16,12 +16,15 @@ fn a_statement_from_before_is_unknown() {
 }
 
 #[test]
-fn answers_to_what_was_not_seen_belong_to_nothing() {
+fn an_answer_to_what_was_not_seen_stands_alone() {
     let mut talk = Talk::joined();
-    talk.down([row(&[Some(b"1")]), complete("SELECT 1"), ready(b'I')].concat());
-    assert_eq!(talk.told.anomalies, ["postgres_unpaired"]);
-    talk.up(query("select 2")).down([complete("SELECT 2"), ready(b'I')].concat());
-    assert_eq!(talk.exchange(1).text("db.postgresql.command_tag"), "SELECT 2");
+    talk.down([row(&[Some(b"1")]), complete("SELECT 1")].concat());
+    talk.up(query("select 2")).down(ready(b'I')).down([complete("SELECT 2"), ready(b'I')].concat());
+    assert_eq!(talk.exchange(1).anomalies, ["postgres_request_unseen"]);
+    assert_eq!(talk.exchange(1).text("db.postgresql.command_tag"), "SELECT 1");
+    assert_eq!(talk.exchange(1).rows[0].rows, [[text_cell("1")]]);
+    assert_eq!(talk.exchange(2).text("db.query.text"), "select 2");
+    assert_eq!(talk.exchange(2).text("db.postgresql.command_tag"), "SELECT 2");
 }
 
 #[test]
@@ -31,8 +34,17 @@ fn a_hole_in_the_answer_leaves_the_request_without_one() {
     assert_eq!(talk.exchange(1).anomalies, ["postgres_unpaired"]);
     talk.down([complete("SELECT 1"), ready(b'I')].concat());
     assert_eq!(talk.exchange(1).outcome, None);
+    assert_eq!(talk.exchange(2).anomalies, ["postgres_request_unseen"]);
     talk.up(query("select 2")).down([complete("SELECT 2"), ready(b'I')].concat());
-    assert_eq!(talk.exchange(2).text("db.postgresql.command_tag"), "SELECT 2");
+    assert_eq!(talk.exchange(3).text("db.postgresql.command_tag"), "SELECT 2");
+}
+
+#[test]
+fn a_statement_that_was_only_prepared_is_told_when_its_answer_is_lost() {
+    let mut talk = Talk::joined();
+    talk.up([parse("s", "select 1", &[]), sync()].concat()).gap(Direction::Down);
+    assert_eq!(talk.exchange(1).text("db.query.text"), "select 1");
+    assert_eq!(talk.exchange(1).anomalies, ["postgres_unpaired"]);
 }
 
 #[test]
@@ -41,8 +53,10 @@ fn a_hole_in_the_requests_keeps_what_came_before() {
     talk.up(query("select 1")).gap(Direction::Up);
     talk.down([complete("SELECT 1"), ready(b'I'), complete("SELECT 99"), ready(b'I')].concat());
     assert_eq!(talk.exchange(1).text("db.postgresql.command_tag"), "SELECT 1");
+    assert_eq!(talk.exchange(2).anomalies, ["postgres_request_unseen"]);
+    assert_eq!(talk.exchange(2).text("db.postgresql.command_tag"), "SELECT 99");
     talk.up(query("select 3")).down([complete("SELECT 3"), ready(b'I')].concat());
-    assert_eq!(talk.exchange(2).text("db.postgresql.command_tag"), "SELECT 3");
+    assert_eq!(talk.exchange(3).text("db.postgresql.command_tag"), "SELECT 3");
 }
 
 #[test]
@@ -53,8 +67,9 @@ fn an_answer_that_fits_no_request_stops_pairing() {
     let told = talk.exchange(1);
     assert_eq!(told.outcome, None);
     assert!(told.anomalies.contains(&"postgres_unpaired"));
+    assert_eq!(talk.exchange(2).anomalies, ["postgres_request_unseen"]);
     talk.up(query("select 2")).down([complete("SELECT 2"), ready(b'I')].concat());
-    assert_eq!(talk.exchange(2).outcome, Some(Outcome::Ok));
+    assert_eq!(talk.exchange(3).outcome, Some(Outcome::Ok));
 }
 
 #[test]

@@ -64,7 +64,14 @@ impl Out for Told {
         let exchange = self.exchanges.get_mut(&id).expect("began");
         assert!(exchange.outcome.is_none(), "exchange {id} goes on after its end");
         for field in fields {
-            exchange.fields.insert(field.name.into_owned(), (field.value, field.class));
+            let value = match (exchange.fields.get(&*field.name), &field.class, field.value) {
+                // Pieces of a body are joined.
+                (Some((Value::Text(before), _)), Class::Body { .. }, Value::Text(more)) => {
+                    Value::Text(format!("{before}{more}"))
+                }
+                (_, _, value) => value,
+            };
+            exchange.fields.insert(field.name.into_owned(), (value, field.class));
         }
     }
     fn rows(&mut self, id: ExchangeId, rows: Rows) {
@@ -79,7 +86,8 @@ impl Out for Told {
     }
     fn anomaly(&mut self, id: Option<ExchangeId>, code: &'static str) {
         match id {
-            Some(id) => self.exchanges.get_mut(&id).expect("began").anomalies.push(code),
+            // An answer whose request was not seen begins so.
+            Some(id) => self.exchanges.entry(id).or_default().anomalies.push(code),
             None => self.anomalies.push(code),
         }
     }
