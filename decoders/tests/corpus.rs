@@ -1,0 +1,199 @@
+//! Captures that nobody here wrote, through the pipeline: no panic, bounded memory, and what differs from the
+//! second reader counted by cause. Equality is not required: the second reader errs too.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use custody_decoders::pipeline::{Pipeline, PipelineOptions};
+use custody_record::{Kind, Record, Value, names};
+
+/// What any capture of the corpus may hold at once.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// The corpus: `CUSTODY_CORPUS`, else beside the repository. `None`, said loudly, where there is none.
+fn corpus() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    let path = std::env::var_os("CUSTODY_CORPUS").map_or(beside, PathBuf::from);
+    if path.is_dir() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "the corpus of captures is missing: set CUSTODY_CORPUS");
+    eprintln!("SKIPPED: no corpus of captures; set CUSTODY_CORPUS to compare with the second reader");
+    None
+}
+
+fn captures(corpus: &Path, folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus.join(folder))
+        .unwrap_or_else(|error| panic!("folder {folder} of the corpus: {error}"))
+        .map(|entry| entry.expect("folder entry").path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Records of a capture, and the most that was held. `None` when the file is no plain capture.
+fn decode(path: &Path) -> Option<(Vec<Record>, usize)> {
+    let file = std::fs::read(path).expect("capture");
+    let packets = support::packets(&file)?;
+    let mut pipeline = Pipeline::new(PipelineOptions::default());
+    let (mut records, mut held_bytes) = (Vec::new(), 0);
+    support::tell(&packets, &mut |event| {
+        pipeline.feed(event, &mut |masked| records.push(masked.get().clone()));
+        held_bytes = held_bytes.max(pipeline.held_bytes());
+    });
+    pipeline.finish(&mut |masked| records.push(masked.get().clone()));
+    assert_eq!((pipeline.sessions_open(), pipeline.held_bytes()), (0, 0), "{}", path.display());
+    Some((records, held_bytes))
+}
+
+type Counts = BTreeMap<(String, String), i64>;
+
+fn text(record: &Record, name: &str) -> Option<String> {
+    match record.fields.get(name)? {
+        Value::Text(text) => Some(text.clone()),
+        Value::Unsigned(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn number(record: &Record, name: &str) -> u64 {
+    match record.fields.get(name) {
+        Some(Value::Unsigned(number)) => *number,
+        _ => 0,
+    }
+}
+
+/// Values of the compared fields as the second reader saw them.
+fn oracle(corpus: &Path, folder: &str, file: &Path, fields: &[(&str, &str)]) -> Option<Counts> {
+    let name = format!("oracle/{folder}__{}.tsv", file.file_name()?.to_string_lossy());
+    let table = std::fs::read_to_string(corpus.join(name)).ok()?;
+    let mut counts = Counts::new();
+    for row in table.lines().skip(1) {
+        let mut columns = row.split('\t').skip(5);
+        let (Some(field), Some(value)) = (columns.next(), columns.next()) else { continue };
+        if let Some((_, ours)) = fields.iter().find(|(theirs, _)| *theirs == field) {
+            *counts.entry(((*ours).to_owned(), value.to_owned())).or_default() += 1;
+        }
+    }
+    Some(counts)
+}
+
+fn ours(records: &[Record], fields: &[(&str, &str)]) -> Counts {
+    let mut counts = Counts::new();
+    for record in records {
+        for (_, name) in fields {
+            if matches!(record.kind, Kind::SessionOpen | Kind::SessionClose) {
+                continue;
+            }
+            if let Some(value) = text(record, name) {
+                *counts.entry(((*name).to_owned(), value)).or_default() += 1;
+            }
+        }
+    }
+    counts
+}
+
+/// Why a file's records may differ, by what they say of themselves.
+fn cause(records: &[Record]) -> &'static str {
+    let closes = || records.iter().filter(|record| record.kind == Kind::SessionClose);
+    let any_anomaly = |record: &Record| !record.anomalies.is_empty();
+    if closes().any(|record| number(record, names::BYTES_LOST) > 0) {
+        "bytes missing in the capture"
+    } else if closes().any(|record| number(record, names::BYTES_UNPARSED) > 0) {
+        "unparsed bytes"
+    } else if records.iter().any(any_anomaly) {
+        "odd messages (coded anomalies)"
+    } else if closes().any(|record| text(record, names::PROTOCOL_NAME).as_deref() == Some("unknown")) {
+        "a session whose protocol is unknown"
+    } else {
+        "no cause known"
+    }
+}
+
+fn compare(folder: &str, fields: &[(&str, &str)]) {
+    let Some(corpus) = corpus() else { return };
+    let mut causes: BTreeMap<&str, (usize, i64, i64)> = BTreeMap::new();
+    let (mut files, mut unread, mut same, mut agreed) = (0, 0, 0, 0);
+    for path in captures(&corpus, folder) {
+        files += 1;
+        let Some((records, held_bytes)) = decode(&path) else {
+            unread += 1;
+            continue;
+        };
+        assert!(held_bytes < HELD_BYTES_MAX, "{}: held {held_bytes} bytes", path.display());
+        let panicked = records.iter().any(|record| record.anomalies.contains(&"decoder_panicked".into()));
+        assert!(!panicked, "{}: a decoder panicked", path.display());
+        let Some(theirs) = oracle(&corpus, folder, &path, fields) else { continue };
+        let ours = ours(&records, fields);
+        let (mut missing, mut surplus) = (0, 0);
+        let keys: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+        for key in keys {
+            let (we, they) = (ours.get(key).copied().unwrap_or(0), theirs.get(key).copied().unwrap_or(0));
+            missing += (they - we).max(0);
+            surplus += (we - they).max(0);
+            agreed += we.min(they);
+        }
+        if missing + surplus == 0 {
+            same += 1;
+            continue;
+        }
+        let cause = cause(&records);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        println!("  {name}: {missing} only theirs, {surplus} only ours ({cause})");
+        let entry = causes.entry(cause).or_default();
+        *entry = (entry.0 + 1, entry.1 + missing, entry.2 + surplus);
+    }
+    println!("{folder}: {files} captures, {unread} not read, {same} agree whole, {agreed} values agree");
+    for (cause, (files, missing, surplus)) in causes {
+        println!("  {cause}: {files} captures, {missing} values only theirs, {surplus} only ours");
+    }
+    assert!(agreed > 0, "nothing was decoded");
+}
+
+#[test]
+fn http1_captures() {
+    compare(
+        "http1",
+        &[("http.request.method", names::HTTP_METHOD), ("http.response.code", names::HTTP_STATUS)],
+    );
+}
+
+#[test]
+fn postgresql_captures() {
+    compare("postgresql", &[("pgsql.tag", names::DB_COMMAND_TAG), ("pgsql.code", names::DB_RESPONSE_STATUS)]);
+}
+
+#[test]
+fn captures_of_odd_tcp_do_no_harm() {
+    let Some(corpus) = corpus() else { return };
+    let (mut files, mut records_told) = (0, 0);
+    for path in captures(&corpus, "tcp") {
+        let Some((records, held_bytes)) = decode(&path) else { continue };
+        assert!(held_bytes < HELD_BYTES_MAX, "{}: held {held_bytes} bytes", path.display());
+        files += 1;
+        records_told += records.len();
+    }
+    println!("tcp: {files} captures, {records_told} records");
+    assert!(files > 0);
+}
+
+#[test]
+fn made_captures_have_known_counts() {
+    let Some(corpus) = corpus() else { return };
+    let (records, _) = decode(&corpus.join("made/pg_tpcb_ext_small.pcap")).expect("capture");
+    let executes = records.iter().filter(|record| {
+        record.kind == Kind::Exchange && text(record, names::DB_MESSAGE).as_deref() == Some("Execute")
+    });
+    println!("pg_tpcb_ext_small: {} of 8400 executes", executes.count());
+    let (records, _) = decode(&corpus.join("made/http_small.pcap")).expect("capture");
+    let exchanges: Vec<_> = records.iter().filter(|record| record.kind == Kind::Exchange).collect();
+    assert!(!exchanges.is_empty());
+    for exchange in exchanges {
+        let answered = number(exchange, names::HTTP_STATUS) == 200;
+        let cut_off = text(exchange, names::OUTCOME).as_deref() == Some("no_response");
+        assert!(answered || cut_off, "{exchange:?}");
+        assert!(cut_off || number(exchange, names::HTTP_RESPONSE_SIZE) == 149, "{exchange:?}");
+    }
+}
