@@ -10,11 +10,16 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
-#![allow(dead_code, reason = "the hooks that use these come next")]
 mod kernel;
 mod maps;
+mod payload;
+mod process;
 mod rings;
 mod tls;
+mod rules;
+mod socket_hooks;
+mod sockets;
+mod syscalls;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -31,9 +31,11 @@ pub(crate) struct Shared {
     pub control_seq: u64,
     /// Last generation given to a socket.
     pub generation: u64,
-    /// Raised by the agent whenever a rule changed: cached verdicts of older epochs are void.
-    pub rules_epoch: u64,
 }
+
+/// Raised by the agent whenever a rule changed: cached verdicts of older epochs are void.
+#[map]
+pub(crate) static RULES_EPOCH: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Known sockets by address of `struct sock`.
 #[map]
@@ -80,12 +82,14 @@ pub(crate) struct Send {
     pub time_ns: u64,
     /// Bytes that the iterator still had when `position` was the next.
     pub rest: u64,
+    /// Bytes of the call told before `position`.
+    pub told: u64,
     /// First byte of the rest: a buffer, or the kernel's array of iovec and the offset in its first.
     pub source: u64,
     pub offset: u64,
     pub segments: u32,
-    /// One of `payload::source`.
-    pub kind: u32,
+    /// One of `payload::form`.
+    pub form: u32,
 }
 
 /// Calls that a thread is inside of: the message of a `*mmsg` call (socket back-end), or the whole call

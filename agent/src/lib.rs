@@ -7,6 +7,7 @@ pub mod config;
 pub mod enroll;
 pub mod files;
 pub mod identity;
+pub mod probes;
 pub mod ring;
 pub mod shared;
 pub mod sink_client;

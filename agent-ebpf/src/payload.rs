@@ -1,0 +1,237 @@
+//! Copying what a call moved from the program's memory straight into the data ring, in size classes.
+//!
+//! Must not: stage payload in a map (programs are preemptible, two processes' bytes would mix), or leave out
+//! a byte without saying how many, where and why.
+
+use crate::kernel::{read, read_user, setting};
+use crate::maps::DATA;
+use crate::rings::{Fate, count, data_flags, gap, next_data_seq};
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use custody_abi::{Data, Gap, Header, SocketKey, TaskKey, cause, flag, kind, layer, source};
+
+setting!(/// Payload bytes of one call that are captured; the rest is cut, and said.
+    CALL_BYTES_MAX: u64 = 1 << 20, call_bytes_max);
+
+/// Payload of the classes: with event and ring header they fill 256 B, 1, 4, 16 and 64 KiB.
+const CLASSES: [usize; 5] = [160, 928, 4000, 16288, 65440];
+const CHUNK_BYTES_MAX: u64 = CLASSES[4] as u64;
+/// Chunks and empty segments that one call may have; a constant, so that the verifier sees an end.
+const STEPS: u32 = 40;
+const PAGE: u64 = 4096;
+
+/// One call's bytes.
+pub(crate) struct Moved {
+    pub socket: SocketKey,
+    pub task: TaskKey,
+    pub position: u64,
+    pub length: u64,
+    pub time_ns: u64,
+    pub flags: u16,
+    pub direction: u8,
+}
+
+/// Forms of [`Origin`].
+pub(crate) mod form {
+    /// No memory of the program holds the bytes.
+    pub(crate) const NONE: u32 = 0;
+    /// One buffer of `count` bytes.
+    pub(crate) const BUFFER: u32 = 1;
+    /// `count` iovecs in the kernel's memory.
+    pub(crate) const IOVEC_KERNEL: u32 = 2;
+    /// `count` iovecs in the program's memory.
+    pub(crate) const IOVEC_USER: u32 = 3;
+    /// The same of a 32-bit program.
+    pub(crate) const IOVEC_COMPAT: u32 = 4;
+}
+
+/// Where the bytes lie in the program's memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    pub form: u32,
+    pub count: u64,
+    pub address: u64,
+    /// Bytes of the first segment that do not belong to it any more.
+    pub offset: u64,
+}
+
+impl Origin {
+    pub(crate) const NONE: Self = Self { form: form::NONE, count: 0, address: 0, offset: 0 };
+}
+
+#[repr(C)]
+struct Slot<const N: usize> {
+    data: Data,
+    bytes: [u8; N],
+}
+
+/// What became of one chunk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Copied,
+    RingFull,
+    Unreadable,
+}
+
+/// Copies the call, and says what of it is missing.
+#[inline(always)]
+pub(crate) fn copy(moved: &Moved, origin: Origin) {
+    let wanted = if moved.length > call_bytes_max() { call_bytes_max() } else { moved.length };
+    let mut next_segment = origin.address;
+    let mut segments = origin.count;
+    let mut skip = origin.offset;
+    let (mut address, mut left) = (0, 0);
+    if origin.form == form::BUFFER {
+        (address, left, segments) = (origin.address + skip, origin.count, 0);
+    }
+    let mut careful = false;
+    let mut done = 0;
+    for _ in 0..STEPS {
+        if done >= wanted {
+            break;
+        }
+        if left == 0 {
+            if segments == 0 {
+                break;
+            }
+            segments -= 1;
+            let Ok((base, length, stride)) = segment(origin.form, next_segment) else {
+                break;
+            };
+            next_segment += stride;
+            if skip <= length {
+                (address, left, skip) = (base + skip, length - skip, 0);
+            }
+            continue;
+        }
+        let mut size = wanted - done;
+        if size > left {
+            size = left;
+        }
+        if size > CHUNK_BYTES_MAX {
+            size = CHUNK_BYTES_MAX;
+        }
+        let in_page = PAGE - (address & (PAGE - 1));
+        if careful && size > in_page {
+            size = in_page;
+        }
+        let outcome = chunk(moved, done, address, size);
+        if outcome == Outcome::Unreadable && !careful && size > in_page {
+            // One page is missing, not all: take the rest page by page.
+            careful = true;
+            continue;
+        }
+        if outcome == Outcome::Copied {
+            count(source::WIRE, Fate::Submitted, size);
+        } else {
+            let why = if outcome == Outcome::RingFull { cause::RING_FULL } else { cause::PAGE_FAULT };
+            missing(moved, done, size, why);
+        }
+        done += size;
+        address += size;
+        left -= size;
+    }
+    if done < moved.length {
+        let why = if origin.form == form::NONE {
+            cause::NO_PAYLOAD
+        } else if left == 0 && segments == 0 {
+            // The call told more bytes than its buffers hold: a truncated datagram.
+            cause::NO_PAYLOAD
+        } else {
+            cause::CALL_LIMIT
+        };
+        missing(moved, done, moved.length - done, why);
+    }
+}
+
+/// Says that `length` bytes of the call, from its byte `from` on, were not captured.
+#[inline(always)]
+pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
+    count(source::WIRE, if why == cause::CALL_LIMIT { Fate::Cut } else { Fate::Lost }, length);
+    // A datagram's position is its number, which its parts share.
+    let position = if moved.flags & flag::DATAGRAM != 0 { moved.position } else { moved.position + from };
+    gap(
+        moved.flags,
+        moved.time_ns,
+        Gap {
+            header: Default::default(),
+            socket: moved.socket,
+            task: moved.task,
+            tls: 0,
+            position,
+            call: 0,
+            length,
+            direction: moved.direction,
+            layer: layer::WIRE,
+            cause: why,
+            reserved: [0; 5],
+        },
+    );
+}
+
+/// Base, length and own size of the iovec at `address`.
+#[inline(always)]
+fn segment(form: u32, address: u64) -> Result<(u64, u64, u64), ()> {
+    if form == form::IOVEC_COMPAT {
+        let [base, length]: [u32; 2] = read_user(address)?;
+        return Ok((u64::from(base), u64::from(length), 8));
+    }
+    let [base, length]: [u64; 2] =
+        if form == form::IOVEC_KERNEL { read(address)? } else { read_user(address)? };
+    Ok((base, length, 16))
+}
+
+#[inline(always)]
+fn chunk(moved: &Moved, done: u64, address: u64, size: u64) -> Outcome {
+    if size <= CLASSES[0] as u64 {
+        fill::<{ CLASSES[0] }>(moved, done, address, size)
+    } else if size <= CLASSES[1] as u64 {
+        fill::<{ CLASSES[1] }>(moved, done, address, size)
+    } else if size <= CLASSES[2] as u64 {
+        fill::<{ CLASSES[2] }>(moved, done, address, size)
+    } else if size <= CLASSES[3] as u64 {
+        fill::<{ CLASSES[3] }>(moved, done, address, size)
+    } else {
+        fill::<{ CLASSES[4] }>(moved, done, address, size)
+    }
+}
+
+#[inline(always)]
+fn fill<const N: usize>(moved: &Moved, done: u64, address: u64, size: u64) -> Outcome {
+    let Some(mut slot) = DATA.reserve::<Slot<N>>(0) else {
+        let _ = next_data_seq();
+        return Outcome::RingFull;
+    };
+    let slot_pointer = slot.as_mut_ptr();
+    let mut length = size;
+    // SAFETY: the slot has room for N bytes, and the assembly keeps `length` there in the verifier's eyes, which
+    // the optimiser would take out as proven. Every field is written before the slot is handed over.
+    unsafe {
+        core::arch::asm!("if {0} <= {1} goto +1", "{0} = {1}", inout(reg) length, const N);
+        let bytes = (&raw mut (*slot_pointer).bytes).cast();
+        if bpf_probe_read_user(bytes, length as u32, address as *const _) != 0 {
+            slot.discard(0);
+            return Outcome::Unreadable;
+        }
+        let data = &raw mut (*slot_pointer).data;
+        data.write(Data {
+            header: Header {
+                kind: kind::DATA,
+                flags: moved.flags,
+                len: size as u32,
+                time_ns: moved.time_ns,
+                seq: next_data_seq(),
+            },
+            socket: moved.socket,
+            task: moved.task,
+            tls: 0,
+            position: if moved.flags & flag::DATAGRAM != 0 { moved.position } else { moved.position + done },
+            call: 0,
+            direction: moved.direction,
+            layer: layer::WIRE,
+            provenance: 0,
+            reserved: [0; 5],
+        });
+    }
+    slot.submit(data_flags());
+    Outcome::Copied
+}

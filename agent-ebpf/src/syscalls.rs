@@ -1,0 +1,148 @@
+//! Where the system call that the current thread is in keeps its buffers: read from the registers with which
+//! it entered the kernel, so that no hook at its entry is needed.
+//!
+//! Must not: look at the file descriptor; it may name another file by now.
+
+use crate::kernel::{current, load, offset, read_user};
+use crate::maps::{CALLS, Call, SHAPES};
+use crate::payload::{Origin, form};
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
+use custody_abi::{offsets::ABSENT, shape};
+
+/// `TS_COMPAT` of x86: the thread is in a 32-bit system call (`int 0x80` too).
+const COMPAT: u32 = 2;
+
+/// A call as its registers tell it.
+pub(crate) struct Entered {
+    /// One of [`shape`].
+    pub form: u8,
+    /// First argument is 0.
+    pub arguments: [u64; 5],
+    pub compat: bool,
+}
+
+/// The system call that this thread is in, or form NONE where it moves no payload that we know how to find.
+#[inline(always)]
+pub(crate) fn entered() -> Entered {
+    let task = current();
+    // SAFETY: takes the typed pointer, never fails.
+    let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as *const u8;
+    let number: u64 = load(regs, offset::REGS_NUMBER());
+    let compat = offset::TASK_COMPAT_STATUS() != ABSENT as usize
+        && load::<u32>(task, offset::TASK_COMPAT_STATUS()) & COMPAT != 0;
+    let mut index = number as u32 & (shape::TABLE - 1);
+    if number >= u64::from(shape::TABLE) {
+        index = 0;
+    }
+    let arguments: [u64; 5] = if compat {
+        // 32-bit order: bx cx dx si di.
+        [
+            load::<u32>(regs, offset::REGS_BX()) as u64,
+            load::<u32>(regs, offset::REGS_CX()) as u64,
+            load::<u32>(regs, offset::REGS_ARG2()) as u64,
+            load::<u32>(regs, offset::REGS_ARG1()) as u64,
+            load::<u32>(regs, offset::REGS_ARG0()) as u64,
+        ]
+    } else {
+        [
+            load(regs, offset::REGS_ARG0()),
+            load(regs, offset::REGS_ARG1()),
+            load(regs, offset::REGS_ARG2()),
+            load(regs, offset::REGS_ARG3()),
+            load(regs, offset::REGS_ARG4()),
+        ]
+    };
+    let index = if compat { index + shape::TABLE } else { index };
+    let form = SHAPES.get(index).copied().unwrap_or(shape::NONE);
+    if form & shape::FORM == shape::SOCKETCALL {
+        return socketcall(arguments);
+    }
+    Entered { form, arguments, compat }
+}
+
+/// `socketcall(2)`: which call, and the address of its arguments as 32-bit words.
+#[inline(always)]
+fn socketcall(outer: [u64; 5]) -> Entered {
+    const SEND: u64 = 9;
+    const RECVFROM: u64 = 12;
+    const SENDMSG: u64 = 16;
+    const RECVMSG: u64 = 17;
+    let none = Entered { form: shape::NONE, arguments: [0; 5], compat: true };
+    let Ok([fd, first, second, third]) = read_user::<[u32; 4]>(outer[1]) else { return none };
+    let arguments = [u64::from(fd), u64::from(first), u64::from(second), u64::from(third), 0];
+    // 9 send, 10 recv, 11 sendto, 12 recvfrom; sends have odd numbers among these, even ones above.
+    let form = match outer[0] {
+        SEND..=RECVFROM if outer[0] & 1 == 1 => shape::BUFFER | shape::SENDS,
+        SEND..=RECVFROM => shape::BUFFER,
+        SENDMSG => shape::MESSAGE | shape::SENDS,
+        RECVMSG => shape::MESSAGE,
+        _ => shape::NONE,
+    };
+    Entered { form, arguments, compat: true }
+}
+
+/// The buffers of the call. For `*mmsg` calls those of the message that is being told now.
+#[inline(always)]
+pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
+    if (call.form & shape::SENDS != 0) != sends {
+        // A call that moves both ways inside the kernel, such as splice: the buffers are not this socket's.
+        return Origin::NONE;
+    }
+    match call.form & shape::FORM {
+        shape::BUFFER => {
+            Origin { form: form::BUFFER, count: call.arguments[2], address: call.arguments[1], offset: 0 }
+        }
+        shape::IOVEC => iovec(call.compat, call.arguments[1], call.arguments[2]),
+        shape::MESSAGE => message(call.compat, call.arguments[1]),
+        shape::MESSAGES => {
+            let Some(index) = next_message(call, thread) else { return Origin::NONE };
+            let stride = if call.compat { 32 } else { 64 };
+            message(call.compat, call.arguments[1] + u64::from(index) * stride)
+        }
+        _ => Origin::NONE,
+    }
+}
+
+#[inline(always)]
+fn iovec(compat: bool, address: u64, count: u64) -> Origin {
+    Origin { form: if compat { form::IOVEC_COMPAT } else { form::IOVEC_USER }, count, address, offset: 0 }
+}
+
+/// `struct user_msghdr`: name, its length, iovecs, how many.
+#[inline(always)]
+fn message(compat: bool, address: u64) -> Origin {
+    if compat {
+        let Ok([iov, count]) = read_user::<[u32; 2]>(address + 8) else { return Origin::NONE };
+        return iovec(true, u64::from(iov), u64::from(count));
+    }
+    let Ok([iov, count]) = read_user::<[u64; 2]>(address + 16) else { return Origin::NONE };
+    iovec(false, iov, count)
+}
+
+/// Which message of a `*mmsg` call this is: the kernel tells each one's length in turn, and an error or the
+/// last one ends the call. `None` where a time limit may have ended the call before unseen.
+#[inline(always)]
+fn next_message(call: &Entered, thread: u32) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    let before = unsafe { CALLS.get(&thread) }.copied();
+    let same = before.filter(|b| b.arguments[0] == call.arguments[1] && b.shape == u32::from(call.form));
+    let index = same.map_or(0, |b| b.index + 1);
+    if u64::from(index) + 1 >= call.arguments[2] {
+        let _ = CALLS.remove(&thread);
+    } else {
+        let arguments = [call.arguments[1], 0, 0];
+        let state = Call { sock: 0, arguments, time_ns: 0, index, shape: u32::from(call.form) };
+        let _ = CALLS.insert(&thread, &state, 0);
+    }
+    let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
+    (index == 0 || !limited).then_some(index)
+}
+
+/// An error ends a `*mmsg` call.
+#[inline(always)]
+pub(crate) fn failed(thread: u32) {
+    let call = entered();
+    if call.form & shape::FORM == shape::MESSAGES {
+        let _ = CALLS.remove(&thread);
+    }
+}

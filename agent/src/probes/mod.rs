@@ -1,0 +1,240 @@
+//! Loads the kernel side, attaches it, and hands out its rings. The flow starts here: what is attached
+//! writes into the rings, which the worker reads (`ring`).
+//!
+//! Must not: read events, or go on with a kernel whose structures are not known for sure.
+
+mod counters;
+mod error;
+mod offsets;
+mod rules;
+mod syscalls;
+mod table;
+
+pub use counters::Counters;
+pub use error::ProbeError;
+pub use rules::{Match, Rule};
+pub use table::{Probe, State, table};
+
+use aya::maps::{MapData, RingBuf};
+use aya::programs::RawTracePoint;
+use aya::{Ebpf, EbpfLoader};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+
+/// How sockets are observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Raw tracepoints on the socket layer.
+    Sockets,
+    /// Raw tracepoints on every system call.
+    SystemCalls,
+}
+
+/// What the kernel side is told before it is loaded.
+#[derive(Clone, Debug)]
+pub struct ProbeOptions {
+    /// Bytes of the data ring, a power of two.
+    pub data_ring_bytes: u32,
+    /// Bytes of the control ring, a power of two.
+    pub control_ring_bytes: u32,
+    /// Payload bytes captured of one call; the rest is cut and told as a gap.
+    pub call_bytes_max: u64,
+    /// Sockets known at one time.
+    pub sockets_max: u32,
+    /// Takes this back-end instead of the best that the kernel has.
+    pub backend: Option<Backend>,
+    /// What is observed and what is not; the first exclusion that matches names the counter.
+    pub rules: Vec<Rule>,
+    /// Where `/sys` is mounted.
+    pub sys: PathBuf,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        Self {
+            data_ring_bytes: 8 << 20,
+            control_ring_bytes: 4 << 20,
+            call_bytes_max: 1 << 20,
+            sockets_max: 65536,
+            backend: None,
+            rules: Vec::new(),
+            sys: "/sys".into(),
+        }
+    }
+}
+
+/// A ring as another process can map it.
+#[derive(Clone, Copy, Debug)]
+pub struct RingHandle<'a> {
+    /// The map.
+    pub fd: BorrowedFd<'a>,
+    /// Its size in bytes.
+    pub bytes: usize,
+}
+
+/// Both rings.
+#[derive(Clone, Copy, Debug)]
+pub struct Rings<'a> {
+    /// Payload.
+    pub data: RingHandle<'a>,
+    /// Everything else.
+    pub control: RingHandle<'a>,
+}
+
+/// The kernel side, loaded and attached. Dropping it detaches everything.
+pub struct Probes {
+    ebpf: Ebpf,
+    data: RingBuf<MapData>,
+    control: RingBuf<MapData>,
+    ring_bytes: [usize; 2],
+    backend: Backend,
+    rules: rules::Rules,
+}
+
+/// The object that `cargo xtask build-ebpf` made.
+#[cfg(custody_ebpf_object)]
+const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("CUSTODY_EBPF_OBJECT_PATH")));
+#[cfg(not(custody_ebpf_object))]
+const OBJECT: Option<&[u8]> = None;
+
+/// Attached with either back-end.
+const PROCESS_HOOKS: [&str; 3] = ["sched_process_exec", "sched_process_fork", "sched_process_exit"];
+const LIFE_HOOKS: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
+const SOCKET_HOOKS: [&str; 3] = ["sock_send_length", "sock_recv_length", "tcp_sendmsg_locked"];
+const CALL_HOOKS: [&str; 2] = ["sys_enter", "sys_exit"];
+
+impl Probes {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// Says what is missing on this host, and what to do; see [`ProbeError`].
+    pub fn load(options: &ProbeOptions) -> Result<Self, ProbeError> {
+        let object = OBJECT.ok_or(ProbeError::NoObject)?;
+        let kernel = offsets::Kernel::read(&options.sys)?;
+        let backend = choose(options.backend, &kernel)?;
+        let mut ebpf = load_object(object, options, &kernel)?;
+        syscalls::fill(&mut ebpf)?;
+        let mut rules = rules::Rules::new(&mut ebpf)?;
+        for rule in &options.rules {
+            rules.add(rule)?;
+        }
+        let hooks: &[&str] = if backend == Backend::Sockets { &SOCKET_HOOKS } else { &CALL_HOOKS };
+        // Lives first: a socket must not be seen before its hooks are there to see its end.
+        for hook in LIFE_HOOKS.iter().chain(hooks).chain(&PROCESS_HOOKS) {
+            attach(&mut ebpf, hook)?;
+        }
+        let data = take(&mut ebpf, "DATA")?;
+        let control = take(&mut ebpf, "CONTROL")?;
+        let ring_bytes = [options.data_ring_bytes as usize, options.control_ring_bytes as usize];
+        Ok(Self { ebpf, data, control, ring_bytes, backend, rules })
+    }
+
+    /// Which back-end observes sockets.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The rings, for the process that reads them.
+    pub fn rings(&self) -> Rings<'_> {
+        Rings {
+            data: RingHandle { fd: self.data.as_fd(), bytes: self.ring_bytes[0] },
+            control: RingHandle { fd: self.control.as_fd(), bytes: self.ring_bytes[1] },
+        }
+    }
+
+    /// Sums since loading, by source and by rule.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read its map.
+    pub fn counters(&self) -> Result<Counters, ProbeError> {
+        counters::read(&self.ebpf, &self.rules)
+    }
+
+    /// Adds a rule while everything runs.
+    ///
+    /// # Errors
+    /// When the table of rules is full.
+    pub fn add_rule(&mut self, rule: &Rule) -> Result<(), ProbeError> {
+        self.rules.add(rule)
+    }
+
+    /// Leaves out what an executable moves: our own, first of all. Device and inode as `stat(2)` tells.
+    ///
+    /// # Errors
+    /// When the table of rules is full.
+    pub fn exclude_executable(&mut self, device: u64, inode: u64) -> Result<(), ProbeError> {
+        self.rules.add(&Rule { include: false, matches: Match::Executable { device, inode } })
+    }
+
+    /// Leaves out every connection with this address at one of its ends: both ends of those to our sink.
+    ///
+    /// # Errors
+    /// When the table of rules is full.
+    pub fn exclude_endpoint(&mut self, address: std::net::IpAddr, port: u16) -> Result<(), ProbeError> {
+        self.rules.add(&Rule { include: false, matches: Match::Endpoint { address, port } })
+    }
+
+    /// The loaded object, for probes that attach later (TLS libraries).
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+fn choose(wanted: Option<Backend>, kernel: &offsets::Kernel) -> Result<Backend, ProbeError> {
+    let backend = wanted.unwrap_or_else(|| {
+        if SOCKET_HOOKS.iter().all(|hook| kernel.has_tracepoint(hook)) {
+            Backend::Sockets
+        } else {
+            Backend::SystemCalls
+        }
+    });
+    let hooks: &[&str] = if backend == Backend::Sockets { &SOCKET_HOOKS } else { &CALL_HOOKS };
+    match hooks.iter().find(|hook| !kernel.has_tracepoint(hook)) {
+        Some(hook) => Err(ProbeError::NoTracepoint { hook: (*hook).to_owned() }),
+        None => Ok(backend),
+    }
+}
+
+fn load_object(object: &[u8], options: &ProbeOptions, kernel: &offsets::Kernel) -> Result<Ebpf, ProbeError> {
+    let data_wake = u64::from(options.data_ring_bytes / 8);
+    let control_wake = u64::from(options.control_ring_bytes / 8);
+    let include_only = u32::from(options.rules.iter().any(|rule| rule.include));
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("DATA", options.data_ring_bytes)
+        .map_max_entries("CONTROL", options.control_ring_bytes)
+        .map_max_entries("SOCKETS", options.sockets_max)
+        .override_global("DATA_WAKE_BYTES", &data_wake, true)
+        .override_global("CONTROL_WAKE_BYTES", &control_wake, true)
+        .override_global("CALL_BYTES_MAX", &options.call_bytes_max, true)
+        .override_global("INCLUDE_ONLY", &include_only, true)
+        .override_global("ITER_UBUF", &kernel.iter_ubuf, true)
+        .override_global("ITER_IOVEC", &kernel.iter_iovec, true)
+        .override_global("MEMORY_SUBSYSTEM", &kernel.memory_subsystem, false);
+    for (name, offset) in &kernel.offsets {
+        // An offset that no program reads is no global of the object.
+        loader.override_global(name, offset, false);
+    }
+    loader.load(object).map_err(ProbeError::from_load)
+}
+
+fn attach(ebpf: &mut Ebpf, hook: &str) -> Result<(), ProbeError> {
+    let refused = |source: aya::programs::ProgramError| ProbeError::Attach {
+        hook: hook.to_owned(),
+        source: Box::new(source),
+    };
+    let program = ebpf.program_mut(hook).ok_or_else(|| ProbeError::Object(format!("no program {hook}")))?;
+    let program: &mut RawTracePoint = program.try_into().map_err(refused)?;
+    program.load().map_err(refused)?;
+    program.attach(hook).map_err(refused)?;
+    Ok(())
+}
+
+/// Takes a map out of the object, typed.
+fn take<T>(ebpf: &mut Ebpf, name: &str) -> Result<T, ProbeError>
+where
+    T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| ProbeError::Object(format!("no map {name}")))?;
+    T::try_from(map).map_err(|source| ProbeError::Map { map: name.to_owned(), source })
+}
