@@ -15,11 +15,11 @@ mod maps;
 mod payload;
 mod process;
 mod rings;
-mod tls;
 mod rules;
 mod socket_hooks;
 mod sockets;
 mod syscalls;
+mod tls;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

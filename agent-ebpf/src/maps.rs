@@ -121,4 +121,5 @@ pub(crate) static RULE_PORT: HashMap<u32, u32> = HashMap::with_max_entries(rule:
 #[map]
 pub(crate) static RULE_ENDPOINT: HashMap<Endpoint, u32> = HashMap::with_max_entries(rule::COUNT, 0);
 #[map]
-pub(crate) static RULE_CIDR: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(rule::COUNT, BPF_F_NO_PREALLOC);
+pub(crate) static RULE_CIDR: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(rule::COUNT, BPF_F_NO_PREALLOC);

@@ -16,11 +16,13 @@ setting!(/// Payload bytes of one call that are captured; the rest is cut, and s
 const CLASSES: [usize; 5] = [160, 928, 4000, 16288, 65440];
 const CHUNK_BYTES_MAX: u64 = CLASSES[4] as u64;
 /// Chunks and empty segments that one call may have; a constant, so that the verifier sees an end.
-const STEPS: u32 = 40;
+const STEPS: u32 = 1024;
 const PAGE: u64 = 4096;
 
 /// One call's bytes.
-pub(crate) struct Moved {
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Moved {
     pub socket: SocketKey,
     pub task: TaskKey,
     pub position: u64,
@@ -28,6 +30,7 @@ pub(crate) struct Moved {
     pub time_ns: u64,
     pub flags: u16,
     pub direction: u8,
+    pub reserved: [u8; 5],
 }
 
 /// Forms of [`Origin`].
@@ -72,75 +75,124 @@ enum Outcome {
     Unreadable,
 }
 
+/// How far the copying of a call is. Integers only: the verifier admits nothing else behind the pointer of
+/// a function that it checks apart.
+#[repr(C)]
+pub struct Cursor {
+    moved: Moved,
+    wanted: u64,
+    done: u64,
+    /// Current segment.
+    address: u64,
+    left: u64,
+    /// The segments after it.
+    next_segment: u64,
+    segments: u64,
+    skip: u64,
+    form: u32,
+    /// Page by page, because one page of a larger piece could not be read.
+    careful: u32,
+}
+
 /// Copies the call, and says what of it is missing.
 #[inline(always)]
-pub(crate) fn copy(moved: &Moved, origin: Origin) {
-    let wanted = if moved.length > call_bytes_max() { call_bytes_max() } else { moved.length };
-    let mut next_segment = origin.address;
-    let mut segments = origin.count;
-    let mut skip = origin.offset;
-    let (mut address, mut left) = (0, 0);
+pub(crate) fn copy(moved: Moved, origin: Origin) {
+    let whole = moved.length;
+    let mut cursor = Cursor {
+        moved,
+        wanted: if whole > call_bytes_max() { call_bytes_max() } else { whole },
+        done: 0,
+        address: 0,
+        left: 0,
+        next_segment: origin.address,
+        segments: origin.count,
+        skip: origin.offset,
+        form: origin.form,
+        careful: 0,
+    };
     if origin.form == form::BUFFER {
-        (address, left, segments) = (origin.address + skip, origin.count, 0);
+        cursor.address = origin.address + origin.offset;
+        (cursor.left, cursor.segments) = (origin.count, 0);
+    } else if origin.form == form::NONE {
+        cursor.segments = 0;
     }
-    let mut careful = false;
-    let mut done = 0;
     for _ in 0..STEPS {
-        if done >= wanted {
+        if custody_copy_step(&raw mut cursor) == 0 {
             break;
         }
-        if left == 0 {
-            if segments == 0 {
-                break;
-            }
-            segments -= 1;
-            let Ok((base, length, stride)) = segment(origin.form, next_segment) else {
-                break;
-            };
-            next_segment += stride;
-            if skip <= length {
-                (address, left, skip) = (base + skip, length - skip, 0);
-            }
-            continue;
-        }
-        let mut size = wanted - done;
-        if size > left {
-            size = left;
-        }
-        if size > CHUNK_BYTES_MAX {
-            size = CHUNK_BYTES_MAX;
-        }
-        let in_page = PAGE - (address & (PAGE - 1));
-        if careful && size > in_page {
-            size = in_page;
-        }
-        let outcome = chunk(moved, done, address, size);
-        if outcome == Outcome::Unreadable && !careful && size > in_page {
+    }
+    if cursor.done < whole {
+        // More bytes than the buffers hold: a truncated datagram, or bytes that no buffer holds at all.
+        let no_payload = cursor.left == 0 && cursor.segments == 0;
+        let why = if no_payload { cause::NO_PAYLOAD } else { cause::CALL_LIMIT };
+        missing(&cursor.moved, cursor.done, whole - cursor.done, why);
+    }
+}
+
+/// One step of the copying: enters the next segment, or copies a chunk; 0 when there is no further one.
+/// Exported, because the verifier checks an exported function once and by itself, where it would otherwise
+/// walk all ways through each step of each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn custody_copy_step(cursor: *mut Cursor) -> u32 {
+    if cursor.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier holds every caller to a whole Cursor.
+    let cursor = unsafe { &mut *cursor };
+    if cursor.done >= cursor.wanted {
+        return 0;
+    }
+    if cursor.left == 0 {
+        return enter_segment(cursor);
+    }
+    let mut size = cursor.wanted - cursor.done;
+    if size > cursor.left {
+        size = cursor.left;
+    }
+    if size > CHUNK_BYTES_MAX {
+        size = CHUNK_BYTES_MAX;
+    }
+    let in_page = PAGE - (cursor.address & (PAGE - 1));
+    if cursor.careful != 0 && size > in_page {
+        size = in_page;
+    }
+    match chunk(cursor, size) {
+        Outcome::Copied => count(source::WIRE, Fate::Submitted, size),
+        Outcome::Unreadable if cursor.careful == 0 && size > in_page => {
             // One page is missing, not all: take the rest page by page.
-            careful = true;
-            continue;
+            cursor.careful = 1;
+            return 1;
         }
-        if outcome == Outcome::Copied {
-            count(source::WIRE, Fate::Submitted, size);
-        } else {
+        outcome => {
             let why = if outcome == Outcome::RingFull { cause::RING_FULL } else { cause::PAGE_FAULT };
-            missing(moved, done, size, why);
+            missing(&cursor.moved, cursor.done, size, why);
         }
-        done += size;
-        address += size;
-        left -= size;
     }
-    if done < moved.length {
-        let why = if origin.form == form::NONE {
-            cause::NO_PAYLOAD
-        } else if left == 0 && segments == 0 {
-            // The call told more bytes than its buffers hold: a truncated datagram.
-            cause::NO_PAYLOAD
-        } else {
-            cause::CALL_LIMIT
-        };
-        missing(moved, done, moved.length - done, why);
+    cursor.done += size;
+    cursor.address += size;
+    cursor.left -= size;
+    1
+}
+
+#[inline(always)]
+fn enter_segment(cursor: &mut Cursor) -> u32 {
+    if cursor.segments == 0 {
+        return 0;
     }
+    cursor.segments -= 1;
+    let Ok((base, length, stride)) = segment(cursor.form, cursor.next_segment) else {
+        // The list of segments itself cannot be read: what is left is one gap.
+        cursor.segments = 0;
+        missing(&cursor.moved, cursor.done, cursor.wanted - cursor.done, cause::PAGE_FAULT);
+        cursor.done = cursor.wanted;
+        return 0;
+    };
+    cursor.next_segment += stride;
+    if cursor.skip <= length {
+        (cursor.address, cursor.left, cursor.skip) = (base + cursor.skip, length - cursor.skip, 0);
+    }
+    1
 }
 
 /// Says that `length` bytes of the call, from its byte `from` on, were not captured.
@@ -181,26 +233,27 @@ fn segment(form: u32, address: u64) -> Result<(u64, u64, u64), ()> {
 }
 
 #[inline(always)]
-fn chunk(moved: &Moved, done: u64, address: u64, size: u64) -> Outcome {
+fn chunk(cursor: &Cursor, size: u64) -> Outcome {
     if size <= CLASSES[0] as u64 {
-        fill::<{ CLASSES[0] }>(moved, done, address, size)
+        fill::<{ CLASSES[0] }>(cursor, size)
     } else if size <= CLASSES[1] as u64 {
-        fill::<{ CLASSES[1] }>(moved, done, address, size)
+        fill::<{ CLASSES[1] }>(cursor, size)
     } else if size <= CLASSES[2] as u64 {
-        fill::<{ CLASSES[2] }>(moved, done, address, size)
+        fill::<{ CLASSES[2] }>(cursor, size)
     } else if size <= CLASSES[3] as u64 {
-        fill::<{ CLASSES[3] }>(moved, done, address, size)
+        fill::<{ CLASSES[3] }>(cursor, size)
     } else {
-        fill::<{ CLASSES[4] }>(moved, done, address, size)
+        fill::<{ CLASSES[4] }>(cursor, size)
     }
 }
 
 #[inline(always)]
-fn fill<const N: usize>(moved: &Moved, done: u64, address: u64, size: u64) -> Outcome {
+fn fill<const N: usize>(cursor: &Cursor, size: u64) -> Outcome {
     let Some(mut slot) = DATA.reserve::<Slot<N>>(0) else {
         let _ = next_data_seq();
         return Outcome::RingFull;
     };
+    let (moved, done, address) = (&cursor.moved, cursor.done, cursor.address);
     let slot_pointer = slot.as_mut_ptr();
     let mut length = size;
     // SAFETY: the slot has room for N bytes, and the assembly keeps `length` there in the verifier's eyes, which

@@ -5,8 +5,7 @@
 
 use crate::kernel::{current, load, offset, read, setting};
 use crate::maps::{
-    RULE_CGROUP, RULE_CIDR, RULE_COUNTERS, RULE_ENDPOINT, RULE_EXECUTABLE, RULE_PORT, RULES_EPOCH,
-    Socket,
+    RULE_CGROUP, RULE_CIDR, RULE_COUNTERS, RULE_ENDPOINT, RULE_EXECUTABLE, RULE_PORT, RULES_EPOCH, Socket,
 };
 use crate::rings::add;
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
@@ -37,7 +36,8 @@ pub(crate) fn excluded(socket: *mut Socket) -> Option<u32> {
     }
     let verdict = socket.address_verdict | socket.task_verdict;
     if verdict & EXCLUDED != 0 {
-        let by = if socket.address_verdict & EXCLUDED != 0 { socket.address_verdict } else { socket.task_verdict };
+        let by =
+            if socket.address_verdict & EXCLUDED != 0 { socket.address_verdict } else { socket.task_verdict };
         return Some(by & (rule::COUNT - 1));
     }
     (include_only() != 0 && verdict & INCLUDED == 0).then_some(rule::NOT_INCLUDED)
@@ -113,9 +113,8 @@ pub(crate) fn address_verdict(local: &Endpoint, remote: &Endpoint) -> u32 {
 #[inline(always)]
 fn endpoint_verdict(endpoint: &Endpoint) -> u32 {
     // SAFETY: the values are copied at once.
-    let (exact, port) = unsafe {
-        (RULE_ENDPOINT.get(endpoint).copied(), RULE_PORT.get(&u32::from(endpoint.port)).copied())
-    };
+    let (exact, port) =
+        unsafe { (RULE_ENDPOINT.get(endpoint).copied(), RULE_PORT.get(&u32::from(endpoint.port)).copied()) };
     let verdict = join(told(exact), told(port));
     join(verdict, told(RULE_CIDR.get(&Key::new(128, mapped(endpoint))).copied()))
 }

@@ -73,7 +73,7 @@ fn received(sock: u64, socket: *mut Socket, length: u64, flags: i32) {
     } else {
         syscalls::origin(&syscalls::entered(), false, moved.task.tid)
     };
-    payload::copy(&moved, origin);
+    payload::copy(moved, origin);
 }
 
 #[inline(always)]
@@ -86,6 +86,7 @@ fn moved(sock: u64, socket: *mut Socket, length: u64, direction: u8) -> Moved {
         time_ns: now(),
         flags: 0,
         direction,
+        reserved: [0; 5],
     }
 }
 
@@ -222,6 +223,7 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
         time_ns: send.time_ns,
         flags: flag::POSITION_EXACT,
         direction: direction::EGRESS,
+        reserved: [0; 5],
     };
     let count = if send.form == form::BUFFER { send.rest } else { u64::from(send.segments) };
     let origin = if upper_layer(sock, entry) {
@@ -229,7 +231,7 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
     } else {
         Origin { form: send.form, count, address: send.source, offset: send.offset }
     };
-    payload::copy(&moved, origin);
+    payload::copy(moved, origin);
 }
 
 /// `sock_send_length(sk, ret, flags)`: a send is over.
@@ -278,7 +280,7 @@ fn sent(sock: u64, entry: *mut Socket, length: u64, thread: u32) {
     } else {
         syscalls::origin(&syscalls::entered(), true, moved.task.tid)
     };
-    payload::copy(&moved, origin);
+    payload::copy(moved, origin);
 }
 
 /// Sets the position of sent bytes where no hook under the lock told it.

@@ -258,7 +258,8 @@ pub(crate) fn close(sock: u64, entry: *mut Socket) -> u64 {
         let received: u32 = read(sock + offset::TCP_RCV_NXT() as u64).unwrap_or(copied_seq.wrapping_add(1));
         let sent_fin = u64::from(socket.state & state::FIN_SENT != 0);
         let read_fin = u64::from(socket.state & state::FIN_RECEIVED != 0 && received == copied_seq);
-        ends[INGRESS] = position(socket.next[INGRESS], socket.base[INGRESS], copied_seq).wrapping_sub(read_fin);
+        ends[INGRESS] =
+            position(socket.next[INGRESS], socket.base[INGRESS], copied_seq).wrapping_sub(read_fin);
         ends[EGRESS] = position(socket.next[EGRESS], socket.base[EGRESS], write_seq).wrapping_sub(sent_fin);
     }
     let close = SocketClose {

@@ -18,19 +18,24 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use custody_abi::{
-    Data, Header, SocketKey, TaskKey, TlsBind, TlsClose, TlsSettle, direction, flag, kind, layer,
-    provenance, source,
+    Data, Header, SocketKey, TaskKey, TlsBind, TlsClose, TlsSettle, direction, flag, kind, layer, provenance,
+    source,
 };
 
 use crate::{kernel, rings};
-use state::{Frame, Object, call};
 pub use state::on_thread_exit;
+use state::{Frame, Object, call};
 
 /// Type 20 to 23, version 03 00 to 03 04, a length that a record may have (RFC 8446 5.2, RFC 5246 6.2.3).
 #[inline(always)]
 pub fn is_record_header(head: &[u8; 5]) -> bool {
     let length = (head[3] as u16) << 8 | head[4] as u16;
-    head[0] >= 20 && head[0] <= 23 && head[1] == 3 && head[2] <= 4 && length != 0 && length <= (1 << 14) + 2048
+    head[0] >= 20
+        && head[0] <= 23
+        && head[1] == 3
+        && head[2] <= 4
+        && length != 0
+        && length <= (1 << 14) + 2048
 }
 
 /// A handshake record: the only type that begins a TLS connection.
@@ -67,7 +72,14 @@ fn bind(task: &TaskKey, object: &mut Object, socket: SocketKey, provenance: u8) 
     emit::record(
         kind::TLS_BIND,
         object.header_flags(),
-        TlsBind { header: Header::default(), socket, task: *task, tls: object.id, provenance, reserved: [0; 7] },
+        TlsBind {
+            header: Header::default(),
+            socket,
+            task: *task,
+            tls: object.id,
+            provenance,
+            reserved: [0; 7],
+        },
     );
 }
 

@@ -34,7 +34,13 @@ pub(super) fn record<T: 'static>(event_kind: u16, flags: u16, event: T) {
     // SAFETY: the slot has room for a T, and each T begins with a Header.
     unsafe {
         pointer.write(event);
-        pointer.cast::<Header>().write(Header { kind: event_kind, flags, len: 0, time_ns: rings::now(), seq });
+        pointer.cast::<Header>().write(Header {
+            kind: event_kind,
+            flags,
+            len: 0,
+            time_ns: rings::now(),
+            seq,
+        });
     }
     slot.submit(rings::data_flags());
     rings::count(source::CONTROL, Fate::Submitted, 0);

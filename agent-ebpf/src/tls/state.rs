@@ -140,7 +140,10 @@ pub fn push(thread: u64, frame: &Frame) -> bool {
             }
             break;
         }
-        if top.stack == frame.stack && top.ssl == frame.ssl && top.kind == frame.kind && top.buffer == frame.buffer
+        if top.stack == frame.stack
+            && top.ssl == frame.ssl
+            && top.kind == frame.kind
+            && top.buffer == frame.buffer
         {
             return false;
         }

@@ -40,8 +40,10 @@ pub(super) fn read(ebpf: &Ebpf, rules: &Rules) -> Result<Counters, ProbeError> {
             cut_bytes: sum[7],
         })
     };
-    let skipped = ebpf.map("RULE_COUNTERS").ok_or_else(|| ProbeError::Object("no map RULE_COUNTERS".to_owned()))?;
-    let skipped: PerCpuArray<_, [u64; 2]> = PerCpuArray::try_from(skipped).map_err(failed("RULE_COUNTERS"))?;
+    let skipped =
+        ebpf.map("RULE_COUNTERS").ok_or_else(|| ProbeError::Object("no map RULE_COUNTERS".to_owned()))?;
+    let skipped: PerCpuArray<_, [u64; 2]> =
+        PerCpuArray::try_from(skipped).map_err(failed("RULE_COUNTERS"))?;
     let rule = |index| -> Result<RuleCounters, ProbeError> {
         let [events, bytes] = sum(skipped.get(&index, 0).map_err(failed("RULE_COUNTERS"))?.iter());
         Ok(RuleCounters { events, bytes })

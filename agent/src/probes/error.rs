@@ -4,13 +4,19 @@
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The agent was built without the kernel object.
-    #[error("this agent was built without its kernel object and can observe nothing: run `cargo xtask build-ebpf`, then build the agent again")]
+    #[error(
+        "this agent was built without its kernel object and can observe nothing: run `cargo xtask build-ebpf`, then build the agent again"
+    )]
     NoObject,
     /// The object is not the one that this agent knows.
-    #[error("the kernel object does not fit this agent ({0}): run `cargo xtask build-ebpf`, then build the agent again")]
+    #[error(
+        "the kernel object does not fit this agent ({0}): run `cargo xtask build-ebpf`, then build the agent again"
+    )]
     Object(String),
     /// The kernel does not describe itself.
-    #[error("cannot read {path}: {source}. The kernel must be built with CONFIG_DEBUG_INFO_BTF (Debian's, Ubuntu's and Red Hat's are)")]
+    #[error(
+        "cannot read {path}: {source}. The kernel must be built with CONFIG_DEBUG_INFO_BTF (Debian's, Ubuntu's and Red Hat's are)"
+    )]
     Btf {
         /// Where it was looked for.
         path: String,
@@ -22,7 +28,9 @@ pub enum ProbeError {
     #[error("cannot understand the kernel's own description of its types: {0}")]
     BtfDamaged(String),
     /// A structure is not as expected.
-    #[error("this kernel's `struct {owner}` has no member {member}: this version of Custody does not know this kernel, and does not guess")]
+    #[error(
+        "this kernel's `struct {owner}` has no member {member}: this version of Custody does not know this kernel, and does not guess"
+    )]
     NoMember {
         /// The structure.
         owner: String,
@@ -30,13 +38,17 @@ pub enum ProbeError {
         member: String,
     },
     /// A tracepoint that the back-end needs is not there.
-    #[error("this kernel has no tracepoint {hook}, without which sockets cannot be observed this way; see `custody-agent doctor`")]
+    #[error(
+        "this kernel has no tracepoint {hook}, without which sockets cannot be observed this way; see `custody-agent doctor`"
+    )]
     NoTracepoint {
         /// Its name.
         hook: String,
     },
     /// bpf(2) is refused.
-    #[error("the kernel refuses to load programs ({0}): run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE")]
+    #[error(
+        "the kernel refuses to load programs ({0}): run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
+    )]
     Permission(String),
     /// The object does not load.
     #[error("cannot load the kernel object: {0}")]

@@ -19,7 +19,8 @@ pub(crate) struct Kernel {
 
 /// Members that only some kernels or machines have; without them a part of what is told is missing, and the
 /// kernel side knows.
-const OPTIONAL: [&str; 6] = ["TASK_COMPAT_STATUS", "REGS_BX", "REGS_CX", "TASK_LOGINUID", "TASK_SESSIONID", "ITER_TYPE"];
+const OPTIONAL: [&str; 6] =
+    ["TASK_COMPAT_STATUS", "REGS_BX", "REGS_CX", "TASK_LOGINUID", "TASK_SESSIONID", "ITER_TYPE"];
 
 macro_rules! list {
     ($($name:ident = $owner:literal, [$($path:literal),*];)*) => {
@@ -34,9 +35,10 @@ struct Bytes(Vec<u8>);
 impl Readable for Bytes {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end)).ok_or_else(|| {
-            btfparse::Error::new(btfparse::ErrorKind::IOError, "BTF ends before its own lengths say")
-        })?;
+        let bytes =
+            start.checked_add(buffer.len()).and_then(|end| self.0.get(start..end)).ok_or_else(|| {
+                btfparse::Error::new(btfparse::ErrorKind::IOError, "BTF ends before its own lengths say")
+            })?;
         buffer.copy_from_slice(bytes);
         Ok(())
     }
@@ -47,7 +49,8 @@ impl Kernel {
         let path = sys.join("kernel/btf/vmlinux");
         let bytes = std::fs::read(&path)
             .map_err(|source| ProbeError::Btf { path: path.display().to_string(), source })?;
-        let types = TypeInformation::new(&Bytes(bytes)).map_err(|error| ProbeError::BtfDamaged(error.message().to_owned()))?;
+        let types = TypeInformation::new(&Bytes(bytes))
+            .map_err(|error| ProbeError::BtfDamaged(error.message().to_owned()))?;
         let mut offsets = Vec::with_capacity(MEMBERS.len());
         for (name, owner, members) in MEMBERS {
             let offset = members.iter().find_map(|member| member_offset(&types, owner, member));
@@ -55,7 +58,10 @@ impl Kernel {
                 Some(offset) => offsets.push((*name, offset)),
                 None if OPTIONAL.contains(name) => offsets.push((*name, ABSENT)),
                 None => {
-                    return Err(ProbeError::NoMember { owner: (*owner).to_owned(), member: members.join(" or ") });
+                    return Err(ProbeError::NoMember {
+                        owner: (*owner).to_owned(),
+                        member: members.join(" or "),
+                    });
                 }
             }
         }

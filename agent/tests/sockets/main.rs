@@ -1,0 +1,6 @@
+//! The probes in the real kernel: real system calls, read back from the rings and compared byte by byte.
+//!
+//! Needs root and the kernel object (`cargo xtask build-ebpf`). One test at a time: each loads the probes.
+
+mod calls;
+mod observe;
