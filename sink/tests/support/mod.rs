@@ -1,0 +1,234 @@
+//! A real `custody-sink` in a folder of its own, and a host that talks to it over real sockets.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use custody_ledger::wire::{
+    self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
+    JoinToken, Refusal,
+};
+use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey, Resume, SignedBatch};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// The program under test.
+pub(crate) struct Sink {
+    pub(crate) folder: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Sink {
+    pub(crate) fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n[store]\ngroup_commit_ms = 5\n\
+             disk_reserve_bytes = 0\n",
+            folder.path().join("state").display()
+        );
+        std::fs::write(folder.path().join("sink.toml"), config).unwrap();
+        let mut sink = Sink { folder, port, child: None };
+        sink.spawn();
+        sink
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_custody-sink"));
+        command.arg("--config").arg(self.folder.path().join("sink.toml"));
+        command
+    }
+
+    /// Starts it and waits until it answers on its port.
+    pub(crate) fn spawn(&mut self) {
+        let child = self.command().args(["run", "--allow-root"]).stderr(Stdio::inherit()).spawn().unwrap();
+        self.child = Some(child);
+        for _ in 0..600 {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the sink ended at once: {status}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the sink does not answer");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks it to stop in order, and waits.
+    pub(crate) fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    /// Runs it where it is expected to end by itself.
+    pub(crate) fn run_to_end(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).output().unwrap()
+    }
+
+    pub(crate) fn token(&self, arguments: &[&str]) -> JoinToken {
+        let output = self.command().arg("enroll").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().parse().unwrap()
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let pem = std::fs::read(self.state().join("ca.pem")).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        roots
+    }
+
+    pub(crate) async fn request(
+        &self,
+        client: Option<&Credentials>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+        let builder = ClientConfig::builder().with_root_certificates(self.roots());
+        let tls = match client {
+            None => builder.with_no_client_auth(),
+            Some(client) => {
+                builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
+            }
+        };
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let name = ServerName::try_from("localhost")?;
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .body(Full::new(Bytes::from(body)))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().collect().await?.to_bytes().to_vec()))
+    }
+
+    pub(crate) async fn enrol_with(&self, token: &JoinToken) -> Result<Host, Refusal> {
+        let pair = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default().serialize_request(&pair).unwrap().der().to_vec();
+        let (key, _) = HostKey::generate().unwrap();
+        let chain = Some(ChainRegistration { key: key.public(), proof: key.prove_enrolment(&csr) });
+        let request = EnrolRequest {
+            secret: token.secret.to_vec(),
+            certificate_request: csr,
+            name: Some("web-1\u{1b}[2J".to_owned()),
+            chain,
+        };
+        let body = wire::encode(&request).unwrap();
+        let (status, body) = self.request(None, Method::POST, wire::ENROL_PATH, body).await.unwrap();
+        if status != 200 {
+            return Err(wire::decode::<ErrorResponse>(&body).unwrap().refusal);
+        }
+        let answer: EnrolResponse = wire::decode(&body).unwrap();
+        let certificate = CertificateDer::from_pem_slice(answer.certificate.as_bytes()).unwrap();
+        let tls_key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        Ok(Host {
+            id: answer.host.unwrap_or(HostId::from_bytes([0; 16])),
+            identity: answer.identity,
+            sink: answer.sink,
+            key,
+            credentials: Credentials { certificate, key: tls_key },
+        })
+    }
+
+    pub(crate) async fn enrol(&self) -> Host {
+        self.enrol_with(&self.token(&["--host"])).await.unwrap()
+    }
+
+    pub(crate) async fn append(&self, host: &Host, batches: &[&SignedBatch]) -> AppendResponse {
+        self.try_append(host, host.id, batches).await.unwrap()
+    }
+
+    pub(crate) async fn try_append(
+        &self,
+        host: &Host,
+        to: HostId,
+        batches: &[&SignedBatch],
+    ) -> Result<AppendResponse, Box<dyn std::error::Error + Send + Sync>> {
+        let mut body = Vec::new();
+        batches.iter().for_each(|batch| wire::put_frame(&mut body, &batch.frame));
+        let path = wire::batches_path(to);
+        let (_, answer) = self.request(Some(&host.credentials), Method::POST, &path, body).await?;
+        Ok(wire::decode(&answer)?)
+    }
+
+    pub(crate) async fn head(&self, host: &Host) -> HeadResponse {
+        let path = wire::head_path(host.id);
+        let (_, answer) =
+            self.request(Some(&host.credentials), Method::GET, &path, Vec::new()).await.unwrap();
+        wire::decode(&answer).unwrap()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) struct Credentials {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// An enrolled host.
+pub(crate) struct Host {
+    pub(crate) id: HostId,
+    pub(crate) identity: String,
+    pub(crate) sink: custody_ledger::PublicKey,
+    pub(crate) key: HostKey,
+    pub(crate) credentials: Credentials,
+}
+
+impl Host {
+    pub(crate) fn epoch(&self, counter: u64, resume: Option<Resume>) -> Chain {
+        Chain::start(&self.key, self.id, BootId([1; 16]), counter, resume).unwrap()
+    }
+}
+
+/// The next batch of a chain, with one entry.
+pub(crate) fn batch(chain: &mut Chain, body: &str) -> SignedBatch {
+    let draft = Draft {
+        entry_type: EntryType::Exchange,
+        first_ns: 1,
+        last_ns: 2,
+        wall_ns: 3,
+        session: None,
+        body: body.as_bytes(),
+        sealed: None,
+    };
+    chain.append(&draft).unwrap();
+    chain.close_batch(BTreeMap::new(), None).unwrap()
+}
