@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 const OPEN: char = '‹';
 const CLOSE: char = '›';
-const OPEN_ESCAPED: &str = "\\u{2039}";
-const CLOSE_ESCAPED: &str = "\\u{203a}";
+const OPEN_ESCAPED: &str = "\\u2039";
+const CLOSE_ESCAPED: &str = "\\u203a";
 
 /// What is done to a sensitive value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn brackets_in_payload_cannot_forge_a_mask() {
-        assert_eq!(escaped("a‹card·redact›b".into()), "a\\u{2039}card·redact\\u{203a}b");
+        assert_eq!(escaped("a‹card·redact›b".into()), "a\\u2039card·redact\\u203ab");
         assert_eq!(escaped("“quoted” …".into()), "“quoted” …");
     }
 }

@@ -1,21 +1,40 @@
 //! Masking: between decoding and the chain, and the only constructor of [`Masked`].
 //!
 //! It knows classes ([`crate::item::Class`]) and syntaxes, never protocols. Deterministic: the same draft and
-//! the same rules give the same record. In flow order: [`rules`] (what operators say) → `mark` (how a mask
-//! looks) → [`link`] (the way to the agent).
+//! the same rules give the same record. In flow order: [`rules`] (what operators say) → `policy` (the same,
+//! compiled) → one module per syntax, which say what is to be masked (`sql`, `json`, `body`, `pairs`,
+//! `arguments`) with `secret` (by name) and `recognise` (by looks) → `span` (the text with masks) → `mark`
+//! (how a mask looks) → `field` (values of all kinds) → `report` (what was done) → [`link`] (the way to the
+//! agent).
 
+mod arguments;
+mod body;
+mod field;
+mod json;
 pub mod link;
 mod mark;
+mod pairs;
+mod policy;
+mod recognise;
+mod report;
 pub mod rules;
+mod secret;
+mod span;
+mod sql;
+mod sql_lexer;
+mod view;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use custody_record::{Kind, MaskedField, Record, Times, Value, names};
+use custody_record::{Kind, Record, Times, Value, names};
 
 pub use self::mark::Action;
+use self::policy::Policy;
+use self::recognise::Place;
+use self::report::Report;
 pub use self::rules::{MaskError, MaskRules};
 use crate::item::{Class, Field, Name, Rows};
 
@@ -23,10 +42,14 @@ use crate::item::{Class, Field, Name, Rows};
 pub const MASKER_VERSION: u32 = 1;
 /// Most entries of a record's list of masked fields.
 pub const MASKED_FIELDS_MAX: usize = 64;
+/// Most bytes of values in one record; what goes beyond is dropped, field by field and row by row.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Anomaly: masking of a field failed, so it was dropped whole.
 pub const MASK_FAILED: &str = "mask_failed";
 /// Anomaly: more fields were masked than the list of masked fields holds.
 pub const MASK_LIST_CUT: &str = "mask_list_cut";
+/// Anomaly: the record was over [`RECORD_BYTES_MAX`], so values were dropped.
+pub const MASK_RECORD_CUT: &str = "mask_record_cut";
 
 /// A value that went through masking. Nothing else can become an entry: the constructor is private to this
 /// module.
@@ -77,13 +100,13 @@ pub struct Draft {
 /// The masking stage with its rules. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Masker {
-    rules: Arc<MaskRules>,
+    policy: Arc<Policy>,
     hash: [u8; 32],
 }
 
 impl Default for Masker {
     fn default() -> Self {
-        Masker::compiled(MaskRules::default())
+        Masker::new(MaskRules::default()).expect("the default rules are valid, and a test says so")
     }
 }
 
@@ -91,15 +114,12 @@ impl Masker {
     /// The stage for these rules.
     pub fn new(rules: MaskRules) -> Result<Self, MaskError> {
         rules.check()?;
-        Ok(Masker::compiled(rules))
-    }
-
-    fn compiled(rules: MaskRules) -> Self {
-        // Field order is the struct's, so the same rules give the same bytes.
-        let text = rmp_serde::to_vec_named(&(MASKER_VERSION, &rules)).unwrap_or_default();
+        let policy = Policy::new(&rules).map_err(|_| MaskError::Recognisers)?;
+        // Fields are written in the order of the structs, so the same rules give the same bytes.
+        let text = rmp_serde::to_vec_named(&(MASKER_VERSION, &rules)).map_err(|_| MaskError::Recognisers)?;
         let mut hash = [0; 32];
         hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &text).as_ref());
-        Masker { rules: Arc::new(rules), hash }
+        Ok(Masker { policy: Arc::new(policy), hash })
     }
 
     /// SHA-256 over the rules and the masker's version: which masking a record went through.
@@ -111,44 +131,98 @@ impl Masker {
     pub fn mask(&self, draft: Draft) -> Masked<Record> {
         let mut report = Report::default();
         let mut fields = BTreeMap::new();
-        for field in draft.fields {
-            let Field { name, value, class, .. } = field;
-            let done = catch_unwind(AssertUnwindSafe(|| self.value(&name, value, &class, &mut report)));
-            match done {
-                Ok(value) => insert(&mut fields, name, value),
-                Err(_) => report.failed(name),
+        // Statements first: they tell the columns that bound parameters meet.
+        let is_statement = |field: &Field| matches!(field.class, Class::Statement(_));
+        let (statements, others): (Vec<_>, Vec<_>) = draft.fields.into_iter().partition(is_statement);
+        let mut parameters = sql::Parameters::new();
+        for field in statements.into_iter().chain(others) {
+            let name = self.field_name(field.name, &mut report);
+            let masked = guarded(|| {
+                field::Masking { policy: &self.policy, path: &name, cut: field.cut > 0, report: &mut report }
+                    .value(field.value, &field.class, &mut parameters)
+            });
+            match masked {
+                Some(value) => insert(&mut fields, name, value),
+                None => report.failed(name),
             }
         }
         if let Some(rows) = draft.rows {
-            let count = rows.rows.len() as u64;
-            fields.insert(names::DB_ROWS.into(), Value::Text(mark::dropped("rows", rows.rows.len())));
-            report.found(names::DB_ROWS.into(), "rows", "drop", count);
+            match guarded(|| self.rows(rows, &mut report)) {
+                Some((columns, rows)) => {
+                    insert(&mut fields, names::DB_COLUMNS.into(), columns);
+                    insert(&mut fields, names::DB_ROWS.into(), rows);
+                }
+                None => report.failed(names::DB_ROWS.into()),
+            }
         }
         let mut anomalies = draft.anomalies;
-        anomalies.extend(report.anomalies.into_iter().map(Cow::Borrowed));
+        anomalies.extend(report.anomalies().map(Cow::Borrowed));
+        let (masked, kinds) = report.into_parts();
         Masked::new(Record {
             kind: draft.kind,
             session: draft.session,
             exchange: draft.exchange,
             times: draft.times,
             fields,
-            masked: report.masked,
-            kinds: report.kinds,
+            masked,
+            kinds,
             anomalies,
         })
     }
 
-    fn value(&self, name: &Name, value: Value, class: &Class, report: &mut Report) -> Value {
-        let kind = match class {
-            Class::Structure | Class::Identifier => return escaped(value),
-            Class::Secret(kind) => kind,
-            _ => "value",
-        };
-        report.found(name.clone(), kind, "redact", 1);
-        let mut out = String::new();
-        mark::Mark::redact(kind).write("", &mut out);
-        Value::Text(out)
+    /// A name that came with the payload (a header's) is payload.
+    fn field_name(&self, name: Name, report: &mut Report) -> Name {
+        let Cow::Owned(text) = name else { return name };
+        let masked = guarded(|| {
+            let mut spans = Vec::new();
+            self.policy.find(text.as_bytes(), Place::Text, &mut spans);
+            span::apply(&text, spans, false, |mark| report.found("name", mark))
+        });
+        Cow::Owned(masked.unwrap_or_else(|| mark::dropped("name", text.len())))
     }
+
+    /// Column names, and rows of cells.
+    fn rows(&self, rows: Rows, report: &mut Report) -> (Value, Value) {
+        let marks: Vec<_> = rows.columns.iter().map(|column| self.policy.column(column)).collect();
+        let mut masking =
+            field::Masking { policy: &self.policy, path: names::DB_COLUMNS, cut: false, report };
+        let columns: Vec<Option<Value>> = rows
+            .columns
+            .into_iter()
+            .map(|column| {
+                Some(masking.leaf(Value::Text(column), &|policy, text, spans| {
+                    policy.find(text.as_bytes(), Place::Text, spans);
+                }))
+            })
+            .collect();
+        let paths: Vec<String> = columns
+            .iter()
+            .map(|column| match column {
+                Some(Value::Text(name)) => format!("{}.{name}", names::DB_ROWS),
+                _ => names::DB_ROWS.to_owned(),
+            })
+            .collect();
+        let mut kept = Vec::with_capacity(rows.rows.len());
+        for row in rows.rows {
+            if report.is_full() {
+                break;
+            }
+            let cells = row.into_iter().enumerate().map(|(index, cell)| {
+                let path = paths.get(index).map_or(names::DB_ROWS, String::as_str);
+                let mut masking =
+                    field::Masking { policy: &self.policy, path, cut: false, report: &mut *report };
+                cell.map(|cell| masking.cell(cell, marks.get(index).and_then(Option::as_ref)))
+            });
+            kept.push(Some(Value::List(cells.collect())));
+        }
+        (Value::List(columns), Value::List(kept))
+    }
+}
+
+/// What `work` gives, or `None` when it panics: masking must not take the worker down, and a value that could
+/// not be masked must not go on.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Adds a field. A name that comes twice (a repeated header) keeps both values, in order.
@@ -165,44 +239,26 @@ fn insert(fields: &mut BTreeMap<Name, Value>, name: Name, value: Value) {
     }
 }
 
-fn escaped(value: Value) -> Value {
-    match value {
-        Value::Text(text) => Value::Text(mark::escaped(text)),
-        Value::List(items) => Value::List(items.into_iter().map(|item| item.map(escaped)).collect()),
-        other => other,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What masking did to one draft.
-#[derive(Debug, Default)]
-struct Report {
-    masked: Vec<MaskedField>,
-    kinds: BTreeMap<Name, u64>,
-    anomalies: Vec<&'static str>,
-}
-
-impl Report {
-    fn found(&mut self, path: Name, kind: &'static str, action: &'static str, count: u64) {
-        *self.kinds.entry(kind.into()).or_default() += count;
-        let entry = MaskedField { path, kind: kind.into(), action: action.into() };
-        if self.masked.contains(&entry) {
-            return;
-        }
-        if self.masked.len() < MASKED_FIELDS_MAX {
-            self.masked.push(entry);
-        } else {
-            self.odd(MASK_LIST_CUT);
-        }
+    #[test]
+    fn the_default_rules_are_valid_and_their_hash_says_which_they_are() {
+        let rules = MaskRules { literals: rules::Literals::All, ..MaskRules::default() };
+        let other = Masker::new(rules.clone()).unwrap();
+        assert_eq!(Masker::default().rules_hash(), Masker::default().rules_hash());
+        assert_ne!(Masker::default().rules_hash(), other.rules_hash());
+        assert_eq!(Masker::new(rules).unwrap().rules_hash(), other.rules_hash());
     }
 
-    fn failed(&mut self, path: Name) {
-        self.found(path, "failed", "drop", 1);
-        self.odd(MASK_FAILED);
-    }
-
-    fn odd(&mut self, code: &'static str) {
-        if !self.anomalies.contains(&code) {
-            self.anomalies.push(code);
-        }
+    #[test]
+    fn a_panic_while_masking_drops_the_field_and_says_so() {
+        assert_eq!(guarded(|| -> u8 { panic!("a test's own panic") }), None);
+        let mut report = Report::default();
+        report.failed("x".into());
+        assert_eq!(report.anomalies().collect::<Vec<_>>(), [MASK_FAILED]);
+        let (masked, _) = report.into_parts();
+        assert_eq!((masked[0].path.as_ref(), masked[0].action.as_ref()), ("x", "drop"));
     }
 }

@@ -1,0 +1,167 @@
+//! The rules, compiled: what is to be done with a value of this name at this place. Secret names come first,
+//! so that no rule can weaken them.
+
+use super::mark::Mark;
+use super::recognise::{Place, Recogniser};
+use super::rules::{FieldRule, Literals, MaskRules};
+use super::secret;
+use super::span::Span;
+use super::view::View;
+
+/// Everything that the maskers of single classes ask.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) literals: Literals,
+    recogniser: Recogniser,
+    rules: Vec<(Mark, FieldRule)>,
+}
+
+impl Policy {
+    pub(crate) fn new(rules: &MaskRules) -> Result<Self, aho_corasick::BuildError> {
+        Ok(Policy {
+            literals: rules.literals,
+            recogniser: Recogniser::new(&rules.recognisers)?,
+            rules: rules.rules.iter().map(|rule| (rule.mark(), rule.clone())).collect(),
+        })
+    }
+
+    /// Adds what the recognisers find in a text.
+    pub(crate) fn find(&self, text: &[u8], place: Place, spans: &mut Vec<Span>) {
+        self.recogniser.find(text, place, spans);
+    }
+
+    /// The same for a part of a text.
+    pub(crate) fn find_in(&self, text: &str, (start, end): (usize, usize), spans: &mut Vec<Span>) {
+        let first = spans.len();
+        self.find(&text.as_bytes()[start..end], Place::Text, spans);
+        for span in &mut spans[first..] {
+            span.start += start;
+            span.end += start;
+        }
+    }
+
+    /// The same for a value that was decoded from the text at `start`: the spans are those of that text.
+    pub(crate) fn find_decoded(&self, view: &View, start: usize, spans: &mut Vec<Span>) {
+        let mut found = Vec::new();
+        self.find(&view.bytes, Place::Text, &mut found);
+        spans.extend(found.into_iter().map(|span| {
+            let (from, to) = view.origin(span.start, span.end);
+            Span { start: start + from, end: start + to, ..span }
+        }));
+    }
+
+    /// A column's value, by `name` or `table.name`.
+    pub(crate) fn column(&self, name: &str) -> Option<Mark> {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        secret_mark(last.as_bytes())
+            .or_else(|| self.first(|rule| rule.columns.iter().any(|pattern| column_matches(pattern, name))))
+    }
+
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<Mark> {
+        secret_mark(name.as_bytes())
+            .or_else(|| self.first(|rule| rule.headers.iter().any(|pattern| glob(pattern, name))))
+    }
+
+    /// A value of a query string or form.
+    pub(crate) fn parameter(&self, name: &str) -> Option<Mark> {
+        secret_mark(name.as_bytes())
+            .or_else(|| self.first(|rule| rule.parameters.iter().any(|pattern| glob(pattern, name))))
+    }
+
+    /// A value in a JSON body, by the names that lead to it; items of lists have the name `*`.
+    pub(crate) fn json(&self, path: &[String]) -> Option<Mark> {
+        let name = path.iter().rev().find(|name| name.as_str() != "*");
+        name.and_then(|name| secret_mark(name.as_bytes()))
+            .or_else(|| self.first(|rule| rule.json.iter().any(|pattern| path_matches(pattern, path))))
+    }
+
+    fn first(&self, matches: impl Fn(&FieldRule) -> bool) -> Option<Mark> {
+        self.rules.iter().find(|(_, rule)| matches(rule)).map(|(mark, _)| mark.clone())
+    }
+}
+
+/// The mark of a name that says that its value is a secret.
+pub(crate) fn secret_mark(name: &[u8]) -> Option<Mark> {
+    secret::kind_of_name(name).map(Mark::redact)
+}
+
+/// The last names of both must match, as many as both have: where the table is not known, the column decides.
+fn column_matches(pattern: &str, name: &str) -> bool {
+    pattern.rsplit('.').zip(name.rsplit('.')).all(|(pattern, name)| glob(pattern, name))
+}
+
+/// Names joined by `.`; a leading `**` stands for any names.
+fn path_matches(pattern: &str, path: &[String]) -> bool {
+    let path = match pattern.strip_prefix("**.") {
+        Some(tail) => &path[path.len().saturating_sub(tail.split('.').count())..],
+        None => path,
+    };
+    let pattern = pattern.strip_prefix("**.").unwrap_or(pattern);
+    let mut names = path.iter();
+    pattern.split('.').all(|part| names.next().is_some_and(|name| glob(part, name))) && names.next().is_none()
+}
+
+/// `*` stands for any characters; upper and lower case are the same. At most pattern × name steps, both short.
+fn glob(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut at, mut seen) = (0, 0);
+    let mut star = None;
+    while seen < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, seen));
+                at += 1;
+            }
+            Some(byte) if byte.eq_ignore_ascii_case(&name[seen]) => {
+                at += 1;
+                seen += 1;
+            }
+            _ => {
+                let Some((star_at, star_seen)) = star else { return false };
+                star = Some((star_at, star_seen + 1));
+                at = star_at + 1;
+                seen = star_seen + 1;
+            }
+        }
+    }
+    pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_any_characters_in_either_case() {
+        for (pattern, name, expected) in [
+            ("phone", "Phone", true),
+            ("*phone*", "home_phone_2", true),
+            ("*", "", true),
+            ("a*b*c", "axxbxxbc", true),
+            ("a*b", "axc", false),
+            ("phone", "phones", false),
+        ] {
+            assert_eq!(glob(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_table_decides_only_where_it_is_known() {
+        assert!(column_matches("customers.name", "name"));
+        assert!(column_matches("customers.name", "public.customers.name"));
+        assert!(!column_matches("customers.name", "orders.name"));
+        assert!(column_matches("name", "orders.name"));
+    }
+
+    #[test]
+    fn json_paths_match_from_the_root_or_at_any_depth() {
+        let path = ["customers", "*", "address", "street"].map(str::to_owned);
+        assert!(path_matches("customers.*.address.street", &path));
+        assert!(path_matches("**.street", &path));
+        assert!(path_matches("**.address.*", &path));
+        assert!(!path_matches("customers.*.address", &path));
+        assert!(!path_matches("street", &path));
+        assert!(!path_matches("a.customers.*.address.street", &path));
+    }
+}
