@@ -53,6 +53,9 @@ const HTTP: &[&str] = &["curl", "wget", "http", "https", "xh", "wrk", "ab", "hey
 const MONGO: &[&str] = &["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport"];
 const LDAP: &[&str] = &["ldapsearch", "ldapmodify", "ldapadd", "ldapdelete", "ldapwhoami", "ldappasswd"];
 
+/// Programs that read an argument as a command line.
+const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "zsh", "ksh", "fish", "su", "ssh"];
+
 /// Options whose names do not say it: programs, options, meaning.
 const OPTIONS: &[(&[&str], &[&str], Meaning)] = &[
     (MYSQL, &["-p"], Meaning::SecretJoined),
@@ -117,7 +120,17 @@ fn walk(policy: &Policy, words: &[Word<'_>], depth: usize, spans: &mut [Vec<Span
             pending = read_option(policy, &program, word, spans);
             continue;
         }
-        if depth < DEPTH_MAX && word.text.contains(char::is_whitespace) {
+        let assigned =
+            word.text.split_once('=').and_then(|(name, _)| Some((name, secret_mark(name.as_bytes())?)));
+        let spaced = word.text.contains(char::is_whitespace);
+        if let Some((name, mark)) = assigned.filter(|(name, _)| is_variable(name)) {
+            // For a shell the value ends at a space, for anybody else at the end of the argument.
+            if !(spaced && SHELLS.contains(&program.as_str())) {
+                word.mask(name.len() + 1, mark, spans);
+                continue;
+            }
+        }
+        if spaced && depth < DEPTH_MAX {
             walk(policy, &split(word), depth + 1, spans);
             continue;
         }
@@ -127,23 +140,21 @@ fn walk(policy: &Policy, words: &[Word<'_>], depth: usize, spans: &mut [Vec<Span
         } else if name == "login" {
             program.push_str(" login");
         }
-        match word.text.split_once('=') {
-            Some((name, _)) => {
-                if let Some(mark) = secret_mark(name.as_bytes()) {
-                    word.mask(name.len() + 1, mark, spans);
-                }
-            }
-            // `set aws_secret_access_key X`; a word without `_` is more likely a word.
-            None if word.text.contains('_') => {
-                pending = secret_mark(word.text.as_bytes()).map(|mark| (Meaning::Secret, mark));
-            }
-            None => {}
+        // `set aws_secret_access_key X`; a name without `_` is more likely a word.
+        if word.text.contains('_') && !word.text.contains('=') {
+            pending = secret_mark(word.text.as_bytes()).map(|mark| (Meaning::Secret, mark));
         }
     }
 }
 
+/// Whether this can be the name of a variable or setting.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
 fn is_listed(name: &str) -> bool {
     OPTIONS.iter().any(|(programs, _, _)| programs.contains(&name))
+        || SHELLS.contains(&name)
         || matches!(name, "docker" | "podman" | "helm")
 }
 

@@ -170,15 +170,20 @@ impl Masker {
         })
     }
 
-    /// A name that came with the payload (a header's) is payload.
+    /// A name that came with the payload (a header's) is payload, behind the prefix that the schema gives it.
     fn field_name(&self, name: Name, report: &mut Report) -> Name {
-        let Cow::Owned(text) = name else { return name };
+        let Cow::Owned(name) = name else { return name };
+        let prefixes = names::ALL.iter().map(|(known, _)| *known);
+        let prefix = prefixes
+            .filter(|known| known.ends_with('.') && name.starts_with(known))
+            .max_by_key(|known| known.len());
+        let (prefix, text) = name.split_at(prefix.map_or(0, str::len));
         let masked = guarded(|| {
             let mut spans = Vec::new();
             self.policy.find(text.as_bytes(), Place::Text, &mut spans);
-            span::apply(&text, spans, false, |mark| report.found("name", mark))
+            span::apply(text, spans, false, |mark| report.found(prefix, mark))
         });
-        Cow::Owned(masked.unwrap_or_else(|| mark::dropped("name", text.len())))
+        Cow::Owned(prefix.to_owned() + &masked.unwrap_or_else(|| mark::dropped("name", text.len())))
     }
 
     /// Column names, and rows of cells.

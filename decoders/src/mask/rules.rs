@@ -163,7 +163,6 @@ pub enum MaskError {
 
 impl MaskRules {
     /// Checks everything that the types cannot say.
-    /// Whether these rules can be compiled.
     pub fn check(&self) -> Result<(), MaskError> {
         if self.rules.len() > RULES_MAX {
             return Err(MaskError::TooManyRules { count: self.rules.len() });

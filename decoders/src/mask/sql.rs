@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     fn word(&mut self, token: Token) {
-        let mut upper = [0; 12];
+        let mut upper = [0; 16];
         let word = &self.text.as_bytes()[token.start..token.end];
         let keyword = match upper.get_mut(..word.len()) {
             Some(upper) => {
@@ -361,8 +361,8 @@ impl<'a> Reader<'a> {
         let insert_columns = std::mem::take(&mut self.insert);
         let row = self.values.clone().or_else(|| self.names.take());
         let nested = self.frame().positions.is_some();
-        let positions =
-            row.filter(|_| symbol == b'(' && !nested && (function.is_empty() || function == "row"));
+        let called = !matches!(function.as_str(), "" | "row" | "values" | "in" | "any");
+        let positions = row.filter(|_| symbol == b'(' && !nested && !called);
         let frame = Frame {
             base,
             positions: positions.map(|marks| (marks, 0)),
@@ -385,6 +385,10 @@ impl<'a> Reader<'a> {
         }
         let Some(frame) = self.frames.pop() else { return };
         let marks: Option<Marks> = frame.names.filter(|names| !names.is_empty()).map(Arc::from);
+        if marks.as_ref().is_some_and(|marks| marks.len() > 1) {
+            // What follows a list of names meets them one by one, not its last.
+            self.name = None;
+        }
         if frame.insert_columns {
             self.insert_columns = marks;
         } else {

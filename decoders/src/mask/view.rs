@@ -122,11 +122,10 @@ fn unicode(text: &[u8], at: usize, digits: usize, view: &mut View) -> usize {
     };
     let mut length = 2 + digits;
     let mut code = first;
-    if (0xD800..0xDC00).contains(&first) && text[at + length..].starts_with(b"\\u") {
-        if let Some(second @ 0xDC00..=0xDFFF) = hex_number(text, at + length + 2, 4) {
-            code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-            length += 6;
-        }
+    let high = (0xD800..0xDC00).contains(&first) && text[at + length..].starts_with(b"\\u");
+    if high && let Some(second @ 0xDC00..=0xDFFF) = hex_number(text, at + length + 2, 4) {
+        code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+        length += 6;
     }
     let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
     for byte in character.encode_utf8(&mut [0; 4]).bytes() {

@@ -7,13 +7,14 @@ use super::super::span::Span;
 const LOCAL_BYTES_MAX: usize = 64;
 const DOMAIN_BYTES_MAX: usize = 253;
 
-/// `skip` are places of `@` that are known to be none of an address (they end the user part of a URL).
-pub(super) fn find(text: &[u8], skip: &[usize], mark: &Mark, spans: &mut Vec<Span>) {
+/// `skip` are places of `@` that are known to be none of an address (they end the user part of a URL);
+/// `apostrophes` may stand inside of names, where they are no quotes.
+pub(super) fn find(text: &[u8], skip: &[usize], apostrophes: bool, mark: &Mark, spans: &mut Vec<Span>) {
     for at in memchr::memchr_iter(b'@', text) {
         if skip.contains(&at) {
             continue;
         }
-        let local = local_bytes(&text[..at]);
+        let local = local_bytes(&text[..at], apostrophes);
         let domain = domain_bytes(&text[at + 1..]);
         if local > 0 && domain > 0 {
             spans.push(Span::new(at - local, at + 1 + domain, mark.clone()));
@@ -22,29 +23,39 @@ pub(super) fn find(text: &[u8], skip: &[usize], mark: &Mark, spans: &mut Vec<Spa
 }
 
 /// How many bytes before the `@` are the local part.
-fn local_bytes(before: &[u8]) -> usize {
+fn local_bytes(before: &[u8], apostrophes: bool) -> usize {
     let window = &before[before.len().saturating_sub(LOCAL_BYTES_MAX + 2)..];
     if let Some(quoted) = window.strip_suffix(b"\"") {
         return memchr::memrchr(b'"', quoted).map_or(0, |open| window.len() - open);
     }
     let mut length = 0;
     for (index, &byte) in window.iter().enumerate().rev() {
-        let apostrophe =
-            byte == b'\'' && length > 0 && index > 0 && window[index - 1].is_ascii_alphanumeric();
+        let apostrophe = apostrophes
+            && byte == b'\''
+            && length > 0
+            && index > 0
+            && window[index - 1].is_ascii_alphanumeric();
         if !(is_local(byte) || apostrophe) || length == LOCAL_BYTES_MAX {
             break;
         }
         length += 1;
     }
-    // Dots around it belong to the text.
+    // Dots around it belong to the text, and so does the rest of a character that is no letter.
     let local = &window[window.len() - length..];
-    local.len() - local.iter().take_while(|&&byte| matches!(byte, b'.' | b'*' | b'-' | b'#')).count()
+    local.len()
+        - local.iter().take_while(|&&byte| matches!(byte, b'.' | b'*' | b'-' | b'#' | 0x80..=0xBF)).count()
 }
 
 /// Atom characters, but for those that separate in the texts where addresses stand: `= & ? / { | } '` and the
 /// backquote.
 fn is_local(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || b".!#$%*+-^_~".contains(&byte)
+    byte.is_ascii_alphanumeric() || is_foreign(byte) || b".!#$%*+-^_~".contains(&byte)
+}
+
+/// A byte of a letter beyond ASCII in UTF-8, as far as its lead byte tells: C2 and E2 lead symbols, spaces and
+/// punctuation.
+fn is_foreign(byte: u8) -> bool {
+    byte >= 0x80 && !matches!(byte, 0xC2 | 0xE2)
 }
 
 /// How many bytes after the `@` are the domain: as many labels as end in what may be a top-level domain.
@@ -52,7 +63,7 @@ fn domain_bytes(after: &[u8]) -> usize {
     let window = &after[..after.len().min(DOMAIN_BYTES_MAX)];
     let run = window
         .iter()
-        .take_while(|&&byte| byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'-' | b'.'))
+        .take_while(|&&byte| byte.is_ascii_alphanumeric() || is_foreign(byte) || matches!(byte, b'-' | b'.'))
         .count();
     let (mut best, mut labels, mut at) = (0, 0, 0);
     for label in window[..run].split(|&byte| byte == b'.') {
@@ -82,7 +93,7 @@ mod tests {
 
     fn found(text: &str) -> Vec<&str> {
         let mut spans = Vec::new();
-        find(text.as_bytes(), &[], &Mark::redact("email"), &mut spans);
+        find(text.as_bytes(), &[], true, &Mark::redact("email"), &mut spans);
         spans.iter().map(|span| &text[span.start..span.end]).collect()
     }
 

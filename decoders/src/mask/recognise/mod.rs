@@ -136,7 +136,7 @@ impl Recogniser {
             assignment::find(text, spans);
         }
         if let Some(mark) = &self.email {
-            email::find(text, &ats, mark, spans);
+            email::find(text, &ats, place == Place::Text, mark, spans);
         }
         number::find(text, self.card.as_ref(), self.iban.as_ref(), spans);
     }

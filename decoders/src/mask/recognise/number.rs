@@ -139,7 +139,7 @@ fn luhn(digits: &[u8]) -> bool {
             (_, digit) => digit * 2,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn ibans(text: &[u8], mark: &Mark, spans: &mut Vec<Span>) {
