@@ -4,3 +4,5 @@
 
 mod calls;
 mod observe;
+mod raw;
+mod ways;
