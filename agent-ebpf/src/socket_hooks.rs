@@ -20,10 +20,7 @@ const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
 const TCP_SYN_RECV: i32 = 3;
 const TCP_FIN_WAIT1: i32 = 4;
-const TCP_TIME_WAIT: i32 = 6;
-const TCP_CLOSE_WAIT: i32 = 8;
 const TCP_LAST_ACK: i32 = 9;
-const TCP_CLOSING: i32 = 11;
 
 #[inline(always)]
 fn thread() -> u32 {
@@ -102,7 +99,7 @@ fn place_received(sock: u64, entry: *mut Socket, moved: &mut Moved) {
     let copied: u32 = read(sock + offset::TCP_COPIED_SEQ() as u64).unwrap_or(0);
     let next = socket.next[INGRESS];
     let mut end = sockets::position(next, socket.base[INGRESS], copied);
-    if socket.state & state::FIN_RECEIVED != 0 && end == next + moved.length + 1 {
+    if end == next + moved.length + 1 && sockets::fin_received(sock) {
         // The read took the FIN too, which has a number of its own.
         end -= 1;
     }
@@ -301,7 +298,7 @@ fn place_sent(sock: u64, entry: *mut Socket, moved: &mut Moved) {
     socket.next[EGRESS] = end;
 }
 
-/// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, sends or gets its FIN. Runs in
+/// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, or sends its FIN. Runs in
 /// softirq too, so the current task means something only for the start of a connect.
 #[raw_tracepoint]
 pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
@@ -312,14 +309,12 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
         established(sock, old);
         return 0;
     }
-    let bits = match new {
-        TCP_FIN_WAIT1 | TCP_LAST_ACK => state::FIN_SENT,
-        TCP_CLOSE_WAIT | TCP_TIME_WAIT | TCP_CLOSING => state::FIN_RECEIVED,
-        _ => return 0,
-    };
+    if new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK {
+        return 0;
+    }
     if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
         // SAFETY: a map's value, alive while the program runs.
-        unsafe { (*socket).state |= bits };
+        unsafe { (*socket).state |= state::FIN_SENT };
     }
     0
 }

@@ -33,8 +33,6 @@ pub(crate) mod state {
     pub(crate) const EXISTING: u16 = 1 << 1;
     /// We sent FIN: `write_seq` is one past the data.
     pub(crate) const FIN_SENT: u16 = 1 << 2;
-    /// The peer sent FIN: `copied_seq` may be one past the data.
-    pub(crate) const FIN_RECEIVED: u16 = 1 << 3;
 }
 
 /// The entry of a socket that moves data now, made and told at its first sight. `None` for families that are
@@ -141,6 +139,14 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16) -> u64 {
     socket.address_verdict = rules::address_verdict(&local, &remote);
     let _ = SOCKETS.insert(&sock, &socket, u64::from(BPF_NOEXIST));
     0
+}
+
+/// Whether the peer's FIN came: `SOCK_DONE`, which TCP sets for nothing else. The state does not tell: from
+/// FIN_WAIT2 a socket goes to CLOSE by a FIN as by a reset.
+#[inline(always)]
+pub(crate) fn fin_received(sock: u64) -> bool {
+    const SOCK_DONE: u64 = 1 << 1;
+    read::<u64>(sock + offset::SK_FLAGS() as u64).unwrap_or(0) & SOCK_DONE != 0
 }
 
 /// `write_seq` and `copied_seq`.
@@ -257,7 +263,7 @@ pub(crate) fn close(sock: u64, entry: *mut Socket) -> u64 {
     } else if let Ok((write_seq, copied_seq)) = tcp_sequences(sock) {
         let received: u32 = read(sock + offset::TCP_RCV_NXT() as u64).unwrap_or(copied_seq.wrapping_add(1));
         let sent_fin = u64::from(socket.state & state::FIN_SENT != 0);
-        let read_fin = u64::from(socket.state & state::FIN_RECEIVED != 0 && received == copied_seq);
+        let read_fin = u64::from(fin_received(sock) && received == copied_seq);
         ends[INGRESS] =
             position(socket.next[INGRESS], socket.base[INGRESS], copied_seq).wrapping_sub(read_fin);
         ends[EGRESS] = position(socket.next[EGRESS], socket.base[EGRESS], write_seq).wrapping_sub(sent_fin);

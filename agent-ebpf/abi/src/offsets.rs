@@ -17,6 +17,7 @@ macro_rules! kernel_offsets {
             SK_NUM = "sock", ["__sk_common.skc_num"];
             SK_FAMILY = "sock", ["__sk_common.skc_family"];
             SK_PROT = "sock", ["__sk_common.skc_prot"];
+            SK_FLAGS = "sock", ["__sk_common.skc_flags"];
             SK_NET = "sock", ["__sk_common.skc_net"];
             SK_V6_DADDR = "sock", ["__sk_common.skc_v6_daddr"];
             SK_V6_RCV_SADDR = "sock", ["__sk_common.skc_v6_rcv_saddr"];

@@ -5,4 +5,5 @@
 mod calls;
 mod observe;
 mod raw;
+mod traps;
 mod ways;

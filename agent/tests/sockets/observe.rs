@@ -144,6 +144,17 @@ impl Told {
         bytes
     }
 
+    /// Bytes of one direction of a socket, captured or said to be missing.
+    pub(crate) fn accounted(&self, inode: u64, direction: u8) -> u64 {
+        let Some(open) = self.open(inode) else { return 0 };
+        let captured = self
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.data.socket == open.socket && chunk.data.direction == direction)
+            .map(|chunk| chunk.bytes.len() as u64);
+        captured.sum::<u64>() + self.gaps(inode, direction).iter().map(|gap| gap.length).sum::<u64>()
+    }
+
     /// Gaps of one direction of a socket.
     pub(crate) fn gaps(&self, inode: u64, direction: u8) -> Vec<&Gap> {
         let Some(open) = self.open(inode) else { return vec![] };
