@@ -244,3 +244,16 @@ impl Chain {
         Ok(SignedBatch { position, first_seq, count, frame })
     }
 }
+
+#[cfg(test)]
+impl Chain {
+    /// What an intruder finds in memory.
+    pub(crate) fn steal_key(self) -> BatchKey {
+        self.key.expect("a chain has a key")
+    }
+
+    /// What a lying agent does.
+    pub(crate) fn undo_stop(&mut self) {
+        self.stopped = false;
+    }
+}

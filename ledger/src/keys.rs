@@ -206,3 +206,11 @@ fn scrub_stack() {
     let mut frames = [0_u8; 16 * 1024];
     frames.zeroize();
 }
+
+#[cfg(test)]
+impl SinkKey {
+    /// A key of known bytes.
+    pub(crate) fn from_pair(pair: Ed25519KeyPair) -> Self {
+        SinkKey(pair)
+    }
+}

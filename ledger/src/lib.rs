@@ -22,6 +22,9 @@ pub mod tree;
 pub mod verify;
 pub mod wire;
 
+#[cfg(test)]
+mod golden;
+
 pub use batch::{Batch, BatchHeader, Counters, Opening, Resume};
 pub use chain::{Chain, Draft, SignedBatch};
 pub use entry::{EntryHeader, EntryType};

@@ -53,3 +53,293 @@ fn an_honest_chain_over_two_epochs_is_verified() {
     assert_eq!(report.findings, []);
     assert_eq!((report.verdict(), report.batches(), report.entries()), (Verdict::Verified, 5, 15));
 }
+
+/// Leaves checks out while it lives.
+struct LeavingOut;
+impl LeavingOut {
+    fn these(checks: &[Check]) -> Self {
+        LEFT_OUT.with_borrow_mut(|left_out| *left_out = checks.to_vec());
+        LeavingOut
+    }
+}
+impl Drop for LeavingOut {
+    fn drop(&mut self) {
+        LEFT_OUT.with_borrow_mut(Vec::clear);
+    }
+}
+
+/// The attack passes with these checks left out, and is stopped by the first of them when they are back.
+fn assert_stopped_by(checks: &[Check], attack: impl Fn() -> HostReport) {
+    let unguarded = {
+        let _leaving_out = LeavingOut::these(checks);
+        attack()
+    };
+    assert_eq!(unguarded.faults, [], "the attack fails for another reason");
+    let report = attack();
+    assert_eq!(report.faults.first().map(|fault| fault.check), Some(checks[0]), "{:?}", report.faults);
+    assert_eq!(report.verdict(), Verdict::Altered);
+}
+
+fn frames(batches: &[SignedBatch]) -> Vec<Vec<u8>> {
+    batches.iter().map(|batch| batch.frame.clone()).collect()
+}
+
+fn verify_all(key: &HostKey, frames: &[Vec<u8>]) -> HostReport {
+    verify(key, frames.iter().map(Vec::as_slice))
+}
+
+/// Takes a frame apart, lets `change` work on it, and puts it together; nothing is signed again.
+fn rebuild(frame: &[u8], change: impl FnOnce(&mut crate::BatchHeader, &mut Vec<Entry>)) -> Vec<u8> {
+    let batch = crate::Batch::decode(frame).unwrap();
+    let mut header = batch.header.clone();
+    let mut entries: Vec<Entry> = batch
+        .entries
+        .iter()
+        .map(|entry| {
+            let body = entry.body.unwrap();
+            Entry { header: entry.header.clone(), salt: body.salt, body: body.bytes.to_vec() }
+        })
+        .collect();
+    change(&mut header, &mut entries);
+    assemble(&header.encode().unwrap(), &batch.signature, &entries)
+}
+
+fn assemble(header: &[u8], signature: &crate::Signature, entries: &[Entry]) -> Vec<u8> {
+    let mut frame = crate::batch::frame_head(header, signature);
+    for entry in entries {
+        let body = crate::batch::Body { salt: entry.salt, bytes: &entry.body };
+        crate::batch::put_entry(&mut frame, &entry.header.encode().unwrap(), Some(body));
+    }
+    frame
+}
+
+struct Entry {
+    header: crate::EntryHeader,
+    salt: crate::Salt,
+    body: Vec<u8>,
+}
+
+fn root(entries: &[Entry]) -> crate::Hash {
+    let leaves: Vec<_> =
+        entries.iter().map(|entry| crate::tree::leaf(&entry.header.encode().unwrap())).collect();
+    crate::tree::root(&leaves)
+}
+
+fn key() -> HostKey {
+    HostKey::generate().unwrap().0
+}
+
+#[test]
+fn a_swapped_body_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let swapped = rebuild(&frames[0], |_, entries| entries[1].body = b"body 0 x".to_vec());
+    assert_stopped_by(&[Check::Body], || verify_all(&key, std::slice::from_ref(&swapped)));
+}
+
+#[test]
+fn a_body_under_another_salt_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let salted = rebuild(&frames[0], |_, entries| entries[0].salt.0[3] ^= 1);
+    assert_stopped_by(&[Check::Body], || verify_all(&key, std::slice::from_ref(&salted)));
+}
+
+#[test]
+fn a_changed_entry_header_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let changed = rebuild(&frames[0], |_, entries| entries[2].header.wall_ns += 1);
+    assert_stopped_by(&[Check::Tree], || verify_all(&key, std::slice::from_ref(&changed)));
+}
+
+#[test]
+fn a_root_made_to_fit_is_found_by_its_signature() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let changed = rebuild(&frames[0], |header, entries| {
+        entries[2].header.wall_ns += 1;
+        header.root = root(entries);
+    });
+    assert_stopped_by(&[Check::Signature], || verify_all(&key, std::slice::from_ref(&changed)));
+}
+
+#[test]
+fn an_entry_taken_out_is_found_even_if_root_and_count_are_made_to_fit() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let shorter = rebuild(&frames[0], |header, entries| {
+        entries.remove(1);
+        header.root = root(entries);
+        header.count -= 1;
+    });
+    let checks = [Check::Signature, Check::Sequence, Check::EntryLink];
+    assert_stopped_by(&checks, || verify_all(&key, std::slice::from_ref(&shorter)));
+}
+
+#[test]
+fn a_link_between_entries_is_checked_apart_from_their_numbers() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let relinked = rebuild(&frames[0], |header, entries| {
+        entries[1].header.previous.0[0] ^= 1;
+        entries[2].header.previous = crate::tree::leaf(&entries[1].header.encode().unwrap());
+        header.root = root(entries);
+    });
+    let _leaving_out = LeavingOut::these(&[Check::Signature]);
+    assert_eq!(verify_all(&key, &[relinked]).faults[0].check, Check::EntryLink);
+}
+
+#[test]
+fn a_dropped_tail_is_found_by_a_receipt() {
+    let key = key();
+    let batches = epoch(&key, 1, None, 3);
+    let promised = batches[2].position;
+    let kept = frames(&batches[..2]);
+    assert_stopped_by(&[Check::Promised], || {
+        let mut verifier = Verifier::new(HOST, key.public());
+        verifier.promise(promised);
+        kept.iter().for_each(|frame| verifier.batch(frame));
+        verifier.finish()
+    });
+}
+
+#[test]
+fn a_batch_left_out_in_the_middle_is_found() {
+    let key = key();
+    let batches = frames(&epoch(&key, 1, None, 3));
+    let without = [batches[0].clone(), batches[2].clone()];
+    let checks = [Check::Number, Check::Link, Check::Signature, Check::Sequence, Check::EntryLink];
+    assert_stopped_by(&checks, || verify_all(&key, &without));
+}
+
+#[test]
+fn reordered_batches_are_found() {
+    let key = key();
+    let batches = frames(&epoch(&key, 1, None, 3));
+    let swapped = [batches[0].clone(), batches[2].clone(), batches[1].clone()];
+    let checks = [Check::Number, Check::Link, Check::Signature, Check::Sequence, Check::EntryLink];
+    assert_stopped_by(&checks, || verify_all(&key, &swapped));
+}
+
+#[test]
+fn a_batch_of_a_foreign_host_is_found() {
+    let key = key();
+    let boot = BootId([1; 16]);
+    let mut foreign = Chain::start(&key, HostId::from_bytes([8; 16]), boot, 1, None).unwrap();
+    foreign.append(&draft(EntryType::Heartbeat, b"")).unwrap();
+    let foreign = foreign.close_batch(BTreeMap::new(), None).unwrap().frame;
+    assert_stopped_by(&[Check::Host], || verify_all(&key, std::slice::from_ref(&foreign)));
+}
+
+#[test]
+fn an_epoch_that_the_host_key_did_not_certify_is_found() {
+    let (key, other) = (key(), key());
+    let forged = frames(&epoch(&other, 1, None, 2));
+    assert_stopped_by(&[Check::Certificate], || verify_all(&key, &forged));
+}
+
+/// Who takes the host at batch 2 has key 2. Batch 1 was signed with key 1, which is gone.
+#[test]
+fn history_signed_again_with_a_later_key_is_found() {
+    let key = key();
+    let mut chain = Chain::start(&key, HOST, BootId([1; 16]), 1, None).unwrap();
+    let mut batches = Vec::new();
+    for body in ["before", "evidence of the break-in"] {
+        chain.append(&draft(EntryType::Exchange, body.as_bytes())).unwrap();
+        batches.push(chain.close_batch(BTreeMap::new(), None).unwrap());
+    }
+    let stolen = chain.steal_key();
+    let mut forged = Vec::new();
+    let frame = rebuild(&batches[1].frame, |header, entries| {
+        entries[0].body = b"nothing happened".to_vec();
+        entries[0].header.body_bytes = 16;
+        entries[0].header.body = crate::tree::body_hash(&entries[0].salt, &entries[0].body);
+        header.root = root(entries);
+        forged = header.encode().unwrap();
+    });
+    let signature = stolen.sign_last(&forged).unwrap();
+    let resigned = crate::Batch::decode(&frame).unwrap();
+    let mut frame = crate::batch::frame_head(&forged, &signature);
+    for entry in &resigned.entries {
+        crate::batch::put_entry(&mut frame, entry.header_bytes, entry.body);
+    }
+    let history = [batches[0].frame.clone(), frame];
+    assert_stopped_by(&[Check::Signature], || verify_all(&key, &history));
+}
+
+#[test]
+fn an_epoch_replayed_after_a_newer_one_is_found() {
+    let key = key();
+    let first = epoch(&key, 1, None, 1);
+    let resume = crate::Resume { local: Some(first[0].position), ..Default::default() };
+    let second = epoch(&key, 2, Some(resume), 1);
+    let replayed = [first[0].frame.clone(), second[0].frame.clone(), first[0].frame.clone()];
+    assert_stopped_by(&[Check::Epoch], || verify_all(&key, &replayed));
+}
+
+#[test]
+fn entries_after_a_stop_are_found() {
+    let key = key();
+    let mut chain = Chain::start(&key, HOST, BootId([1; 16]), 1, None).unwrap();
+    chain.append(&draft(EntryType::AgentStop, b"")).unwrap();
+    let stop = chain.close_batch(BTreeMap::new(), None).unwrap().frame;
+    chain.undo_stop();
+    chain.append(&draft(EntryType::Exchange, b"after")).unwrap();
+    let history = [stop, chain.close_batch(BTreeMap::new(), None).unwrap().frame];
+    assert_stopped_by(&[Check::Stop], || verify_all(&key, &history));
+}
+
+#[test]
+fn a_missing_epoch_is_named_by_the_one_after_it() {
+    let key = key();
+    let first = epoch(&key, 1, None, 2);
+    let resume = |batches: &[SignedBatch]| {
+        Some(crate::Resume { local: batches.last().map(|batch| batch.position), ..Default::default() })
+    };
+    let second = epoch(&key, 2, resume(&first), 2);
+    let third = epoch(&key, 3, resume(&second), 2);
+    let report = verify(&key, first.iter().chain(&third).map(|batch| batch.frame.as_slice()));
+    assert_eq!(report.verdict(), Verdict::Incomplete);
+    let missing = super::Finding::Missing { from: Some(first[1].position), to: second[1].position };
+    assert_eq!(report.findings, [missing]);
+}
+
+/// Each bit of a batch matters: there is none whose change goes unnoticed.
+#[test]
+fn every_flipped_bit_of_a_frame_is_found() {
+    let key = key();
+    let mut frame = frames(&epoch(&key, 1, None, 1)).remove(0);
+    for bit in 0..frame.len() * 8 {
+        frame[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(verify(&key, [frame.as_slice()]).verdict(), Verdict::Altered, "bit {bit}");
+        frame[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(verify(&key, [frame.as_slice()]).verdict(), Verdict::Verified);
+}
+
+#[test]
+fn a_withheld_body_leaves_the_chain_verifiable_and_is_counted() {
+    let key = key();
+    let batches = epoch(&key, 1, None, 2);
+    let withheld = crate::Batch::decode(&batches[0].frame).unwrap().redacted(|header| header.seq.0 == 1);
+    let report = verify(&key, [withheld.as_slice(), &batches[1].frame]);
+    assert_eq!((report.verdict(), report.withheld, report.entries()), (Verdict::Verified, 1, 6));
+}
+
+#[test]
+fn after_a_fault_the_next_epoch_is_verified_again() {
+    let key = key();
+    let first = epoch(&key, 1, None, 3);
+    let resume = crate::Resume { local: Some(first[2].position), ..Default::default() };
+    let second = epoch(&key, 2, Some(resume), 2);
+    let mut all: Vec<Vec<u8>> = frames(&first);
+    all.extend(frames(&second));
+    let last = all[1].len() - 1;
+    all[1][last] ^= 1;
+    let report = verify_all(&key, &all);
+    assert_eq!(report.faults.len(), 1);
+    assert_eq!(report.faults[0].check, Check::Body);
+    let counted: Vec<_> = report.epochs.iter().map(|epoch| (epoch.batches, epoch.unverifiable)).collect();
+    assert_eq!(counted, [(1, 2), (2, 0)]);
+}

@@ -36,7 +36,7 @@ pub enum End {
     Resumed,
     /// It is the newest one, and goes on.
     Open,
-    /// Without one, and the next epoch names another batch: see the findings.
+    /// At a fault, or the next epoch names another batch than the last one here: see faults and findings.
     Broken,
 }
 
@@ -51,7 +51,7 @@ pub struct EpochReport {
     pub batches: u64,
     /// Entries that hold, from seq 0 on.
     pub entries: u64,
-    /// Batches after the first fault of the epoch: nothing can be said of them.
+    /// The first faulty batch of the epoch and all after it: nothing can be said of them.
     pub unverifiable: u64,
     /// How it ends.
     pub end: End,
@@ -199,18 +199,27 @@ impl Verifier {
 
     /// After a fault nothing in its epoch can be believed; the next epoch starts again from the host's key.
     fn refuse(&mut self, frame: &[u8], fault: Fault) {
-        let epoch = Batch::decode_header(frame).ok().map(|(header, _)| header.epoch);
-        if epoch.is_some() && epoch == self.broken {
-            self.count_unverifiable();
-            return;
+        let header = Batch::decode_header(frame).ok().map(|(header, _)| header);
+        let header = header.filter(|header| header.host == self.report.host);
+        let epoch = header.as_ref().map(|header| header.epoch);
+        let is_new = epoch.is_some() && self.report.epochs.last().map(|last| last.epoch) != epoch;
+        if let Some(header) = header.filter(|_| is_new) {
+            let (epoch, boot) = (header.epoch, header.boot);
+            let report =
+                EpochReport { epoch, boot, batches: 0, entries: 0, unverifiable: 0, end: End::Broken };
+            self.report.epochs.push(report);
         }
-        self.broken = epoch.or_else(|| self.head.as_ref().map(|head| head.batch.epoch));
-        self.keep(fault);
+        self.count_unverifiable();
+        if epoch.is_none() || epoch != self.broken {
+            self.broken = epoch.or_else(|| self.head.as_ref().map(|head| head.batch.epoch));
+            self.keep(fault);
+        }
     }
 
     fn count_unverifiable(&mut self) {
         if let Some(epoch) = self.report.epochs.last_mut() {
             epoch.unverifiable += 1;
+            epoch.end = End::Broken;
         }
     }
 

@@ -1,0 +1,218 @@
+//! The bytes of each format, fixed in files: what is signed cannot be migrated, so no change may pass unseen.
+//! `BLESS=1 cargo test -p custody-ledger golden` rewrites them; a person reads the difference.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::batch::{BATCH_VERSION, Body, ReceiptReference, frame_head, put_entry};
+use crate::entry::{ENTRY_VERSION, SealedReference};
+use crate::ids::EpochNonce;
+use crate::segment::{self, RecordKind};
+use crate::statement::{Signed, Stated};
+use crate::verify::Finding;
+use crate::wire::{
+    self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, HeadResponse, JoinToken,
+};
+use crate::*;
+
+/// PKCS#8 of Ed25519 keys that are used nowhere else.
+fn sink_key() -> SinkKey {
+    let seed = "302e020100300506032b657004220420";
+    let pkcs8 = hex::decode(format!("{seed}{}", "5a".repeat(32))).unwrap();
+    let pair = ring::signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).unwrap();
+    SinkKey::from_pair(pair)
+}
+
+fn compare(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let lines: Vec<String> = bytes.chunks(32).map(hex::encode).collect();
+    let text = lines.join("\n") + "\n";
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; BLESS=1 writes it", path.display()));
+    assert_eq!(
+        text, golden,
+        "the bytes of {name} changed: stored evidence can no longer be read or verified"
+    );
+}
+
+const HOST: HostId = HostId::from_bytes([0x11; 16]);
+const BOOT: BootId = BootId([0x22; 16]);
+const EPOCH: EpochId = EpochId { counter: 3, nonce: EpochNonce([0x33; 16]) };
+const BATCH: Position = Position { epoch: EPOCH, number: BatchNumber(4), hash: Hash([0x44; 32]) };
+
+fn entry(seq: u64, sealed: Option<SealedReference>) -> EntryHeader {
+    EntryHeader {
+        version: ENTRY_VERSION,
+        entry_type: EntryType::Exchange,
+        host: HOST,
+        boot: BOOT,
+        epoch: EPOCH,
+        seq: Seq(seq),
+        first_ns: 1_000,
+        last_ns: 2_000_000_000_000,
+        wall_ns: 1_800_000_000_000_000_000,
+        session: Some(Seq(0)),
+        body_bytes: 5,
+        body: tree::body_hash(&Salt([0x66; 16]), b"hello"),
+        sealed,
+        previous: Hash([0x77; 32]),
+    }
+}
+
+fn sealed() -> SealedReference {
+    SealedReference {
+        ciphertext: Hash([0x81; 32]),
+        plaintext: Hash([0x82; 32]),
+        ciphertext_bytes: 300,
+        plaintext_bytes: 200,
+        policy: Hash([0x83; 32]),
+        masker: Hash([0x84; 32]),
+    }
+}
+
+fn batch_header(number: u64) -> BatchHeader {
+    let resume = Resume { local: Some(BATCH), sink: Some(BATCH), quarantined: vec![BATCH] };
+    let opening =
+        Opening { key: PublicKey([0x91; 32]), certificate: Signature([0x92; 64]), resume: Some(resume) };
+    let counters = Counters {
+        produced: 1_000_000,
+        delivered: 999_900,
+        lost_ring: 50,
+        lost_user: 20,
+        skipped: 10,
+        cut: 15,
+        in_flight: 5,
+    };
+    BatchHeader {
+        version: BATCH_VERSION,
+        host: HOST,
+        boot: BOOT,
+        epoch: EPOCH,
+        number: BatchNumber(number),
+        first_seq: Seq(number * 2),
+        count: 2,
+        root: Hash([0x93; 32]),
+        previous: Hash([0x94; 32]),
+        next_key: PublicKey([0x95; 32]),
+        counters: BTreeMap::from([("data.bytes".to_owned(), counters)]),
+        last_receipt: Some(ReceiptReference { batch: BATCH, receipt: Hash([0x96; 32]) }),
+        opening: (number == 0).then_some(opening),
+    }
+}
+
+#[test]
+fn golden_entry_headers() {
+    compare("entry-header.hex", &entry(7, None).encode().unwrap());
+    compare("entry-header-sealed.hex", &entry(8, Some(sealed())).encode().unwrap());
+}
+
+#[test]
+fn golden_batch_headers_and_frame() {
+    let (opening, later) = (batch_header(0).encode().unwrap(), batch_header(5).encode().unwrap());
+    compare("batch-header-opening.hex", &opening);
+    compare("batch-header.hex", &later);
+    let mut frame = frame_head(&later, &Signature([0x97; 64]));
+    let body = Body { salt: Salt([0x66; 16]), bytes: b"hello" };
+    put_entry(&mut frame, &entry(10, None).encode().unwrap(), Some(body));
+    put_entry(&mut frame, &entry(11, None).encode().unwrap(), None);
+    compare("frame.hex", &frame);
+    let read = Batch::decode(&frame).unwrap();
+    assert_eq!((read.entries[0].body, read.entries[1].body), (Some(body), None));
+}
+
+#[test]
+fn golden_hashes_and_signed_statements() {
+    let hashes = [
+        tree::leaf(b"header"),
+        tree::batch_hash(b"header"),
+        tree::body_hash(&Salt([0x66; 16]), b"hello"),
+        tree::root(&[tree::leaf(b"a"), tree::leaf(b"b"), tree::leaf(b"c")]),
+    ];
+    compare("hashes.hex", &hashes.map(|hash| hash.0).concat());
+    let contexts = [keys::Context::Epoch, keys::Context::Batch, keys::Context::Enrolment];
+    let contexts = contexts.into_iter().chain([keys::Context::Receipt, keys::Context::Statement]);
+    let signatures: Vec<u8> = contexts.flat_map(|context| sink_key().sign(context, b"message").0).collect();
+    compare("signatures.hex", &signatures);
+}
+
+#[test]
+fn golden_receipt_and_statements() {
+    let receipt = SignedReceipt::sign(&sink_key(), ReceiptLevel::Stored, HOST, BATCH, 1_800_000_000).unwrap();
+    compare("receipt.hex", &wire::encode(&receipt).unwrap());
+    assert_eq!(receipt.verify(&sink_key().public()).unwrap().batch, BATCH);
+    let enrolment = Enrolment {
+        host: HOST,
+        key: PublicKey([0xa1; 32]),
+        name: "web-1".to_owned(),
+        labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+        enrolled_ns: 1_800_000_000,
+    };
+    compare("enrolment.hex", &Signed::seal(&sink_key(), &enrolment).unwrap());
+    let found = Stated::Found { batch: BATCH, finding: Finding::Missing { from: None, to: BATCH } };
+    let other = Position { hash: Hash([0xa2; 32]), ..BATCH };
+    let equivocation =
+        Stated::Equivocation { accepted: BATCH, other, signed: true, frame: b"frame".to_vec() };
+    for (name, what) in [("statement-found.hex", found), ("statement-equivocation.hex", equivocation)] {
+        let statement = Statement { host: HOST, at_ns: 1_800_000_000, what };
+        let sealed = Signed::seal(&sink_key(), &statement).unwrap();
+        compare(name, &sealed);
+        assert_eq!(Signed::open::<Statement>(&sealed).unwrap().0, statement);
+    }
+}
+
+#[test]
+fn golden_wire_messages() {
+    let token = JoinToken { url: "https://sink:7443".to_owned(), ca: Hash([0xb1; 32]), secret: [0xb2; 32] };
+    compare("join-token.hex", token.to_string().as_bytes());
+    assert_eq!(token.to_string().parse::<JoinToken>().unwrap(), token);
+    let chain = ChainRegistration { key: PublicKey([0xb3; 32]), proof: Signature([0xb4; 64]) };
+    let request = EnrolRequest {
+        secret: vec![0xb2; 32],
+        certificate_request: b"csr".to_vec(),
+        name: Some("web-1".to_owned()),
+        chain: Some(chain),
+    };
+    compare("enrol-request.hex", &wire::encode(&request).unwrap());
+    let response = EnrolResponse {
+        identity: format!("custody:host:{HOST}"),
+        host: Some(HOST),
+        certificate: "PEM".to_owned(),
+        ca: "PEM".to_owned(),
+        sink: PublicKey([0xb5; 32]),
+    };
+    compare("enrol-response.hex", &wire::encode(&response).unwrap());
+    let head = HeadResponse { host: HOST, head: Some(BATCH), next_seq: Seq(9) };
+    compare("head-response.hex", &wire::encode(&head).unwrap());
+    let refusal = wire::Refusal {
+        code: wire::RefusalCode::OutOfOrder,
+        detail: "the batch before it is 4".to_owned(),
+        head: Some(head),
+    };
+    compare(
+        "append-response.hex",
+        &wire::encode(&AppendResponse { receipts: vec![], refusal: Some(refusal) }).unwrap(),
+    );
+    let mut body = Vec::new();
+    wire::put_frame(&mut body, b"one");
+    wire::put_frame(&mut body, b"two");
+    compare("append-body.hex", &body);
+    assert_eq!(wire::frames(&body).collect::<Vec<_>>(), [Some(&b"one"[..]), Some(b"two")]);
+    assert_eq!(wire::frames(&body[..9]).collect::<Vec<_>>(), [Some(&b"one"[..]), None]);
+}
+
+/// Only records that are stored as they are: zstd's bytes may change with its version, its meaning does not.
+#[test]
+fn golden_segment() {
+    let mut file = segment::MAGIC.to_vec();
+    segment::put_record(&mut file, RecordKind::Batch, b"meta", b"payload").unwrap();
+    segment::put_record(&mut file, RecordKind::Statement, b"", b"x").unwrap();
+    compare("segment.hex", &file);
+    let read: Vec<_> = segment::Reader::open(file.as_slice()).unwrap().map(Result::unwrap).collect();
+    assert_eq!((read[0].meta.as_slice(), read[0].payload.as_slice()), (&b"meta"[..], &b"payload"[..]));
+    assert_eq!(segment::file_name(17), "00000000000000000017.seg");
+    assert_eq!(segment::file_number("00000000000000000017.seg"), Some(17));
+}
