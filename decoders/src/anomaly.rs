@@ -51,6 +51,15 @@ anomalies! {
     ANSWER_LOST = "answer_lost", "The answer is not known",
         "Bytes of the answering direction are missing, so no later answer can be told to belong to this request.",
         "Look for the gap in the same session; its cause says why.";
+    MASK_FAILED = "mask_failed", "Masking of a field failed",
+        "The value could not be masked, so it was left out whole.",
+        "Report it with the version of the agent and the field's name.";
+    MASK_LIST_CUT = "mask_list_cut", "More fields were masked than are listed",
+        "The list of masked fields of one record is bounded. All of them were masked, and the counts by kind are exact.",
+        "Nothing is to be done.";
+    MASK_RECORD_CUT = "mask_record_cut", "The record was too long",
+        "Values or rows beyond the bound of one record were left out after masking.",
+        "Ask for fewer rows or columns at once if the whole answer is to stand in the record.";
     PAIRING_UNCERTAIN = "pairing_uncertain", "The answer may belong to another request",
         "Requests of this connection are missing, so an answer may be the one to a request that was not seen.",
         "Look for the gap before it in the same session.";

@@ -199,6 +199,23 @@ fn bound_parameters_are_masked_by_the_column_of_their_statement() {
 }
 
 #[test]
+fn copied_rows_are_masked_by_the_columns_of_their_statement() {
+    let copy = |statement: &str, data: &str| {
+        let tabular = Class::Body { media_type: "text/tab-separated-values".into(), coding: String::new() };
+        let record =
+            mask(vec![Field::new("data", data, tabular), Field::new(names::DB_QUERY_TEXT, statement, SQL)]);
+        text_of(&record.fields["data"])
+    };
+    let statement = "COPY users (name, password, mail) FROM STDIN";
+    assert_eq!(
+        copy(statement, "bob\tx1\ta@b.org\nann\t\\N\tc\n\\.\n"),
+        "bob\t‹password·redact›\t‹email·redact›\nann\t\\N\tc\n\\.\n"
+    );
+    assert_eq!(copy(statement, "bob,x1,a\n"), "‹password·redact›\n");
+    assert_eq!(copy("COPY users (name, n) TO STDOUT", "bob,x\n"), "bob,x\n");
+}
+
+#[test]
 fn free_text_shows_no_secret() {
     check(
         &Class::Text,

@@ -58,6 +58,33 @@ pub(crate) fn find(policy: &Policy, reading: Reading, text: &str, spans: &mut Ve
     }
 }
 
+/// Rows in columns of these marks, a tab between the cells. A line of another shape is masked whole when any
+/// column is.
+pub(crate) fn tabular(policy: &Policy, marks: &[Option<Mark>], text: &str, spans: &mut Vec<Span>) {
+    let Some(first) = marks.iter().flatten().next() else {
+        return find(policy, Reading::Text, text, spans);
+    };
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let cells = line.trim_end_matches(['\r', '\n']);
+        if cells.split('\t').count() != marks.len() {
+            if !matches!(cells, "" | "\\.") {
+                spans.push(Span::new(start, start + cells.len(), first.clone()));
+            }
+        } else {
+            let mut at = start;
+            for (cell, mark) in cells.split('\t').zip(marks) {
+                match mark {
+                    Some(mark) if cell != "\\N" => spans.push(Span::new(at, at + cell.len(), mark.clone())),
+                    _ => policy.find_in(text, (at, at + cell.len()), spans),
+                }
+                at += cell.len() + 1;
+            }
+        }
+        start += line.len();
+    }
+}
+
 /// `multipart/form-data` (RFC 7578): the first line is the boundary. Files are left out, fields are decided
 /// by their names.
 fn multipart(policy: &Policy, text: &str, spans: &mut Vec<Span>) {

@@ -15,6 +15,9 @@ use crate::item::Class;
 /// Says which parts of a text are to be masked.
 type Find<'a> = &'a dyn Fn(&Policy, &str, &mut Vec<Span>);
 
+/// The media type of rows whose columns the statement beside them lists.
+const TABULAR: &str = "text/tab-separated-values";
+
 /// The masking of one field.
 pub(crate) struct Masking<'a> {
     pub(crate) policy: &'a Policy,
@@ -25,24 +28,27 @@ pub(crate) struct Masking<'a> {
 }
 
 impl Masking<'_> {
-    /// The value as it may be stored. Statements add to `parameters` what they say about bound parameters,
-    /// bound parameters look there.
-    pub(crate) fn value(&mut self, value: Value, class: &Class, parameters: &mut sql::Parameters) -> Value {
+    /// The value as it may be stored. Statements add to `apart` what they say about values that come apart
+    /// from them; those look there.
+    pub(crate) fn value(&mut self, value: Value, class: &Class, apart: &mut sql::Apart) -> Value {
         match class {
             Class::Structure => self.structure(value),
             Class::Secret(kind) => self.whole(value, &Mark::redact(kind)),
             Class::Opaque => self.drop(&value, "opaque"),
             Class::Identifier | Class::Text => self.leaf(value, &text),
             Class::Statement(_) => {
-                let found = std::cell::RefCell::new(parameters);
+                let told = std::cell::RefCell::new(apart);
                 self.leaf(value, &|policy, text, spans| {
-                    found.borrow_mut().append(&mut sql::find(policy, text, spans));
+                    let mut found = sql::find(policy, text, spans);
+                    let mut told = told.borrow_mut();
+                    told.parameters.append(&mut found.parameters);
+                    told.copied = found.copied.or(told.copied.take());
                 })
             }
             Class::Value { name } => {
                 let mark = self.policy.column(name).or_else(|| {
                     let number = self.path.strip_prefix(names::DB_QUERY_PARAMETER)?.parse().ok()?;
-                    parameters.get(&number).cloned()
+                    apart.parameters.get(&number).cloned()
                 });
                 self.cell(value, mark.as_ref())
             }
@@ -50,7 +56,7 @@ impl Masking<'_> {
                 self.leaf(value, &|policy, text, spans| pairs::header(policy, name, text, spans))
             }
             Class::Query => self.leaf(value, &pairs::query),
-            Class::Body { media_type, coding } => self.body(value, media_type, coding),
+            Class::Body { media_type, coding } => self.body(value, media_type, coding, apart.copied.as_ref()),
             Class::Arguments => self.arguments(value),
         }
     }
@@ -116,7 +122,7 @@ impl Masking<'_> {
         self.keep(masked)
     }
 
-    fn body(&mut self, value: Value, media_type: &str, coding: &str) -> Value {
+    fn body(&mut self, value: Value, media_type: &str, coding: &str, copied: Option<&sql::Marks>) -> Value {
         let reading = match &value {
             Value::Text(text) => body::reading(media_type, coding, text.as_bytes()),
             Value::Bytes(bytes) => body::reading(media_type, coding, bytes),
@@ -130,7 +136,10 @@ impl Masking<'_> {
             Value::Bytes(bytes) => Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
             other => other,
         };
-        self.leaf(value, &|policy, text, spans| body::find(policy, reading, text, spans))
+        self.leaf(value, &|policy, text, spans| match copied {
+            Some(marks) if media_type == TABULAR => body::tabular(policy, marks, text, spans),
+            _ => body::find(policy, reading, text, spans),
+        })
     }
 
     fn arguments(&mut self, value: Value) -> Value {

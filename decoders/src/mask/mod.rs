@@ -44,12 +44,6 @@ pub const MASKER_VERSION: u32 = 1;
 pub const MASKED_FIELDS_MAX: usize = 64;
 /// Most bytes of values in one record; what goes beyond is dropped, field by field and row by row.
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
-/// Anomaly: masking of a field failed, so it was dropped whole.
-pub const MASK_FAILED: &str = "mask_failed";
-/// Anomaly: more fields were masked than the list of masked fields holds.
-pub const MASK_LIST_CUT: &str = "mask_list_cut";
-/// Anomaly: the record was over [`RECORD_BYTES_MAX`], so values were dropped.
-pub const MASK_RECORD_CUT: &str = "mask_record_cut";
 
 /// A value that went through masking. Nothing else can become an entry: the constructor is private to this
 /// module.
@@ -131,15 +125,15 @@ impl Masker {
     pub fn mask(&self, draft: Draft) -> Masked<Record> {
         let mut report = Report::default();
         let mut fields = BTreeMap::new();
-        // Statements first: they tell the columns that bound parameters meet.
+        // Statements first: they tell the columns that values apart from them meet.
         let is_statement = |field: &Field| matches!(field.class, Class::Statement(_));
         let (statements, others): (Vec<_>, Vec<_>) = draft.fields.into_iter().partition(is_statement);
-        let mut parameters = sql::Parameters::new();
+        let mut apart = sql::Apart::default();
         for field in statements.into_iter().chain(others) {
             let name = self.field_name(field.name, &mut report);
             let masked = guarded(|| {
                 field::Masking { policy: &self.policy, path: &name, cut: field.cut > 0, report: &mut report }
-                    .value(field.value, &field.class, &mut parameters)
+                    .value(field.value, &field.class, &mut apart)
             });
             match masked {
                 Some(value) => insert(&mut fields, name, value),
@@ -262,7 +256,7 @@ mod tests {
         assert_eq!(guarded(|| -> u8 { panic!("a test's own panic") }), None);
         let mut report = Report::default();
         report.failed("x".into());
-        assert_eq!(report.anomalies().collect::<Vec<_>>(), [MASK_FAILED]);
+        assert_eq!(report.anomalies().collect::<Vec<_>>(), [crate::anomaly::MASK_FAILED]);
         let (masked, _) = report.into_parts();
         assert_eq!((masked[0].path.as_ref(), masked[0].action.as_ref()), ("x", "drop"));
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use custody_record::MaskedField;
 
 use super::mark::Mark;
-use super::{MASK_FAILED, MASK_LIST_CUT, MASK_RECORD_CUT, MASKED_FIELDS_MAX, RECORD_BYTES_MAX};
+use super::{MASKED_FIELDS_MAX, RECORD_BYTES_MAX};
+use crate::anomaly::{MASK_FAILED, MASK_LIST_CUT, MASK_RECORD_CUT};
 use crate::item::Name;
 
 /// Bytes that a value takes in a record beside its text.

@@ -15,8 +15,14 @@ use super::span::Span;
 use super::sql_lexer::{Quoting, Token, TokenKind, tokens};
 use super::view;
 
-/// What is known of the bound parameters of a statement, by their number.
-pub(crate) type Parameters = BTreeMap<u32, Mark>;
+/// What a statement says about values that come apart from it.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    /// Bound parameters that are masked, by their number.
+    pub(crate) parameters: BTreeMap<u32, Mark>,
+    /// The columns of a COPY, where it lists them.
+    pub(crate) copied: Option<Marks>,
+}
 
 /// Deepest brackets that are told apart; below, all share one context.
 const DEPTH_MAX: usize = 256;
@@ -43,8 +49,8 @@ const SECRET_FUNCTIONS: &[&str] = &[
     "password",
 ];
 
-/// Adds the parts of a statement that are to be masked, and says which bound parameters are.
-pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Parameters {
+/// Adds the parts of a statement that are to be masked, and says which values apart from it are.
+pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart {
     // Catches what stands across tokens, or where this lexer and the server's would not agree.
     policy.find(text.as_bytes(), Place::Statement, spans);
     let mut reader = Reader::new(policy, text);
@@ -52,10 +58,11 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Parame
         reader.token(token);
     }
     spans.append(&mut reader.spans);
-    reader.parameters
+    reader.apart
 }
 
-type Marks = Arc<[Option<Mark>]>;
+/// What is to be done with values by their position.
+pub(crate) type Marks = Arc<[Option<Mark>]>;
 
 /// One level of brackets.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +85,7 @@ struct Reader<'a> {
     policy: &'a Policy,
     text: &'a str,
     spans: Vec<Span>,
-    parameters: Parameters,
+    apart: Apart,
     /// What the next literal is.
     context: Option<Mark>,
     /// The last name, while nothing but operators came after it.
@@ -96,6 +103,8 @@ struct Reader<'a> {
     distinct: bool,
     /// INSERT was read, its column list not yet.
     insert: bool,
+    /// The same of a COPY.
+    copy: bool,
     insert_columns: Option<Marks>,
     /// The list of names that was closed last: `(a, b) = (…)`.
     names: Option<Marks>,
@@ -108,7 +117,7 @@ impl<'a> Reader<'a> {
             policy,
             text,
             spans: Vec::new(),
-            parameters: Parameters::new(),
+            apart: Apart::default(),
             context: None,
             name: None,
             frames: vec![Frame::default()],
@@ -120,6 +129,7 @@ impl<'a> Reader<'a> {
             between: false,
             distinct: false,
             insert: false,
+            copy: false,
             insert_columns: None,
             names: None,
             values: None,
@@ -188,6 +198,11 @@ impl<'a> Reader<'a> {
                 self.reset();
                 self.insert = true;
             }
+            "COPY" => {
+                self.reset();
+                self.insert = true;
+                self.copy = true;
+            }
             "INTO" => self.name = None,
             "VALUES" => {
                 self.insert = false;
@@ -195,7 +210,7 @@ impl<'a> Reader<'a> {
                 self.reset();
             }
             "SELECT" => {
-                self.insert = false;
+                (self.insert, self.copy) = (false, false);
                 let columns = self.insert_columns.take();
                 self.frame().positions = columns.map(|marks| (marks, 0));
                 self.reset();
@@ -298,8 +313,8 @@ impl<'a> Reader<'a> {
     fn mask(&mut self, token: Token, mark: Mark) {
         let (start, mut end) = token.inner;
         if let TokenKind::Parameter(number) = token.kind {
-            if self.parameters.len() < PARAMETERS_MAX {
-                self.parameters.insert(number, mark);
+            if self.apart.parameters.len() < PARAMETERS_MAX {
+                self.apart.parameters.insert(number, mark);
             }
             return;
         }
@@ -326,8 +341,8 @@ impl<'a> Reader<'a> {
             }
             b';' => {
                 let spans = std::mem::take(&mut self.spans);
-                let parameters = std::mem::take(&mut self.parameters);
-                *self = Reader { spans, parameters, ..Reader::new(self.policy, self.text) };
+                let apart = std::mem::take(&mut self.apart);
+                *self = Reader { spans, apart, ..Reader::new(self.policy, self.text) };
                 return;
             }
             b'.' => return,
@@ -389,7 +404,9 @@ impl<'a> Reader<'a> {
             // What follows a list of names meets them one by one, not its last.
             self.name = None;
         }
-        if frame.insert_columns {
+        if frame.insert_columns && std::mem::take(&mut self.copy) {
+            self.apart.copied = marks;
+        } else if frame.insert_columns {
             self.insert_columns = marks;
         } else {
             self.names = marks;
