@@ -55,6 +55,8 @@ struct Copy {
     data: Vec<u8>,
     /// Bytes of data that were kept and are told.
     kept: usize,
+    /// Bytes of data over the limit.
+    cut: u64,
 }
 
 impl Copy {
@@ -201,8 +203,16 @@ impl Answer {
         out: &mut dyn Out,
     ) {
         self.copy_ends(id, out);
-        self.copy =
-            Some(Copy { direction, binary, messages: 0, bytes: 0, told: 0, data: Vec::new(), kept: 0 });
+        self.copy = Some(Copy {
+            direction,
+            binary,
+            messages: 0,
+            bytes: 0,
+            told: 0,
+            data: Vec::new(),
+            kept: 0,
+            cut: 0,
+        });
     }
 
     /// The COPY that goes on, if any.
@@ -225,6 +235,7 @@ impl Answer {
         if copy.direction != CopyDirection::Both {
             let kept = bytes.len().min(limits.body_bytes_max.saturating_sub(copy.kept + copy.data.len()));
             copy.data.extend_from_slice(&bytes[..kept]);
+            copy.cut += (bytes.len() - kept) as u64;
             self.held_bytes += kept;
         }
     }
@@ -251,7 +262,7 @@ impl Answer {
         self.held_bytes -= copy.data.len();
         if !copy.data.is_empty() {
             fields.push(match copy.binary {
-                false => copy_text(copy.data),
+                false => copy_text(copy.data).cut_by(copy.cut),
                 true => Field::new(names::DB_COPY_DATA, Value::Bytes(copy.data), Class::Opaque),
             });
         }

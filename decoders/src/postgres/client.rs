@@ -128,7 +128,7 @@ impl Connection {
         }
         let query = text(query);
         let summary = Facts::of(&query).summary;
-        let id = self.begin(Step::Query, statement_fields(query, &summary), time_ns, out);
+        let id = self.begin(Step::Query, statement_fields(query, &summary, odd), time_ns, out);
         odd.into_iter().for_each(|odd| out.anomaly(Some(id), odd));
         self.enqueue(Step::Query, Some(id), time_ns, Subject::PortalAge(self.portals.age()), out);
     }
@@ -191,7 +191,11 @@ impl Connection {
         let statement = portal.as_ref().and_then(|portal| portal.statement.as_ref());
         match statement {
             Some(statement) => {
-                fields.extend(statement_fields(statement.text.clone(), &statement.facts.summary));
+                fields.extend(statement_fields(
+                    statement.text.clone(),
+                    &statement.facts.summary,
+                    statement.odd,
+                ));
                 odd.extend(statement.odd);
             }
             None => odd.push("statement_unknown"),
@@ -307,9 +311,11 @@ pub(super) fn skipped(id: ExchangeId, time_ns: u64, failure: Option<Failure>, ou
     }
 }
 
-/// Text and summary of a statement.
-pub(super) fn statement_fields(query: String, summary: &str) -> Vec<Field> {
-    let mut fields = vec![Field::new(names::DB_QUERY_TEXT, query, Class::Statement(Dialect::Postgres))];
+/// Text and summary of a statement; `odd` says why the text is not whole, and then how much is missing is not
+/// known.
+pub(super) fn statement_fields(query: String, summary: &str, odd: Option<&'static str>) -> Vec<Field> {
+    let statement = Field::new(names::DB_QUERY_TEXT, query, Class::Statement(Dialect::Postgres));
+    let mut fields = vec![statement.cut_by(u64::from(odd.is_some()))];
     if !summary.is_empty() {
         fields.push(Field::new(names::DB_QUERY_SUMMARY, summary, Class::Identifier));
     }

@@ -32,6 +32,8 @@ pub(super) fn error(report: Report<'_>) -> Vec<Field> {
             b'S' if report.field(b'V').is_empty() => fields.push(fact(names::DB_SEVERITY, value)),
             code => {
                 let Some((name, class)) = other(code, value.as_bytes()) else { continue };
+                let class =
+                    if holds_row(code, &value, report.field(b'C')) { Class::Secret("row") } else { class };
                 fields.push(Field::new(format!("{}{name}", names::DB_ERROR_FIELD), value, class));
             }
         }
@@ -48,12 +50,28 @@ pub(super) fn notice(report: Report<'_>, number: u64) -> Vec<Field> {
                 b'C' => ("status_code", fact_class(value)),
                 b'M' => ("message", Class::Text),
                 b'S' => ("severity", fact_class(value)),
+                b'D' | b'W' if holds_row(code, &text(value), report.field(b'C')) => {
+                    (other(code, value)?.0, Class::Secret("row"))
+                }
                 b'D' | b'H' | b'W' => other(code, value)?,
                 _ => return None,
             };
             Some(Field::new(format!("{}{number}.{name}", names::DB_NOTICE), text(value), class))
         })
         .collect()
+}
+
+/// Whether this text quotes a whole row, so that no column tells what its values are: the detail of a violated
+/// NOT NULL, CHECK, partition or view option, and the line of a COPY that failed.
+fn holds_row(code: u8, value: &str, status: &[u8]) -> bool {
+    match code {
+        b'D' => matches!(status, b"23502" | b"23514" | b"44000"),
+        // With a column's name before it, the name decides.
+        b'W' => value
+            .lines()
+            .any(|line| line.starts_with("COPY ") && line.contains(": \"") && !line.contains(", column ")),
+        _ => false,
+    }
 }
 
 fn other(code: u8, value: &[u8]) -> Option<(&'static str, Class)> {

@@ -380,7 +380,7 @@ fn step_fields(entry: &Entry) -> Vec<Field> {
         if !statement.name.is_empty() {
             fields.push(Field::new(names::DB_STATEMENT_NAME, statement.name.clone(), Class::Identifier));
         }
-        fields.extend(statement_fields(statement.text.clone(), &statement.facts.summary));
+        fields.extend(statement_fields(statement.text.clone(), &statement.facts.summary, statement.odd));
     }
     fields
 }
