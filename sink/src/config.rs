@@ -60,6 +60,8 @@ pub struct LimitsSection {
     pub tokens_max: usize,
     /// Open connections.
     pub connections_max: usize,
+    /// Appends whose bodies are held at once, of at most 8 MiB each; others wait.
+    pub appends_max: usize,
     /// Appends that wait for the store.
     pub queue_jobs_max: usize,
     /// Batches that a reader who follows may be behind before it is told that it missed some.
@@ -97,6 +99,7 @@ impl Default for LimitsSection {
             hosts_max: 10_000,
             tokens_max: 1_000,
             connections_max: 4_096,
+            appends_max: 16,
             queue_jobs_max: 256,
             subscriber_batches_max: 1_024,
         }
@@ -187,6 +190,11 @@ impl Config {
                 "must be from 1 to 100000",
             ),
             (
+                within(self.limits.appends_max as u64, 1..=1024),
+                "limits.appends_max",
+                "must be from 1 to 1024",
+            ),
+            (
                 within(self.limits.queue_jobs_max as u64, 1..=65_536),
                 "limits.queue_jobs_max",
                 "must be from 1 to 65536",
@@ -256,6 +264,7 @@ mod tests {
             "hosts_max",
             "tokens_max",
             "connections_max",
+            "appends_max",
             "queue_jobs_max",
             "subscriber_batches_max",
         ];

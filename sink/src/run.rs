@@ -11,11 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::accept::Acceptor;
 use crate::authority::Authority;
 use crate::config::Config;
-use crate::http::{self, Services, server};
+use crate::http::{self, Intake, Services, server};
 use crate::metrics::Metrics;
 use crate::store::{Recovered, Store};
 use crate::token::Tokens;
 
+/// Enrolments that are read at once.
+const ENROLMENTS_MAX: usize = 8;
 /// How often the store is asked whether it has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -46,6 +48,8 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
         authority,
         tokens,
         metrics: Arc::clone(&metrics),
+        appends: Intake::new(config.limits.appends_max),
+        enrolments: Intake::new(ENROLMENTS_MAX),
         hosts_max,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;

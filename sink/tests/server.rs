@@ -1,5 +1,7 @@
 //! The real program over real sockets: what it accepts, what it refuses, and what survives kill -9.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -219,6 +221,20 @@ async fn the_index_is_built_again_from_the_segments() {
     sink.spawn();
     assert_eq!(sink.append(&host, &[&first]).await.receipts, receipts);
     assert_eq!(code(&sink.append(&host, &[&batch(&mut chain, "b")]).await), None);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_and_strangers_are_not_read_at_all() {
+    let sink = Sink::start();
+    let host = sink.enrol().await;
+    let path = custody_ledger::wire::batches_path(host.id);
+    let body = vec![0; custody_ledger::wire::APPEND_BYTES_MAX + 1];
+    let credentials = Some(&host.credentials);
+    let (status, answer) = sink.request(credentials, hyper::Method::POST, &path, body).await.unwrap();
+    let answer = custody_ledger::wire::decode(&answer).unwrap();
+    assert_eq!((status, code(&answer)), (413, Some(RefusalCode::TooLarge)));
+    let (status, _) = sink.request(None, hyper::Method::POST, &path, vec![0; 1000]).await.unwrap();
+    assert_eq!(status, 403);
 }
 
 #[test]

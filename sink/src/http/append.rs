@@ -1,28 +1,24 @@
-//! A host's own routes: append, and ask for the head.
+//! A host's own routes: append, and ask for the head. Who it is comes first: nothing is read for strangers.
 
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Path, State as Shared};
 use axum::http::Response;
 use custody_ledger::HostId;
-use custody_ledger::wire::{AppendResponse, Refusal, RefusalCode};
+use custody_ledger::wire::{APPEND_BYTES_MAX, AppendResponse, RefusalCode};
 
 use super::answer::{message, ok};
-use super::{Caller, Refused, State};
+use super::{Caller, Refused, Services, State};
 use crate::identity::Identity;
 
 pub(super) async fn append(
     Shared(services): Shared<State>,
     caller: Result<Caller, Refused>,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response<Body> {
-    let answer = match own_host(caller, &id) {
+    let answer = match take(&services, caller, &id, body).await {
+        Ok(answer) => answer,
         Err(refused) => AppendResponse { receipts: Vec::new(), refusal: Some(*refused.0) },
-        Ok(host) => match body {
-            Ok(body) => services.acceptor.append(host, body).await,
-            Err(rejection) => AppendResponse { receipts: Vec::new(), refusal: Some(unread(&rejection)) },
-        },
     };
     match &answer.refusal {
         None => ok(&answer),
@@ -31,6 +27,17 @@ pub(super) async fn append(
             message(refusal.code, &answer)
         }
     }
+}
+
+async fn take(
+    services: &Services,
+    caller: Result<Caller, Refused>,
+    id: &str,
+    body: Body,
+) -> Result<AppendResponse, Refused> {
+    let host = own_host(caller, id)?;
+    let (body, _room) = services.appends.read(body, APPEND_BYTES_MAX).await?;
+    Ok(services.acceptor.append(host, body).await)
 }
 
 pub(super) async fn head(
@@ -54,13 +61,4 @@ fn own_host(caller: Result<Caller, Refused>, id: &str) -> Result<HostId, Refused
             Err(Refused::new(RefusalCode::Forbidden, "people do not append; this needs a host's certificate"))
         }
     }
-}
-
-fn unread(rejection: &BytesRejection) -> Refusal {
-    let (code, detail) = if rejection.status().as_u16() == 413 {
-        (RefusalCode::TooLarge, "the request is longer than 8 MiB")
-    } else {
-        (RefusalCode::Busy, "the request's body ended early")
-    };
-    Refusal { code, detail: detail.to_owned(), head: None }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::Response;
 use custody_ledger::statement::{Enrolment, Signed};
-use custody_ledger::wire::{self, EnrolRequest, EnrolResponse, RefusalCode};
+use custody_ledger::wire::{self, ENROL_BYTES_MAX, EnrolRequest, EnrolResponse, RefusalCode};
 use custody_ledger::{HostId, keys};
 use uuid::Uuid;
 
@@ -18,11 +18,13 @@ use crate::token::{Grant, TokenError};
 /// Longest name that a host may give itself, characters.
 const HOST_NAME_MAX: usize = 253;
 
-pub(super) async fn enroll(Shared(services): Shared<State>, body: Bytes) -> Result<Response<Body>, Refused> {
-    let services = Arc::clone(&services);
-    let answer = tokio::task::spawn_blocking(move || enrol(&services, &body))
+pub(super) async fn enroll(Shared(services): Shared<State>, body: Body) -> Result<Response<Body>, Refused> {
+    let (body, room) = services.enrolments.read(body, ENROL_BYTES_MAX).await?;
+    let blocking = Arc::clone(&services);
+    let answer = tokio::task::spawn_blocking(move || enrol(&blocking, &body))
         .await
         .map_err(|error| Refused::internal(&error))??;
+    drop(room);
     Ok(ok(&answer))
 }
 

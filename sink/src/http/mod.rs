@@ -6,16 +6,17 @@
 mod answer;
 mod append;
 mod enroll;
+mod intake;
 mod observe;
 pub mod server;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
-use custody_ledger::wire::{APPEND_BYTES_MAX, ENROL_BYTES_MAX, RefusalCode};
+use custody_ledger::wire::RefusalCode;
 
 use crate::accept::Acceptor;
 use crate::authority::Authority;
@@ -25,6 +26,7 @@ use crate::store::Store;
 use crate::token::Tokens;
 
 pub use answer::Refused;
+pub use intake::Intake;
 
 /// What every handler may use.
 pub struct Services {
@@ -38,6 +40,10 @@ pub struct Services {
     pub tokens: Tokens,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Room for the bodies of appends.
+    pub appends: Intake,
+    /// Room for the bodies of enrolments, apart: strangers must not take the hosts' room.
+    pub enrolments: Intake,
     /// Most hosts that may be enrolled.
     pub hosts_max: usize,
 }
@@ -48,10 +54,9 @@ pub type State = Arc<Services>;
 /// All routes.
 pub fn router(services: State) -> Router {
     let hosts = Router::new()
-        .route("/v1/hosts/{id}/batches", post(append::append).layer(DefaultBodyLimit::max(APPEND_BYTES_MAX)))
+        .route("/v1/hosts/{id}/batches", post(append::append))
         .route("/v1/hosts/{id}/head", get(append::head));
-    let enrolment =
-        Router::new().route("/v1/enroll", post(enroll::enroll).layer(DefaultBodyLimit::max(ENROL_BYTES_MAX)));
+    let enrolment = Router::new().route("/v1/enroll", post(enroll::enroll));
     let observation = Router::new()
         .route("/metrics", get(observe::metrics))
         .route("/livez", get(observe::livez))
