@@ -10,6 +10,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod exec;
 mod kernel;
 mod maps;
 mod payload;

@@ -1,5 +1,6 @@
 //! exec, fork and exit.
 
+use crate::exec;
 use crate::kernel::{current, current_key, key_of, load, offset, read};
 use crate::maps::{CALLS, SENDS};
 use crate::rings::{control, now};
@@ -10,6 +11,7 @@ use custody_abi::{Exit, Fork, kind, source};
 /// `sched_process_exec(task, old_pid, bprm)`: the new program's memory is in place.
 #[raw_tracepoint]
 pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
+    exec::tell();
     0
 }
 

@@ -272,7 +272,8 @@ pub struct Gap {
     pub reserved: [u8; 5],
 }
 
-/// A program started. The strings follow: exe, cwd, cgroup, then argv as it stands in memory.
+/// A program started. The strings follow: exe, cwd, cgroup, then argv as it stands in memory. The first three
+/// are paths as the kernel walks them: names from the last to the first, each ended by NUL.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Exec {

@@ -6,12 +6,14 @@
 mod counters;
 mod error;
 mod offsets;
+mod path;
 mod rules;
 mod syscalls;
 mod table;
 
 pub use counters::Counters;
 pub use error::ProbeError;
+pub use path::path_of_names;
 pub use rules::{Match, Rule};
 pub use table::{Probe, State, table};
 

@@ -4,6 +4,7 @@
 
 mod calls;
 mod observe;
+mod processes;
 mod raw;
 mod traps;
 mod ways;
