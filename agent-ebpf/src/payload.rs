@@ -12,6 +12,9 @@ use custody_abi::{Data, Gap, Header, SocketKey, TaskKey, cause, flag, kind, laye
 setting!(/// Payload bytes of one call that are captured; the rest is cut, and said.
     CALL_BYTES_MAX: u64 = 1 << 20, call_bytes_max);
 
+setting!(/// Whether TLS libraries may be probed, so that socket calls inside them are looked at.
+    TLS_PROBES: u32 = 1, tls_probes);
+
 /// Payload of the classes: with event and ring header they fill 256 B, 1, 4, 16 and 64 KiB.
 const CLASSES: [usize; 5] = [160, 928, 4000, 16288, 65440];
 const CHUNK_BYTES_MAX: u64 = CLASSES[4] as u64;
@@ -218,6 +221,25 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
             reserved: [0; 5],
         },
     );
+}
+
+/// Asks whether these bytes are a TLS record that a library's call moves, which tells whose plaintext it is.
+#[inline(always)]
+pub(crate) fn offer_to_tls(moved: &Moved, origin: Origin) {
+    if tls_probes() == 0 || moved.length < 5 || !crate::tls::is_inside() {
+        return;
+    }
+    let address = if origin.form == form::BUFFER {
+        origin.address
+    } else if origin.form == form::NONE {
+        return;
+    } else {
+        let Ok((base, _, _)) = segment(origin.form, origin.address) else { return };
+        base
+    };
+    if let Ok(head) = read_user::<[u8; 5]>(address + origin.offset) {
+        crate::tls::on_socket_bytes(&moved.task, moved.socket, &head);
+    }
 }
 
 /// Base, length and own size of the iovec at `address`.

@@ -4,6 +4,7 @@ use crate::exec;
 use crate::kernel::{current, current_key, key_of, load, offset, read};
 use crate::maps::{CALLS, SENDS};
 use crate::rings::{control, now};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use custody_abi::{Exit, Fork, kind, source};
@@ -33,6 +34,7 @@ pub fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     let thread: u32 = load(task, offset::TASK_PID());
     let _ = SENDS.remove(&thread);
     let _ = CALLS.remove(&thread);
+    crate::tls::on_thread_exit(bpf_get_current_pid_tgid());
     let signal: u64 = load(task, offset::TASK_SIGNAL());
     if read::<u32>(signal + offset::SIGNAL_LIVE() as u64) == Ok(0) {
         let status: u32 = load(task, offset::TASK_EXIT_CODE());

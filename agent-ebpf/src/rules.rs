@@ -43,6 +43,14 @@ pub(crate) fn excluded(socket: *mut Socket) -> Option<u32> {
     (include_only() != 0 && verdict & INCLUDED == 0).then_some(rule::NOT_INCLUDED)
 }
 
+/// Whether what the current process does inside TLS libraries is wanted. Where there are include rules, only
+/// those of processes can say so: a library's call has no addresses.
+#[inline(always)]
+pub(crate) fn is_wanted() -> bool {
+    let verdict = task_verdict(load(current(), offset::TASK_MM()));
+    verdict & EXCLUDED == 0 && (include_only() == 0 || verdict & INCLUDED != 0)
+}
+
 /// Counts what a rule left out.
 #[inline(always)]
 pub(crate) fn skipped(rule: u32, bytes: u64) {

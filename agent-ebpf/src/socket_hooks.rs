@@ -70,6 +70,7 @@ fn received(sock: u64, socket: *mut Socket, length: u64, flags: i32) {
     } else {
         syscalls::origin(&syscalls::entered(), false, moved.task.tid)
     };
+    payload::offer_to_tls(&moved, origin);
     payload::copy(moved, origin);
 }
 
@@ -228,6 +229,7 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
     } else {
         Origin { form: send.form, count, address: send.source, offset: send.offset }
     };
+    payload::offer_to_tls(&moved, origin);
     payload::copy(moved, origin);
 }
 
@@ -277,6 +279,7 @@ fn sent(sock: u64, entry: *mut Socket, length: u64, thread: u32) {
     } else {
         syscalls::origin(&syscalls::entered(), true, moved.task.tid)
     };
+    payload::offer_to_tls(&moved, origin);
     payload::copy(moved, origin);
 }
 

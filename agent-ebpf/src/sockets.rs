@@ -4,7 +4,7 @@
 //! Must not: name a socket by its file descriptor, or trust an address of `struct sock` without its
 //! generation: the kernel reuses both.
 
-use crate::kernel::{current_key, offset, read};
+use crate::kernel::{current, current_key, load, offset, read};
 use crate::maps::{SOCKETS, Socket};
 use crate::rings::{add, control, now, shared};
 use crate::rules;
@@ -58,6 +58,27 @@ pub(crate) fn find(sock: u64) -> Option<*mut Socket> {
         announce(sock, socket, &current_key());
     }
     Some(socket)
+}
+
+/// The `struct sock` that a file descriptor of the current process names at this moment.
+#[inline(always)]
+pub(crate) fn sock_of_fd(fd: i32) -> Result<u64, ()> {
+    const S_IFMT: u16 = 0o170000;
+    const S_IFSOCK: u16 = 0o140000;
+    let files: u64 = load(current(), offset::TASK_FILES());
+    let table: u64 = read(files + offset::FILES_FDT() as u64)?;
+    let max: u32 = read(table + offset::FDT_MAX() as u64)?;
+    if fd < 0 || fd as u32 >= max {
+        return Err(());
+    }
+    let array: u64 = read(table + offset::FDT_FD() as u64)?;
+    let file: u64 = read(array + fd as u64 * 8)?;
+    let inode: u64 = read(file + offset::FILE_INODE() as u64)?;
+    if read::<u16>(inode + offset::INODE_MODE() as u64)? & S_IFMT != S_IFSOCK {
+        return Err(());
+    }
+    let socket: u64 = read(file + offset::FILE_PRIVATE() as u64)?;
+    read(socket + offset::SOCKET_SK() as u64)
 }
 
 /// The entry of a socket that was there before us.

@@ -22,7 +22,7 @@ use custody_abi::{
     source,
 };
 
-use crate::{kernel, rings};
+use crate::{kernel, rings, rules, sockets};
 pub use state::on_thread_exit;
 use state::{Frame, Object, call};
 
@@ -42,6 +42,12 @@ pub fn is_record_header(head: &[u8; 5]) -> bool {
 #[inline(always)]
 pub fn is_handshake(head: &[u8; 5]) -> bool {
     head[0] == 22 && is_record_header(head)
+}
+
+/// Whether this thread is in a call of a TLS library.
+#[inline(always)]
+pub fn is_inside() -> bool {
+    state::inside(bpf_get_current_pid_tgid()).is_some()
 }
 
 /// To be called by every hook that sees bytes of a stream socket, with the first five of the call: binds the
@@ -283,12 +289,15 @@ fn close(task: &TaskKey, ssl: u64) {
 /// Who calls, unless rules leave the process out.
 #[inline(always)]
 fn observed() -> Option<TaskKey> {
-    Some(kernel::current_key())
+    rules::is_wanted().then(kernel::current_key)
 }
 
+/// The socket that a file descriptor of this process names now, told if it was not before.
 #[inline(always)]
-fn socket_of_fd(_fd: i32) -> SocketKey {
-    SocketKey { sock: 0, generation: 0 }
+fn socket_of_fd(fd: i32) -> SocketKey {
+    let unknown = SocketKey { sock: 0, generation: 0 };
+    let Ok(sock) = sockets::sock_of_fd(fd) else { return unknown };
+    sockets::find(sock).map_or(unknown, |socket| sockets::key(sock, socket))
 }
 
 #[inline(always)]
