@@ -1,0 +1,80 @@
+//! What the agent tells its operator: one function per event, so that wording and level stand in one place.
+//! No payload, no path of an observed program, in any of them.
+
+use std::time::Duration;
+
+use custody_ledger::Position;
+use custody_ledger::wire::Refusal;
+
+use crate::spool::Recovery;
+
+/// The agent is up: probes, canary and sink.
+pub fn ready() {
+    tracing::info!("ready: probes are attached, the canary was seen, the sink acknowledged it");
+}
+
+/// What the spool's walk found.
+pub fn spool_opened(recovery: &Recovery, waiting: usize) {
+    if recovery.torn_bytes > 0 {
+        tracing::warn!(bytes = recovery.torn_bytes, "spool: a batch was being written when the agent died");
+    }
+    for path in &recovery.damaged {
+        tracing::error!(
+            kept = %path.display(),
+            stranded = recovery.stranded.len(),
+            "spool: a file is damaged; it was put aside, and the batches in it do not reach the sink"
+        );
+    }
+    tracing::info!(waiting, "spool opened");
+}
+
+/// The sink answered.
+pub fn sink_reached(head: Option<&Position>) {
+    match head {
+        Some(head) => tracing::info!(%head, "sink reached"),
+        None => tracing::info!("sink reached; it has nothing of this host yet"),
+    }
+}
+
+/// An attempt failed; another follows.
+pub fn sink_unreachable(error: &anyhow::Error, wait: Duration) {
+    tracing::warn!(
+        error = format!("{error:#}"),
+        wait_ms = wait.as_millis(),
+        "sink not reached; trying again"
+    );
+}
+
+/// A batch will never be taken.
+pub fn batch_refused(batch: &Position, refusal: &Refusal) {
+    tracing::error!(%batch, code = ?refusal.code, detail = refusal.detail, "the sink refused a batch; it was put aside");
+}
+
+/// A worker runs.
+pub fn worker_started(pid: u32) {
+    tracing::info!(pid, "worker started");
+}
+
+/// It ended.
+pub fn worker_ended(status: &str, wait: Duration) {
+    tracing::error!(
+        status,
+        wait_ms = wait.as_millis(),
+        "worker ended; a new one follows, the gap is recorded"
+    );
+}
+
+/// The worker does not keep to the link's rules.
+pub fn link_broken(error: &anyhow::Error) {
+    tracing::error!(error = format!("{error:#}"), "the worker's link broke");
+}
+
+/// A probe is not there.
+pub fn probe_missing(name: &str, reason: &str) {
+    tracing::warn!(probe = name, reason, "probe not attached");
+}
+
+/// The configuration was read again.
+pub fn configuration(state: &str) {
+    tracing::info!(state, "configuration");
+}

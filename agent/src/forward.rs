@@ -1,0 +1,176 @@
+//! Spooled batches → sink, oldest first, unchanged, for ever: there is no limit of attempts. A batch is freed
+//! only by a receipt that the sink's enrolled key signed. Must not make, change or reorder a batch.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use custody_ledger::wire::{self, AppendResponse, HeadResponse, Refusal, RefusalCode};
+use custody_ledger::{HostId, Position, PublicKey};
+use hyper::Method;
+
+use crate::chain::Input;
+use crate::events;
+use crate::shared::{Shared, lock};
+use crate::sink_client::{self, Client};
+use crate::spool::FreeAt;
+
+/// First wait after a failed attempt; doubles up to the configured bound.
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+/// While nothing new comes, look again this often: a wake-up may have been taken by an earlier round.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// The way of batches to the sink.
+pub struct Forwarder {
+    /// Whose batches.
+    pub host: HostId,
+    /// Whose receipts count.
+    pub sink: PublicKey,
+    /// Its connection.
+    pub client: Client,
+    /// Spool and figures.
+    pub shared: Arc<Shared>,
+    /// To ask for a new epoch.
+    pub recorder: SyncSender<Input>,
+    /// When a batch is freed.
+    pub free_at: FreeAt,
+    /// Longest wait between two attempts.
+    pub backoff_max: Duration,
+}
+
+impl Forwarder {
+    /// Forwards until it is dropped.
+    pub async fn run(mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        let mut known_head = false;
+        loop {
+            let round =
+                if known_head { self.append().await } else { self.synchronise().await.map(|()| true) };
+            match round {
+                Ok(sent) => {
+                    known_head = true;
+                    backoff = BACKOFF_FIRST;
+                    if !sent {
+                        // Elapsed is no error: it is the idle look.
+                        let _ = tokio::time::timeout(IDLE, self.shared.batch_ready.notified()).await;
+                    }
+                }
+                Err(error) => {
+                    known_head = false;
+                    self.shared.status().sink_error = format!("{error:#}");
+                    events::sink_unreachable(&error, backoff);
+                    tokio::time::sleep(jitter(backoff)).await;
+                    backoff = (backoff * 2).min(self.backoff_max);
+                }
+            }
+        }
+    }
+
+    /// Asks where the sink stands: what it has already is freed. That answer is not signed, so it frees only
+    /// what is followed by a receipt: an append of the batch at the head gives its receipt again.
+    async fn synchronise(&mut self) -> Result<()> {
+        let answer = self
+            .client
+            .send(Method::GET, &wire::head_path(self.host), wire::CONTENT_TYPE, Bytes::new())
+            .await?;
+        let head: HeadResponse = sink_client::read(&answer)?;
+        events::sink_reached(head.head.as_ref());
+        Ok(())
+    }
+
+    /// Sends one run of batches; false when there was none.
+    async fn append(&mut self) -> Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let oldest = tokio::task::spawn_blocking(move || {
+            // Each frame has a length of four bytes before it.
+            lock(&shared.spool).oldest(wire::APPEND_BYTES_MAX, wire::APPEND_BATCHES_MAX)
+        });
+        let batches = oldest.await.context("reading the spool")??;
+        if batches.is_empty() {
+            return Ok(false);
+        }
+        let mut body = Vec::new();
+        for (_, frame) in &batches {
+            wire::put_frame(&mut body, frame);
+        }
+        let path = wire::batches_path(self.host);
+        let answer =
+            self.client.send(Method::POST, &path, wire::FRAMES_CONTENT_TYPE, Bytes::from(body)).await?;
+        // A refusal of a later batch comes with the receipts of those before it, under any status.
+        let Ok(response) = wire::decode::<AppendResponse>(&answer.body) else {
+            bail!(sink_client::refusal(&answer));
+        };
+        let sent: Vec<Position> = batches.iter().map(|(position, _)| *position).collect();
+        let freed = self.receipts(&sent, &response).await?;
+        match response.refusal {
+            None if freed == 0 => bail!("the sink answered without receipts"),
+            None => {}
+            Some(refusal) => self.refused(refusal, sent.get(freed))?,
+        }
+        Ok(true)
+    }
+
+    /// Checks receipts in order and frees what they cover; how many batches that were.
+    async fn receipts(&mut self, sent: &[Position], response: &AppendResponse) -> Result<usize> {
+        let mut last = None;
+        for (index, (position, signed)) in sent.iter().zip(&response.receipts).enumerate() {
+            let receipt = signed.verify(&self.sink).context("a receipt of the sink does not hold")?;
+            if receipt.host != self.host || receipt.batch != *position {
+                bail!("the sink sent a receipt for another batch");
+            }
+            if !self.free_at.is_reached(receipt.level) {
+                break;
+            }
+            last = Some((index, *position, signed.reference(*position)));
+        }
+        let Some((index, position, reference)) = last else { return Ok(0) };
+        *lock(&self.shared.last_receipt) = Some(reference);
+        let shared = Arc::clone(&self.shared);
+        let free = tokio::task::spawn_blocking(move || lock(&shared.spool).free(&position));
+        free.await.context("freeing the spool")??;
+        self.shared.batch_acknowledged(&position);
+        Ok(index + 1)
+    }
+
+    fn refused(&mut self, refusal: Refusal, batch: Option<&Position>) -> Result<()> {
+        let Some(batch) = batch else { bail!(refusal) };
+        if refusal.code == RefusalCode::OutOfOrder {
+            return self.out_of_order(refusal, batch);
+        }
+        if refusal.code.is_permanent() {
+            return self.put_aside(&refusal, batch);
+        }
+        bail!(refusal)
+    }
+
+    /// The sink stands elsewhere. If what it misses is not here any more, waiting cannot help.
+    fn out_of_order(&mut self, refusal: Refusal, batch: &Position) -> Result<()> {
+        let head = refusal.head.as_ref().and_then(|head| head.head);
+        let behind = head.is_none_or(|head| {
+            head.epoch < batch.epoch || (head.epoch == batch.epoch && head.number < batch.number)
+        });
+        if behind { self.put_aside(&refusal, batch) } else { bail!(refusal) }
+    }
+
+    /// One bad batch never blocks a host: it is kept aside, and a new epoch names it.
+    fn put_aside(&mut self, refusal: &Refusal, batch: &Position) -> Result<()> {
+        let current = self.shared.status().epoch;
+        let aside = lock(&self.shared.spool).put_aside()?;
+        events::batch_refused(batch, refusal);
+        lock(&self.shared.refused).extend(aside);
+        if batch.epoch.counter == current {
+            self.recorder.try_send(Input::NewEpoch).context("the recorder is busy")?;
+        }
+        Ok(())
+    }
+}
+
+/// Between half and the whole of it, so that hosts do not come all at once.
+fn jitter(backoff: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness the wait is merely not spread.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut byte);
+    backoff / 2 + backoff * u32::from(byte[0]) / 512
+}
