@@ -9,6 +9,7 @@ pub mod events;
 pub mod files;
 pub mod forward;
 pub mod identity;
+pub mod link;
 pub mod probes;
 pub mod ring;
 pub mod shared;

@@ -61,7 +61,7 @@ pub struct Endpoint {
 }
 
 /// Who holds an end: filled from the kernel's exec events or from procfs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Process {
     /// Pid in the host's namespace.
     pub pid: u32,

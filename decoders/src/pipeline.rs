@@ -25,6 +25,8 @@ pub struct PipelineOptions {
     pub limits: Limits,
     /// The masking stage.
     pub masker: Masker,
+    /// Numbers of sessions that were used before: those of this pipeline follow.
+    pub sessions_before: u64,
     /// Sessions held at once; sockets beyond are counted as lost.
     pub sessions_max: usize,
     /// Bytes that all sessions may hold.
@@ -38,6 +40,7 @@ impl Default for PipelineOptions {
         PipelineOptions {
             limits: Limits::default(),
             masker: Masker::default(),
+            sessions_before: 0,
             sessions_max: 65_536,
             held_bytes_max: 96 << 20,
             orphan_bytes_max: 4 << 20,
@@ -95,6 +98,7 @@ impl Pipeline {
     /// An empty one.
     pub fn new(options: PipelineOptions) -> Self {
         Pipeline {
+            sessions_begun: options.sessions_before,
             options,
             sockets: HashMap::new(),
             sessions: HashMap::new(),
@@ -103,7 +107,6 @@ impl Pipeline {
             orphans: VecDeque::new(),
             orphan_bytes: 0,
             held_bytes: 0,
-            sessions_begun: 0,
             now_ns: 0,
             counters: Counters::default(),
         }

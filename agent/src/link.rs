@@ -1,0 +1,234 @@
+//! The one socket between agent and worker. Down: facts and orders. Up: masked records in the frames of
+//! [`custody_decoders::mask::link`], and short messages. Both sides are of one build; a frame that makes no
+//! sense ends the worker, never the agent.
+//!
+//! ```text
+//! down = len32 ‖ message                     little-endian lengths, MessagePack
+//! up   = 0x00 ‖ record frame | 0x01 ‖ len32 ‖ message
+//! ```
+
+use custody_decoders::event::Process;
+use custody_decoders::mask::link::{self as records, Body};
+use custody_decoders::mask::{MaskRules, Masked};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::attribution::users::Users;
+use crate::config;
+
+/// Longest message, bytes: a snapshot of processes is sent in portions far below it.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+const RECORD: u8 = 0;
+const MESSAGE: u8 = 1;
+
+/// What the worker is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// How to work; first of all.
+    Setup {
+        /// Bounds of decoding.
+        limits: config::Limits,
+        /// What is masked.
+        masking: Box<MaskRules>,
+        /// Session numbers that workers before it used.
+        sessions_before: u64,
+        /// Port of the agent's own exchange, whose sight is reported and not recorded.
+        canary_port: u16,
+    },
+    /// Names of user ids, as they are now.
+    Users(Users),
+    /// Processes that were there before.
+    Processes(Vec<Process>),
+    /// Facts are told: read the rings.
+    Begin,
+    /// Tell each stage of the connections with this port, or of this process.
+    Trace {
+        /// Port of either end; 0 for none.
+        port: u16,
+        /// Process; 0 for none.
+        pid: u32,
+    },
+    /// Read what is there, end all sessions, say [`FromWorker::Finished`].
+    Finish,
+}
+
+/// What the worker tells beside records.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// It has no rights any more and waits for its setup.
+    Isolated,
+    /// The agent's own exchange came out of the rings.
+    CanarySeen,
+    /// How it stands; once a second while it works.
+    Figures(Figures),
+    /// A process speaks TLS: its libraries must be probed.
+    TlsSeen {
+        /// Pid.
+        pid: u32,
+    },
+    /// A program started: its libraries are about to be mapped.
+    Started {
+        /// Pid.
+        pid: u32,
+    },
+    /// One line of a trace. No payload.
+    Trace(String),
+    /// Everything was told.
+    Finished,
+}
+
+/// How the worker stands; sums since it began.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// Events read from the rings.
+    pub events: u64,
+    /// Payload bytes read from the rings.
+    pub bytes: u64,
+    /// Events whose numbers are missing.
+    pub events_lost: u64,
+    /// Ring records that were no events.
+    pub malformed: u64,
+    /// Payload bytes that no stage could use: of sockets beyond the table, or not attributed.
+    pub bytes_unused: u64,
+    /// Records handed over.
+    pub records: u64,
+    /// Sessions open.
+    pub sessions: u64,
+    /// Payload bytes held.
+    pub held_bytes: u64,
+    /// Payload bytes of TLS that no socket is known for.
+    pub tls_unbound_bytes: u64,
+    /// Records that could not be framed.
+    pub records_failed: u64,
+}
+
+/// Why the link cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// A length over the limit.
+    #[error("a message of {bytes} bytes is over the limit of {MESSAGE_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A tag of neither kind.
+    #[error("a frame begins with {tag}, which is neither record nor message")]
+    Tag {
+        /// The byte.
+        tag: u8,
+    },
+    /// A message that cannot be read.
+    #[error("a message cannot be read")]
+    Decode(#[from] rmp_serde::decode::Error),
+    /// A message that cannot be written.
+    #[error("a message cannot be written")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// A record frame that makes no sense.
+    #[error(transparent)]
+    Record(#[from] records::LinkError),
+}
+
+/// A frame from the worker.
+#[derive(Debug)]
+pub enum Up {
+    /// A record.
+    Record(Masked<Body>),
+    /// A message.
+    Message(FromWorker),
+}
+
+/// Appends a message to the worker.
+pub fn put_down(out: &mut Vec<u8>, message: &ToWorker) -> Result<(), LinkError> {
+    put(out, message)
+}
+
+/// The message at the head of `bytes` and its length; `None` when more bytes are needed.
+pub fn take_down(bytes: &[u8]) -> Result<Option<(ToWorker, usize)>, LinkError> {
+    take(bytes)
+}
+
+/// Appends a message to the agent.
+pub fn put_up(out: &mut Vec<u8>, message: &FromWorker) -> Result<(), LinkError> {
+    out.push(MESSAGE);
+    put(out, message)
+}
+
+/// Appends a record to the agent. On an error `out` is as before.
+pub fn put_record(out: &mut Vec<u8>, record: &Masked<custody_record::Record>) -> Result<(), LinkError> {
+    out.push(RECORD);
+    let result = records::encode(record, out);
+    if result.is_err() {
+        out.pop();
+    }
+    Ok(result?)
+}
+
+/// The frame at the head of `bytes` and its length; `None` when more bytes are needed.
+pub fn take_up(bytes: &[u8]) -> Result<Option<(Up, usize)>, LinkError> {
+    let Some((&tag, rest)) = bytes.split_first() else { return Ok(None) };
+    let taken = match tag {
+        RECORD => records::decode(rest)?.map(|(body, length)| (Up::Record(body), length)),
+        MESSAGE => take(rest)?.map(|(message, length)| (Up::Message(message), length)),
+        tag => return Err(LinkError::Tag { tag }),
+    };
+    Ok(taken.map(|(up, length)| (up, length + 1)))
+}
+
+fn put(out: &mut Vec<u8>, message: &impl Serialize) -> Result<(), LinkError> {
+    let bytes = rmp_serde::to_vec_named(message)?;
+    match u32::try_from(bytes.len()) {
+        Ok(length) if bytes.len() <= MESSAGE_BYTES_MAX => out.extend_from_slice(&length.to_le_bytes()),
+        _ => return Err(LinkError::TooLong { bytes: bytes.len() }),
+    }
+    out.extend_from_slice(&bytes);
+    Ok(())
+}
+
+fn take<T: DeserializeOwned>(bytes: &[u8]) -> Result<Option<(T, usize)>, LinkError> {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > MESSAGE_BYTES_MAX {
+        return Err(LinkError::TooLong { bytes: length });
+    }
+    let Some(message) = rest.get(..length) else { return Ok(None) };
+    Ok(Some((rmp_serde::from_slice(message)?, length + 4)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_only_when_they_are_whole() {
+        let mut bytes = Vec::new();
+        put_up(&mut bytes, &FromWorker::TlsSeen { pid: 7 }).unwrap();
+        for end in 0..bytes.len() {
+            assert!(take_up(&bytes[..end]).unwrap().is_none());
+        }
+        let (up, length) = take_up(&bytes).unwrap().unwrap();
+        assert_eq!(length, bytes.len());
+        assert!(matches!(up, Up::Message(FromWorker::TlsSeen { pid: 7 })));
+    }
+
+    #[test]
+    fn a_worker_that_lies_about_lengths_is_refused() {
+        assert!(matches!(take_up(&[1, 255, 255, 255, 255]), Err(LinkError::TooLong { .. })));
+        assert!(matches!(take_up(&[9]), Err(LinkError::Tag { tag: 9 })));
+        assert!(matches!(take_up(&[1, 1, 0, 0, 0, 0xc1]), Err(LinkError::Decode(_))));
+    }
+
+    #[test]
+    fn a_setup_survives_the_way() {
+        let mut bytes = Vec::new();
+        let setup = ToWorker::Setup {
+            limits: config::Limits::default(),
+            masking: Box::default(),
+            sessions_before: 3,
+            canary_port: 9,
+        };
+        put_down(&mut bytes, &setup).unwrap();
+        let (back, _) = take_down(&bytes).unwrap().unwrap();
+        assert_eq!(format!("{back:?}"), format!("{setup:?}"));
+    }
+}
