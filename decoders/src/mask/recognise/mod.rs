@@ -135,6 +135,7 @@ impl Recogniser {
         if names && place == Place::Text {
             assignment::find(text, spans);
         }
+        ats.sort_unstable();
         if let Some(mark) = &self.email {
             email::find(text, &ats, place == Place::Text, mark, spans);
         }
