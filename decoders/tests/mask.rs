@@ -428,6 +428,20 @@ fn rows_are_masked_by_column_and_by_content_and_counted() {
 }
 
 #[test]
+fn the_example_of_the_manual_is_a_valid_configuration() {
+    #[derive(serde::Deserialize)]
+    struct Configuration {
+        masking: MaskRules,
+    }
+    let manual = include_str!("../../docs/masking.md");
+    let example =
+        manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let rules = toml::from_str::<Configuration>(example).expect("it can be read").masking;
+    assert_eq!(rules.rules.len(), 1);
+    Masker::new(rules).expect("its rules are valid");
+}
+
+#[test]
 fn configured_rules_name_themselves_in_the_mask() {
     let rules = masker(
         r#"{"recognisers":{"card":{"keep_last":4},"email":"off"},"rules":[
