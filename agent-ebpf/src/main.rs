@@ -19,8 +19,10 @@ mod rings;
 mod rules;
 mod socket_hooks;
 mod sockets;
+mod syscall_hooks;
 mod syscalls;
 mod tls;
+mod transfer;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -100,10 +100,14 @@ pub(crate) static CALLS: HashMap<u32, Call> = HashMap::with_max_entries(32768, B
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
+    /// The socket, as the descriptor named it when the call began.
     pub sock: u64,
-    pub arguments: [u64; 3],
+    /// When it began.
     pub time_ns: u64,
+    /// First message of a `*mmsg` call, and which one is told next.
+    pub messages: u64,
     pub index: u32,
+    /// Form of the call, see [`shape`].
     pub shape: u32,
 }
 

@@ -51,9 +51,11 @@ pub(crate) mod form {
 }
 
 /// Where the bytes lie in the program's memory.
+#[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Origin {
+pub struct Origin {
     pub form: u32,
+    pub reserved: u32,
     pub count: u64,
     pub address: u64,
     /// Bytes of the first segment that do not belong to it any more.
@@ -61,7 +63,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    pub(crate) const NONE: Self = Self { form: form::NONE, count: 0, address: 0, offset: 0 };
+    pub(crate) const NONE: Self = Self { form: form::NONE, reserved: 0, count: 0, address: 0, offset: 0 };
 }
 
 #[repr(C)]

@@ -5,16 +5,12 @@ use crate::kernel::{current, current_key, load, offset, read};
 use crate::maps::{SENDS, SOCKETS, Send, Socket};
 use crate::payload::{self, Moved, Origin, form};
 use crate::rings::now;
-use crate::sockets::{self, EGRESS, INGRESS, state};
+use crate::sockets::{self, EGRESS, state};
+use crate::transfer::{self, Transfer};
 use crate::{kernel, rules, syscalls};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use custody_abi::{TaskKey, cause, direction, flag, role, transport};
-
-const MSG_OOB: i32 = 0x1;
-const MSG_PEEK: i32 = 0x2;
-const MSG_TRUNC: i32 = 0x20;
-const MSG_ERRQUEUE: i32 = 0x2000;
+use custody_abi::{direction, flag, role, transport};
 
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
@@ -36,109 +32,25 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
     if result < 0 {
         syscalls::failed(thread());
     }
-    if result <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
-        // Looking does not move anything, and the error queue is no traffic.
+    if result <= 0 {
         return 0;
     }
-    let Some(socket) = sockets::find(sock) else { return 0 };
-    received(sock, socket, result as u64, flags);
-    0
-}
-
-#[inline(always)]
-fn received(sock: u64, socket: *mut Socket, length: u64, flags: i32) {
-    // SAFETY: a map's value, alive while the program runs.
-    let transport = unsafe { (*socket).transport };
-    let mut moved = moved(sock, socket, length, direction::INGRESS);
-    let out_of_band = flags & MSG_OOB != 0;
-    if out_of_band {
-        moved.flags |= flag::OUT_OF_BAND;
-        // SAFETY: as above.
-        moved.position = unsafe { (*socket).next[INGRESS] };
-    } else {
-        place_received(sock, socket, &mut moved);
+    if !sockets::is_observed(sock) {
+        return 0;
     }
-    if let Some(rule) = rules::excluded(socket) {
-        rules::skipped(rule, length);
-        return;
-    }
-    moved.task = current_key();
-    let discarded = transport == transport::TCP && flags & MSG_TRUNC != 0;
-    let origin = if discarded || upper_layer(sock, socket) {
-        // The buffer holds what was there before, or the upper layer's bytes: neither is this socket's.
-        Origin::NONE
-    } else {
-        syscalls::origin(&syscalls::entered(), false, moved.task.tid)
-    };
-    payload::offer_to_tls(&moved, origin);
-    payload::copy(moved, origin);
-}
-
-#[inline(always)]
-fn moved(sock: u64, socket: *mut Socket, length: u64, direction: u8) -> Moved {
-    Moved {
-        socket: sockets::key(sock, socket),
-        task: TaskKey::default(),
-        position: 0,
-        length,
+    let call = syscalls::entered();
+    let origin = syscalls::origin(&call, false, thread());
+    let mut transfer = Transfer {
+        sock,
+        length: result as u64,
+        after: 0,
         time_ns: now(),
-        flags: 0,
-        direction,
-        reserved: [0; 5],
-    }
-}
-
-/// Sets the position of received bytes, and tells of bytes that passed unseen before them.
-#[inline(always)]
-fn place_received(sock: u64, entry: *mut Socket, moved: &mut Moved) {
-    // SAFETY: a map's value, alive while the program runs.
-    let socket = unsafe { &mut *entry };
-    if socket.transport != transport::TCP {
-        place_counted(entry, moved, INGRESS);
-        return;
-    }
-    let copied: u32 = read(sock + offset::TCP_COPIED_SEQ() as u64).unwrap_or(0);
-    let next = socket.next[INGRESS];
-    let mut end = sockets::position(next, socket.base[INGRESS], copied);
-    if end == next + moved.length + 1 && sockets::fin_received(sock) {
-        // The read took the FIN too, which has a number of its own.
-        end -= 1;
-    }
-    moved.position = end.wrapping_sub(moved.length);
-    if end == next + moved.length {
-        moved.flags |= flag::POSITION_EXACT;
-    } else if end > next + moved.length {
-        // Splice, an urgent byte that was jumped over, or another thread's read that is told in a moment.
-        let mut unseen = Moved { position: next, ..*moved };
-        unseen.length = end - moved.length - next;
-        unseen.task = current_key();
-        if rules::excluded(entry).is_none() {
-            payload::missing(&unseen, 0, unseen.length, cause::NO_PAYLOAD);
-        }
-    }
-    if end > next {
-        socket.next[INGRESS] = end;
-    }
-}
-
-/// Positions of sockets whose kernel side has no sequence: our own count of bytes, or of datagrams.
-#[inline(always)]
-fn place_counted(entry: *mut Socket, moved: &mut Moved, side: usize) {
-    // SAFETY: a map's value, alive while the program runs; only the address of a member is taken.
-    let (transport, word) = unsafe { ((*entry).transport, &raw mut (*entry).next[side]) };
-    let datagram = transport == transport::UDP || transport == transport::UNIX_DATAGRAM;
-    moved.position = crate::rings::add(word, if datagram { 1 } else { moved.length });
-    moved.flags |= if datagram { flag::DATAGRAM | flag::POSITION_EXACT } else { flag::POSITION_EXACT };
-}
-
-/// Whether kTLS or another layer took over since the first sight: then calls and sequence differ.
-#[inline(always)]
-fn upper_layer(sock: u64, entry: *mut Socket) -> bool {
-    // SAFETY: a map's value, alive while the program runs.
-    let socket = unsafe { &*entry };
-    socket.transport == transport::TCP
-        && read::<u64>(sock + offset::SK_PROT() as u64) != Ok(socket.prot)
-        && read::<u64>(sock + offset::ICSK_ULP_OPS() as u64) != Ok(0)
+        origin,
+        flags: flags as u32,
+        sends: 0,
+    };
+    transfer::custody_transfer(&raw mut transfer);
+    0
 }
 
 /// `tcp_sendmsg_locked(sk, msg, skb, size_goal)`: under the socket's lock, before each segment of a send.
@@ -224,10 +136,10 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
         reserved: [0; 5],
     };
     let count = if send.form == form::BUFFER { send.rest } else { u64::from(send.segments) };
-    let origin = if upper_layer(sock, entry) {
+    let origin = if transfer::upper_layer(sock, entry) {
         Origin::NONE
     } else {
-        Origin { form: send.form, count, address: send.source, offset: send.offset }
+        Origin { form: send.form, reserved: 0, count, address: send.source, offset: send.offset }
     };
     payload::offer_to_tls(&moved, origin);
     payload::copy(moved, origin);
@@ -246,18 +158,21 @@ pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
         let _ = SENDS.remove(&thread);
         return 0;
     }
-    let Some(socket) = sockets::find(sock) else { return 0 };
-    sent(sock, socket, result as u64, thread);
+    if !sockets::is_observed(sock) {
+        return 0;
+    }
+    sent(sock, result as u64, thread);
     0
 }
 
 #[inline(always)]
-fn sent(sock: u64, entry: *mut Socket, length: u64, thread: u32) {
+fn sent(sock: u64, length: u64, thread: u32) {
     if let Some(send) = SENDS.get_ptr_mut(&thread) {
         // SAFETY: a map's value, alive while the program runs; only this thread uses its entry.
         let send = unsafe { &mut *send };
         if send.sock == sock && send.rest != 0 && length >= send.told {
             let last = length - send.told;
+            let Some(entry) = sockets::find(sock) else { return };
             if last != 0 {
                 tell_sent(sock, entry, send, last);
             }
@@ -267,38 +182,10 @@ fn sent(sock: u64, entry: *mut Socket, length: u64, thread: u32) {
             return;
         }
     }
-    let mut moved = moved(sock, entry, length, direction::EGRESS);
-    place_sent(sock, entry, &mut moved);
-    if let Some(rule) = rules::excluded(entry) {
-        rules::skipped(rule, length);
-        return;
-    }
-    moved.task = current_key();
-    let origin = if upper_layer(sock, entry) {
-        Origin::NONE
-    } else {
-        syscalls::origin(&syscalls::entered(), true, moved.task.tid)
-    };
-    payload::offer_to_tls(&moved, origin);
-    payload::copy(moved, origin);
-}
-
-/// Sets the position of sent bytes where no hook under the lock told it.
-#[inline(always)]
-fn place_sent(sock: u64, entry: *mut Socket, moved: &mut Moved) {
-    // SAFETY: a map's value, alive while the program runs.
-    let socket = unsafe { &mut *entry };
-    if socket.transport != transport::TCP {
-        place_counted(entry, moved, EGRESS);
-        return;
-    }
-    let sequence: u32 = read(sock + offset::TCP_WRITE_SEQ() as u64).unwrap_or(0);
-    let end = sockets::position(socket.next[EGRESS], socket.base[EGRESS], sequence);
-    moved.position = end.wrapping_sub(moved.length);
-    if moved.position == socket.next[EGRESS] {
-        moved.flags |= flag::POSITION_EXACT;
-    }
-    socket.next[EGRESS] = end;
+    let call = syscalls::entered();
+    let origin = syscalls::origin(&call, true, thread);
+    let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
+    transfer::custody_transfer(&raw mut transfer);
 }
 
 /// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, or sends its FIN. Runs in

@@ -60,6 +60,12 @@ pub(crate) fn find(sock: u64) -> Option<*mut Socket> {
     Some(socket)
 }
 
+/// Whether this socket is of a kind that is observed; cheap for those that are known.
+#[inline(always)]
+pub(crate) fn is_observed(sock: u64) -> bool {
+    SOCKETS.get_ptr_mut(&sock).is_some() || transport_of(sock).is_some()
+}
+
 /// The `struct sock` that a file descriptor of the current process names at this moment.
 #[inline(always)]
 pub(crate) fn sock_of_fd(fd: i32) -> Result<u64, ()> {

@@ -19,6 +19,8 @@ pub(crate) struct Entered {
     /// First argument is 0.
     pub arguments: [u64; 5],
     pub compat: bool,
+    /// Whether the fourth argument of a [`shape::BUFFER`] call is `MSG_*`.
+    pub takes_flags: bool,
 }
 
 /// The system call that this thread is in, or form NONE where it moves no payload that we know how to find.
@@ -53,11 +55,12 @@ pub(crate) fn entered() -> Entered {
         ]
     };
     let index = if compat { index + shape::TABLE } else { index };
-    let form = SHAPES.get(index).copied().unwrap_or(shape::NONE);
+    let entry = SHAPES.get(index).copied().unwrap_or(shape::NONE);
+    let form = entry & !shape::FLAGS;
     if form & shape::FORM == shape::SOCKETCALL {
         return socketcall(arguments);
     }
-    Entered { form, arguments, compat }
+    Entered { form, arguments, compat, takes_flags: entry & shape::FLAGS != 0 }
 }
 
 /// `socketcall(2)`: which call, and the address of its arguments as 32-bit words.
@@ -67,7 +70,7 @@ fn socketcall(outer: [u64; 5]) -> Entered {
     const RECVFROM: u64 = 12;
     const SENDMSG: u64 = 16;
     const RECVMSG: u64 = 17;
-    let none = Entered { form: shape::NONE, arguments: [0; 5], compat: true };
+    let none = Entered { form: shape::NONE, arguments: [0; 5], compat: true, takes_flags: true };
     let Ok([fd, first, second, third]) = read_user::<[u32; 4]>(outer[1]) else { return none };
     let arguments = [u64::from(fd), u64::from(first), u64::from(second), u64::from(third), 0];
     // 9 send, 10 recv, 11 sendto, 12 recvfrom; sends have odd numbers among these, even ones above.
@@ -78,7 +81,7 @@ fn socketcall(outer: [u64; 5]) -> Entered {
         RECVMSG => shape::MESSAGE,
         _ => shape::NONE,
     };
-    Entered { form, arguments, compat: true }
+    Entered { form, arguments, compat: true, takes_flags: true }
 }
 
 /// The buffers of the call. For `*mmsg` calls those of the message that is being told now.
@@ -89,9 +92,13 @@ pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
         return Origin::NONE;
     }
     match call.form & shape::FORM {
-        shape::BUFFER => {
-            Origin { form: form::BUFFER, count: call.arguments[2], address: call.arguments[1], offset: 0 }
-        }
+        shape::BUFFER => Origin {
+            form: form::BUFFER,
+            reserved: 0,
+            count: call.arguments[2],
+            address: call.arguments[1],
+            offset: 0,
+        },
         shape::IOVEC => iovec(call.compat, call.arguments[1], call.arguments[2]),
         shape::MESSAGE => message(call.compat, call.arguments[1]),
         shape::MESSAGES => {
@@ -105,12 +112,18 @@ pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
 
 #[inline(always)]
 fn iovec(compat: bool, address: u64, count: u64) -> Origin {
-    Origin { form: if compat { form::IOVEC_COMPAT } else { form::IOVEC_USER }, count, address, offset: 0 }
+    Origin {
+        form: if compat { form::IOVEC_COMPAT } else { form::IOVEC_USER },
+        reserved: 0,
+        count,
+        address,
+        offset: 0,
+    }
 }
 
 /// `struct user_msghdr`: name, its length, iovecs, how many.
 #[inline(always)]
-fn message(compat: bool, address: u64) -> Origin {
+pub(crate) fn message(compat: bool, address: u64) -> Origin {
     if compat {
         let Ok([iov, count]) = read_user::<[u32; 2]>(address + 8) else { return Origin::NONE };
         return iovec(true, u64::from(iov), u64::from(count));
@@ -125,13 +138,13 @@ fn message(compat: bool, address: u64) -> Origin {
 fn next_message(call: &Entered, thread: u32) -> Option<u32> {
     // SAFETY: the value is copied at once.
     let before = unsafe { CALLS.get(&thread) }.copied();
-    let same = before.filter(|b| b.arguments[0] == call.arguments[1] && b.shape == u32::from(call.form));
+    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape == u32::from(call.form));
     let index = same.map_or(0, |b| b.index + 1);
     if u64::from(index) + 1 >= call.arguments[2] {
         let _ = CALLS.remove(&thread);
     } else {
-        let arguments = [call.arguments[1], 0, 0];
-        let state = Call { sock: 0, arguments, time_ns: 0, index, shape: u32::from(call.form) };
+        let state =
+            Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape: u32::from(call.form) };
         let _ = CALLS.insert(&thread, &state, 0);
     }
     let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;

@@ -495,10 +495,16 @@ pub mod shape {
     pub const MESSAGES: u8 = 4;
     /// `socketcall(number, arguments)` of 32-bit programs.
     pub const SOCKETCALL: u8 = 5;
+    /// `(to, from, …)`, from a file: bytes that no program's memory holds.
+    pub const SENDFILE: u8 = 6;
+    /// `(from, position, to, …)`, between a pipe and a socket.
+    pub const SPLICE: u8 = 7;
     /// Set where the call sends; the raw system call back-end needs it.
     pub const SENDS: u8 = 0x80;
+    /// Set where a fourth argument holds `MSG_*`.
+    pub const FLAGS: u8 = 0x40;
     /// The part that tells the form.
-    pub const FORM: u8 = 0x7f;
+    pub const FORM: u8 = 0x3f;
     /// Numbers in each table: 64-bit calls first, those of 32-bit programs behind them.
     pub const TABLE: u32 = 512;
 }

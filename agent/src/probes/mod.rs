@@ -45,6 +45,9 @@ pub struct ProbeOptions {
     pub sockets_max: u32,
     /// Takes this back-end instead of the best that the kernel has.
     pub backend: Option<Backend>,
+    /// Whether sends are placed under the socket's lock where the kernel has the hook; without it, what
+    /// several threads write at the same time has no sure order.
+    pub locked_sends: bool,
     /// What is observed and what is not; the first exclusion that matches names the counter.
     pub rules: Vec<Rule>,
     /// Where `/sys` is mounted.
@@ -59,6 +62,7 @@ impl Default for ProbeOptions {
             call_bytes_max: 1 << 20,
             sockets_max: 65536,
             backend: None,
+            locked_sends: true,
             rules: Vec::new(),
             sys: "/sys".into(),
         }
@@ -102,7 +106,9 @@ const OBJECT: Option<&[u8]> = None;
 /// Attached with either back-end.
 const PROCESS_HOOKS: [&str; 3] = ["sched_process_exec", "sched_process_fork", "sched_process_exit"];
 const LIFE_HOOKS: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
-const SOCKET_HOOKS: [&str; 3] = ["sock_send_length", "sock_recv_length", "tcp_sendmsg_locked"];
+const SOCKET_HOOKS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+/// Under the socket's lock: exact places where threads write one socket at the same time.
+const LOCKED_HOOK: &str = "tcp_sendmsg_locked";
 const CALL_HOOKS: [&str; 2] = ["sys_enter", "sys_exit"];
 
 impl Probes {
@@ -121,6 +127,9 @@ impl Probes {
             rules.add(rule)?;
         }
         let hooks: &[&str] = if backend == Backend::Sockets { &SOCKET_HOOKS } else { &CALL_HOOKS };
+        if backend == Backend::Sockets && options.locked_sends && kernel.has_tracepoint(LOCKED_HOOK) {
+            attach(&mut ebpf, LOCKED_HOOK)?;
+        }
         // Lives first: a socket must not be seen before its hooks are there to see its end.
         for hook in LIFE_HOOKS.iter().chain(hooks).chain(&PROCESS_HOOKS) {
             attach(&mut ebpf, hook)?;

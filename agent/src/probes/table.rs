@@ -46,7 +46,8 @@ const PROBES: [(&str, &str, &str, &str, &str, &str); 10] = probes! {
     "sock_send_length", "struct sock *sk, int ret, int flags", "6.3", "BTF, bpf_task_pt_regs (5.15)",
         "sys_enter and sys_exit", "nothing, but every system call of the host then costs more";
     "tcp_sendmsg_locked", "struct sock *sk, struct msghdr *msg, struct sk_buff *skb, int size_goal", "6.16", "BTF",
-        "sys_enter and sys_exit", "the exact order of threads that write one socket at the same time; io_uring's payload";
+        "sock_send_length, which tells a send when it is over",
+        "the sure order of what several threads write to one socket at the same time; the payload of io_uring's sends";
     "inet_sock_set_state", "struct sock *sk, int oldstate, int newstate", "4.16", "BTF",
         "none", "who connected and who accepted; connections without data";
     "tcp_destroy_sock", "struct sock *sk", "4.16", "BTF",

@@ -78,3 +78,8 @@ fn tcp_over_ipv4() {
 fn tcp_over_ipv6() {
     write_and_read(Backend::Sockets, "[::1]:0");
 }
+
+#[test]
+fn tcp_by_system_calls() {
+    write_and_read(Backend::SystemCalls, "127.0.0.1:0");
+}

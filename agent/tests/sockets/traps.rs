@@ -10,6 +10,8 @@ use rustix::fd::AsRawFd;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{Read, Write};
 
+const BACKENDS: [Backend; 2] = [Backend::Sockets, Backend::SystemCalls];
+
 fn number(socket: &impl AsRawFd) -> u64 {
     u64::try_from(socket.as_raw_fd()).unwrap()
 }
@@ -20,7 +22,13 @@ fn pattern(length: usize) -> Vec<u8> {
 
 #[test]
 fn a_large_write_is_whole_and_in_order_on_both_ends() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in BACKENDS {
+        a_large_write_is_whole_and_in_order_on_both_ends_with(backend);
+    }
+}
+
+fn a_large_write_is_whole_and_in_order_on_both_ends_with(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (mut client, mut server) = tcp("127.0.0.1:0");
     let sent = pattern(300_000);
     let copy = sent.clone();
@@ -107,7 +115,13 @@ fn a_full_ring_is_a_gap_of_known_place() {
 
 #[test]
 fn looking_is_not_receiving() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in BACKENDS {
+        looking_is_not_receiving_with(backend);
+    }
+}
+
+fn looking_is_not_receiving_with(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (a, b) = tcp("127.0.0.1:0");
     send(&a, b"once", SendFlags::empty()).unwrap();
     let mut buffer = [0; 10];
@@ -122,7 +136,13 @@ fn looking_is_not_receiving() {
 
 #[test]
 fn discarded_bytes_never_show_stale_memory() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in BACKENDS {
+        discarded_bytes_never_show_stale_memory_with(backend);
+    }
+}
+
+fn discarded_bytes_never_show_stale_memory_with(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (a, b) = tcp("127.0.0.1:0");
     send(&a, b"thrown away", SendFlags::empty()).unwrap();
     let buffer = *b"stale memory that was here before";
@@ -135,7 +155,13 @@ fn discarded_bytes_never_show_stale_memory() {
 
 #[test]
 fn a_read_that_takes_the_fin_has_its_place() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in BACKENDS {
+        a_read_that_takes_the_fin_has_its_place_with(backend);
+    }
+}
+
+fn a_read_that_takes_the_fin_has_its_place_with(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (mut a, mut b) = tcp("127.0.0.1:0");
     a.write_all(b"the last words").unwrap();
     a.shutdown(std::net::Shutdown::Write).unwrap();
@@ -158,7 +184,13 @@ fn a_read_that_takes_the_fin_has_its_place() {
 
 #[test]
 fn a_blocked_read_belongs_to_the_socket_that_it_waited_on() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in BACKENDS {
+        a_blocked_read_belongs_to_the_socket_that_it_waited_on_with(backend);
+    }
+}
+
+fn a_blocked_read_belongs_to_the_socket_that_it_waited_on_with(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (a, b) = unix();
     let (c, d) = unix();
     let waiting = rustix::io::dup(&b).unwrap();
@@ -180,7 +212,13 @@ fn a_blocked_read_belongs_to_the_socket_that_it_waited_on() {
 
 #[test]
 fn sendfile_and_splice_are_gaps_with_their_length() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in BACKENDS {
+        sendfile_and_splice_are_gaps_with_their_length_with(backend);
+    }
+}
+
+fn sendfile_and_splice_are_gaps_with_their_length_with(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (mut a, mut b) = tcp("127.0.0.1:0");
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&pattern(5_000)).unwrap();

@@ -1,11 +1,11 @@
 //! Each system call that moves a socket's bytes is seen once, with its bytes; those that move none are not.
 
 use crate::calls::{inode, tcp, unix};
-use crate::observe::Observer;
+use crate::observe::{Observer, only_this_program};
 use crate::raw::{Message, call, call_32, low_page, segment};
 use custody_abi::direction::{EGRESS, INGRESS};
 use custody_abi::{cause, flag, role, transport};
-use custody_agent::probes::Backend;
+use custody_agent::probes::{Backend, ProbeOptions};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{Read, Write};
@@ -21,8 +21,7 @@ fn fd(socket: &impl AsRawFd) -> u64 {
 }
 
 /// Sends over `a` and receives over `b` in every way, and compares both ends' streams.
-fn every_way(backend: Backend, a: OwnedFd, b: OwnedFd) {
-    let mut observer = Observer::start(backend);
+fn every_way(mut observer: Observer, a: OwnedFd, b: OwnedFd) {
     let mut expected = Vec::new();
     let mut buffer = [0; 64];
 
@@ -73,18 +72,42 @@ fn every_way(backend: Backend, a: OwnedFd, b: OwnedFd) {
 fn every_way_over_tcp() {
     let (a, b) = tcp("127.0.0.1:0");
     // Opened before the observer: nothing has moved yet, so positions begin at 0 all the same.
-    every_way(Backend::Sockets, a.into(), b.into());
+    every_way(Observer::start(Backend::Sockets), a.into(), b.into());
+}
+
+#[test]
+fn every_way_over_tcp_without_the_hook_under_the_lock() {
+    let (a, b) = tcp("127.0.0.1:0");
+    let options = ProbeOptions { locked_sends: false, ..only_this_program() };
+    every_way(Observer::with(options), a.into(), b.into());
+}
+
+#[test]
+fn every_way_by_system_calls() {
+    let (a, b) = tcp("127.0.0.1:0");
+    every_way(Observer::start(Backend::SystemCalls), a.into(), b.into());
+    let (a, b) = unix();
+    every_way(Observer::start(Backend::SystemCalls), a, b);
 }
 
 #[test]
 fn every_way_over_unix_streams() {
     let (a, b) = unix();
-    every_way(Backend::Sockets, a, b);
+    every_way(Observer::start(Backend::Sockets), a, b);
 }
 
 #[test]
 fn int_0x80_is_seen() {
-    let mut observer = Observer::start(Backend::Sockets);
+    calls_of_32_bit_programs(Backend::Sockets);
+}
+
+#[test]
+fn int_0x80_is_seen_by_system_calls() {
+    calls_of_32_bit_programs(Backend::SystemCalls);
+}
+
+fn calls_of_32_bit_programs(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let (a, b) = unix();
     let page = low_page();
     page[..8].copy_from_slice(b"compat 4");
@@ -125,7 +148,13 @@ fn unix_peers_name_each_other() {
 
 #[test]
 fn datagrams_are_numbered_and_a_truncated_one_says_so() {
-    let mut observer = Observer::start(Backend::Sockets);
+    for backend in [Backend::Sockets, Backend::SystemCalls] {
+        datagrams(backend);
+    }
+}
+
+fn datagrams(backend: Backend) {
+    let mut observer = Observer::start(backend);
     let a = UdpSocket::bind("127.0.0.1:0").unwrap();
     let b = UdpSocket::bind("127.0.0.1:0").unwrap();
     a.connect(b.local_addr().unwrap()).unwrap();

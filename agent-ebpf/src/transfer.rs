@@ -1,0 +1,161 @@
+//! One call's bytes on one socket, whichever hook told of them: where they stand in the stream, whether they
+//! are wanted, and the copying.
+//!
+//! Must not: look at system call numbers or descriptors; the hooks say which socket and which memory.
+
+use crate::kernel::{current_key, offset, read};
+use crate::maps::Socket;
+use crate::payload::{self, Moved, Origin};
+use crate::rules;
+use crate::sockets::{self, EGRESS, INGRESS};
+use custody_abi::{TaskKey, cause, direction, flag, transport};
+
+const MSG_OOB: u32 = 0x1;
+const MSG_PEEK: u32 = 0x2;
+const MSG_TRUNC: u32 = 0x20;
+const MSG_ERRQUEUE: u32 = 0x2000;
+
+/// What a hook saw. Integers only, as in `payload::Cursor`.
+#[repr(C)]
+pub struct Transfer {
+    pub sock: u64,
+    pub length: u64,
+    /// Bytes that the same call moved after these, which the kernel's sequence has counted already.
+    pub after: u64,
+    pub time_ns: u64,
+    pub origin: Origin,
+    /// `MSG_*` of the call.
+    pub flags: u32,
+    /// 1 for bytes sent, 0 for bytes received.
+    pub sends: u32,
+}
+
+/// Tells of a transfer. Exported for the verifier, as `payload::custody_copy_step`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
+    if transfer.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier holds every caller to a whole Transfer.
+    let transfer = unsafe { &*transfer };
+    if transfer.sends == 0 && transfer.flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        // Looking does not move anything, and the error queue is no traffic.
+        return 0;
+    }
+    let Some(socket) = sockets::find(transfer.sock) else { return 0 };
+    let mut moved = moved(transfer, socket);
+    if transfer.sends != 0 {
+        place_sent(transfer, socket, &mut moved);
+    } else if transfer.flags & MSG_OOB != 0 {
+        moved.flags |= flag::OUT_OF_BAND;
+        // SAFETY: a map's value, alive while the program runs.
+        moved.position = unsafe { (*socket).next[INGRESS] };
+    } else {
+        place_received(transfer, socket, &mut moved);
+    }
+    if let Some(rule) = rules::excluded(socket) {
+        rules::skipped(rule, transfer.length);
+        return 0;
+    }
+    moved.task = current_key();
+    // SAFETY: as above.
+    let stream = unsafe { (*socket).transport } == transport::TCP;
+    let discarded = transfer.sends == 0 && stream && transfer.flags & MSG_TRUNC != 0;
+    let origin = if discarded || upper_layer(transfer.sock, socket) {
+        // The buffer holds what was there before, or the upper layer's bytes: neither is this socket's.
+        Origin::NONE
+    } else {
+        transfer.origin
+    };
+    payload::offer_to_tls(&moved, origin);
+    payload::copy(moved, origin);
+    1
+}
+
+#[inline(always)]
+fn moved(transfer: &Transfer, socket: *mut Socket) -> Moved {
+    Moved {
+        socket: sockets::key(transfer.sock, socket),
+        task: TaskKey::default(),
+        position: 0,
+        length: transfer.length,
+        time_ns: transfer.time_ns,
+        flags: 0,
+        direction: if transfer.sends != 0 { direction::EGRESS } else { direction::INGRESS },
+        reserved: [0; 5],
+    }
+}
+
+/// Sets the position of received bytes, and tells of bytes that passed unseen before them.
+#[inline(always)]
+fn place_received(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved) {
+    let sock = transfer.sock;
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &mut *entry };
+    if socket.transport != transport::TCP {
+        place_counted(entry, moved, INGRESS);
+        return;
+    }
+    let copied: u32 = read(sock + offset::TCP_COPIED_SEQ() as u64).unwrap_or(0);
+    let next = socket.next[INGRESS];
+    let mut end = sockets::position(next, socket.base[INGRESS], copied) - transfer.after;
+    if end == next + moved.length + 1 && sockets::fin_received(sock) {
+        // The read took the FIN too, which has a number of its own.
+        end -= 1;
+    }
+    moved.position = end.wrapping_sub(moved.length);
+    if end == next + moved.length {
+        moved.flags |= flag::POSITION_EXACT;
+    } else if end > next + moved.length {
+        // Splice, an urgent byte that was jumped over, or another thread's read that is told in a moment.
+        let mut unseen = Moved { position: next, ..*moved };
+        unseen.length = end - moved.length - next;
+        unseen.task = current_key();
+        if rules::excluded(entry).is_none() {
+            payload::missing(&unseen, 0, unseen.length, cause::NO_PAYLOAD);
+        }
+    }
+    if end > next {
+        socket.next[INGRESS] = end;
+    }
+}
+
+/// Positions of sockets whose kernel side has no sequence: our own count of bytes, or of datagrams.
+#[inline(always)]
+fn place_counted(entry: *mut Socket, moved: &mut Moved, side: usize) {
+    // SAFETY: a map's value, alive while the program runs; only the address of a member is taken.
+    let (transport, word) = unsafe { ((*entry).transport, &raw mut (*entry).next[side]) };
+    let datagram = transport == transport::UDP || transport == transport::UNIX_DATAGRAM;
+    moved.position = crate::rings::add(word, if datagram { 1 } else { moved.length });
+    moved.flags |= if datagram { flag::DATAGRAM | flag::POSITION_EXACT } else { flag::POSITION_EXACT };
+}
+
+/// Whether kTLS or another layer took over since the first sight: then calls and sequence differ.
+#[inline(always)]
+pub(crate) fn upper_layer(sock: u64, entry: *mut Socket) -> bool {
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &*entry };
+    socket.transport == transport::TCP
+        && read::<u64>(sock + offset::SK_PROT() as u64) != Ok(socket.prot)
+        && read::<u64>(sock + offset::ICSK_ULP_OPS() as u64) != Ok(0)
+}
+
+/// Sets the position of sent bytes where no hook under the lock told it.
+#[inline(always)]
+fn place_sent(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved) {
+    let sock = transfer.sock;
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &mut *entry };
+    if socket.transport != transport::TCP {
+        place_counted(entry, moved, EGRESS);
+        return;
+    }
+    let sequence: u32 = read(sock + offset::TCP_WRITE_SEQ() as u64).unwrap_or(0);
+    let end = sockets::position(socket.next[EGRESS], socket.base[EGRESS], sequence) - transfer.after;
+    moved.position = end.wrapping_sub(moved.length);
+    if moved.position == socket.next[EGRESS] {
+        moved.flags |= flag::POSITION_EXACT;
+    }
+    socket.next[EGRESS] = end;
+}
