@@ -1,6 +1,8 @@
 //! The daemon on each host (`custody-agent run`) and its unprivileged half (`custody-agent worker`).
 
 pub mod attribution;
+pub mod canary;
+pub mod capture;
 pub mod chain;
 pub mod clock;
 pub mod config;
@@ -16,3 +18,4 @@ pub mod shared;
 pub mod sink_client;
 pub mod spool;
 pub mod worker;
+pub mod workers;

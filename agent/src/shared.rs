@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::link::Figures;
 use crate::spool::Spool;
 
 /// Exposure times that figures are made of.
@@ -94,6 +95,8 @@ pub struct WorkerState {
     pub sessions: u64,
     /// Bytes of payload that it holds.
     pub held_bytes: u64,
+    /// Its own sums.
+    pub figures: Figures,
 }
 
 /// Events and bytes since the start.

@@ -1,0 +1,252 @@
+//! Owns the probes: loads them, gives them the rules of the configuration and our own, attaches TLS libraries
+//! as programs turn up, and reads the kernel side's counters. One thread. Reads no event.
+
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use custody_abi::SourceCounters;
+use custody_ledger::Counters;
+
+use crate::config::{self, Selectors};
+use crate::events;
+use crate::probes::{Match, ProbeOptions, Probes, Rule};
+use crate::shared::{Amount, ProbeState, Shared, lock};
+
+const TICK: Duration = Duration::from_millis(20);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Programs of ours on this host, beside the agent: what they move is never recorded.
+const OUR_PROGRAMS: [&str; 2] = ["custody-sink", "custody"];
+/// Where packages put them; those beside the agent's own program are ours as well.
+const PROGRAM_FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
+
+/// What the probes' owner has to know.
+#[derive(Debug)]
+pub enum Seen {
+    /// A program started.
+    Program(u32),
+    /// A process speaks TLS.
+    Tls(u32),
+    /// The canary was seen: from now on the agent's own program is left out.
+    Canary,
+    /// These are the addresses of our sink now.
+    Sink(Vec<IpAddr>, u16),
+    /// The agent ends.
+    Stop,
+}
+
+/// The kernel side with what is known of it.
+pub struct Capture {
+    probes: Probes,
+    shared: Arc<Shared>,
+    own_program: PathBuf,
+    sink: Vec<(IpAddr, u16)>,
+}
+
+/// What the rules of a configuration mean on this host.
+pub fn rules(capture: &config::Capture) -> Result<Vec<Rule>> {
+    let mut rules = Vec::new();
+    for (include, selectors) in [(false, &capture.exclude), (true, &capture.include)] {
+        let matches = matches(selectors)?;
+        rules.extend(matches.into_iter().map(|matches| Rule { include, matches }));
+    }
+    Ok(rules)
+}
+
+fn matches(selectors: &Selectors) -> Result<Vec<Match>> {
+    let mut matches = Vec::new();
+    for path in &selectors.executables {
+        matches.push(executable(path).with_context(|| {
+            format!("the rule for the program {} cannot be applied", path.display())
+        })?);
+    }
+    for path in &selectors.cgroups {
+        let folder = Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path));
+        let metadata = std::fs::metadata(&folder).with_context(|| {
+            format!("the rule for the control group {} cannot be applied", path.display())
+        })?;
+        matches.push(Match::Cgroup(metadata.ino()));
+    }
+    matches.extend(selectors.ports.iter().map(|&port| Match::Port(port)));
+    let networks = selectors.networks.iter();
+    matches.extend(networks.map(|n| Match::Network { address: n.address, prefix: n.prefix }));
+    Ok(matches)
+}
+
+fn executable(path: &Path) -> std::io::Result<Match> {
+    let metadata = std::fs::metadata(path)?;
+    Ok(Match::Executable { device: metadata.dev(), inode: metadata.ino() })
+}
+
+impl Capture {
+    /// Loads and attaches everything but the exclusion of the agent itself, which follows its canary.
+    pub fn load(config: &config::Capture, own_program: PathBuf, shared: Arc<Shared>) -> Result<Self> {
+        let options = ProbeOptions {
+            data_ring_bytes: config.data_ring_bytes,
+            control_ring_bytes: config.control_ring_bytes,
+            call_bytes_max: u64::from(config.call_bytes_max),
+            rules: rules(config)?,
+            ..ProbeOptions::default()
+        };
+        let probes = Probes::load(&options)?;
+        shared.status().probes = probe_states(&probes);
+        let mut capture = Capture { probes, shared, own_program, sink: Vec::new() };
+        capture.exclude_our_programs()?;
+        Ok(capture)
+    }
+
+    /// The rings.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
+    }
+
+    fn exclude_our_programs(&mut self) -> Result<()> {
+        let beside = self.own_program.parent().map(Path::to_owned);
+        for folder in beside.into_iter().chain(PROGRAM_FOLDERS.map(PathBuf::from)) {
+            for name in OUR_PROGRAMS {
+                // One that is not there moves nothing.
+                if let Ok(Match::Executable { device, inode }) = executable(&folder.join(name)) {
+                    self.probes.exclude_executable(device, inode)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self, seen: &Receiver<Seen>) {
+        let mut next_count = Instant::now();
+        loop {
+            let result = match seen.recv_timeout(TICK) {
+                Ok(Seen::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    // The last counters stand in the last batch.
+                    self.count();
+                    return;
+                }
+                Ok(seen) => self.take(seen),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+            };
+            if let Err(error) = result {
+                events::probe_missing("rule", &format!("{error:#}"));
+            }
+            if Instant::now() >= next_count {
+                next_count = Instant::now() + COUNT_EVERY;
+                self.count();
+            }
+        }
+    }
+
+    fn take(&mut self, seen: Seen) -> Result<()> {
+        match seen {
+            Seen::Program(_) | Seen::Tls(_) | Seen::Stop => Ok(()),
+            Seen::Canary => {
+                if let Match::Executable { device, inode } = executable(&self.own_program)? {
+                    self.probes.exclude_executable(device, inode)?;
+                }
+                Ok(())
+            }
+            Seen::Sink(addresses, port) => self.exclude_sink(&addresses, port),
+        }
+    }
+
+    /// Leaves out both ends of connections to the sink. Before the first connection is made.
+    pub fn exclude_sink(&mut self, addresses: &[IpAddr], port: u16) -> Result<()> {
+        for &address in addresses {
+            if !self.sink.contains(&(address, port)) {
+                self.probes.exclude_endpoint(address, port)?;
+                self.sink.push((address, port));
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) {
+        let kernel = match self.probes.counters() {
+            Ok(kernel) => kernel,
+            Err(error) => return events::probe_missing("counters", &error.to_string()),
+        };
+        let skipped = kernel.rules.iter().fold(kernel.not_included, |mut sum, rule| {
+            sum.events += rule.events;
+            sum.bytes += rule.bytes;
+            sum
+        });
+        let sources = [
+            ("wire", kernel.wire),
+            ("plaintext", kernel.plaintext),
+            ("process", kernel.process),
+            ("control", kernel.control),
+        ];
+        let mut counters = lock(&self.shared.counters);
+        for (name, source) in sources {
+            if source.produced_bytes > 0 {
+                counters.insert(format!("{name}.bytes"), bytes_of(&source));
+            }
+            counters.insert(format!("{name}.events"), events_of(&source));
+        }
+        let skip = Counters { produced: skipped.bytes, skipped: skipped.bytes, ..Counters::default() };
+        counters.insert("rules.bytes".to_owned(), skip);
+        drop(counters);
+        let sum = |pick: fn(&SourceCounters) -> u64| sources.iter().map(|(_, source)| pick(source)).sum::<u64>();
+        let mut status = self.shared.status();
+        let worker = status.worker.figures.clone();
+        status.counters.produced =
+            Amount { events: sum(|source| source.produced_events), bytes: sum(|source| source.produced_bytes) };
+        status.counters.delivered =
+            Amount { events: sum(|source| source.submitted_events), bytes: sum(|source| source.submitted_bytes) };
+        status.counters.lost =
+            Amount { events: sum(|source| source.lost_events), bytes: sum(|source| source.lost_bytes) };
+        status.counters.skipped = Amount { events: skipped.events, bytes: skipped.bytes };
+        status.counters.records = worker.records;
+    }
+}
+
+/// In bytes, what the kernel side produced is in the ring, lost or cut.
+fn bytes_of(source: &SourceCounters) -> Counters {
+    Counters {
+        produced: source.produced_bytes,
+        delivered: source.submitted_bytes,
+        lost_ring: source.lost_bytes,
+        cut: source.cut_bytes,
+        ..Counters::default()
+    }
+}
+
+fn events_of(source: &SourceCounters) -> Counters {
+    Counters {
+        produced: source.produced_events,
+        delivered: source.submitted_events,
+        lost_ring: source.lost_events,
+        ..Counters::default()
+    }
+}
+
+fn probe_states(probes: &Probes) -> Vec<ProbeState> {
+    let backend = format!("{:?}", probes.backend());
+    vec![ProbeState { name: format!("sockets by {backend}"), state: "attached".to_owned() }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_for_a_program_that_is_not_there_names_it() {
+        let mut capture = config::Capture::default();
+        capture.exclude.executables.push("/no/such/program".into());
+        assert!(format!("{:#}", rules(&capture).unwrap_err()).contains("/no/such/program"));
+    }
+
+    #[test]
+    fn includes_and_excludes_keep_their_sides() {
+        let mut capture = config::Capture::default();
+        capture.exclude.ports.push(22);
+        capture.include.ports.push(80);
+        let rules = rules(&capture).unwrap();
+        let exclude = Rule { include: false, matches: Match::Port(22) };
+        assert_eq!(rules, [exclude, Rule { include: true, matches: Match::Port(80) }]);
+    }
+}
