@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
-use custody_ledger::Position;
+use custody_ledger::{Position, PublicKey};
 use custody_ledger::wire::Refusal;
 
 use crate::spool::Recovery;
 
 /// The agent is up: probes, canary and sink.
-pub fn ready() {
-    tracing::info!("ready: probes are attached, the canary was seen, the sink acknowledged it");
+pub fn ready(sink: &PublicKey) {
+    tracing::info!(%sink, "ready: probes are attached, the canary was seen, the sink acknowledged a batch");
+}
+
+/// The agent's own exchange does not come out of the rings.
+pub fn canary_missing() {
+    tracing::error!("the canary was not seen: nothing is captured on this host; see `custody-agent doctor`");
 }
 
 /// What the spool's walk found.

@@ -2,7 +2,7 @@
 //! only by a receipt that the sink's enrolled key signed. Must not make, change or reorder a batch.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,10 +11,11 @@ use custody_ledger::wire::{self, AppendResponse, HeadResponse, Refusal, RefusalC
 use custody_ledger::{HostId, Position, PublicKey};
 use hyper::Method;
 
+use crate::capture::Seen;
 use crate::chain::Input;
 use crate::events;
 use crate::shared::{Shared, lock};
-use crate::sink_client::{self, Client};
+use crate::sink_client::{self, Address, Client};
 use crate::spool::FreeAt;
 
 /// First wait after a failed attempt; doubles up to the configured bound.
@@ -30,6 +31,10 @@ pub struct Forwarder {
     pub sink: PublicKey,
     /// Its connection.
     pub client: Client,
+    /// Where it is.
+    pub address: Address,
+    /// Must know the sink's addresses before a connection is made.
+    pub capture: Sender<Seen>,
     /// Spool and figures.
     pub shared: Arc<Shared>,
     /// To ask for a new epoch.
@@ -71,6 +76,9 @@ impl Forwarder {
     /// Asks where the sink stands: what it has already is freed. That answer is not signed, so it frees only
     /// what is followed by a receipt: an append of the batch at the head gives its receipt again.
     async fn synchronise(&mut self) -> Result<()> {
+        let address = self.address.clone();
+        let addresses = tokio::task::spawn_blocking(move || address.resolve()).await.context("resolving")??;
+        self.capture.send(Seen::Sink(addresses, self.address.port)).context("the probes' thread ended")?;
         let answer = self
             .client
             .send(Method::GET, &wire::head_path(self.host), wire::CONTENT_TYPE, Bytes::new())

@@ -1,5 +1,6 @@
 //! HTTPS to the sink: one connection, kept while it works, HTTP/1.1, bounded answers. Knows nothing of batches.
 
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,15 @@ impl Address {
         let host = uri.host().with_context(|| format!("`{url}` names no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Address { host, port: uri.port_u16().unwrap_or(443) })
+    }
+}
+
+impl Address {
+    /// Its addresses as they are now.
+    pub fn resolve(&self) -> Result<Vec<IpAddr>> {
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses = addresses.with_context(|| format!("cannot resolve the sink's name `{}`", self.host))?;
+        Ok(addresses.map(|address| address.ip()).collect())
     }
 }
 

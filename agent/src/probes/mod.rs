@@ -103,6 +103,12 @@ const OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("CUSTODY_EBP
 #[cfg(not(custody_ebpf_object))]
 const OBJECT: Option<&[u8]> = None;
 
+/// SHA-256 of the embedded object, if there is one.
+pub fn object_hash() -> Option<[u8; 32]> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, OBJECT?);
+    digest.as_ref().try_into().ok()
+}
+
 /// Attached with either back-end.
 const PROCESS_HOOKS: [&str; 3] = ["sched_process_exec", "sched_process_fork", "sched_process_exit"];
 const LIFE_HOOKS: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
