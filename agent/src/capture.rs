@@ -60,9 +60,10 @@ pub fn rules(capture: &config::Capture) -> Result<Vec<Rule>> {
 fn matches(selectors: &Selectors) -> Result<Vec<Match>> {
     let mut matches = Vec::new();
     for path in &selectors.executables {
-        matches.push(executable(path).with_context(|| {
-            format!("the rule for the program {} cannot be applied", path.display())
-        })?);
+        matches.push(
+            executable(path)
+                .with_context(|| format!("the rule for the program {} cannot be applied", path.display()))?,
+        );
     }
     for path in &selectors.cgroups {
         let folder = Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path));
@@ -190,13 +191,18 @@ impl Capture {
         let skip = Counters { produced: skipped.bytes, skipped: skipped.bytes, ..Counters::default() };
         counters.insert("rules.bytes".to_owned(), skip);
         drop(counters);
-        let sum = |pick: fn(&SourceCounters) -> u64| sources.iter().map(|(_, source)| pick(source)).sum::<u64>();
+        let sum =
+            |pick: fn(&SourceCounters) -> u64| sources.iter().map(|(_, source)| pick(source)).sum::<u64>();
         let mut status = self.shared.status();
         let worker = status.worker.figures.clone();
-        status.counters.produced =
-            Amount { events: sum(|source| source.produced_events), bytes: sum(|source| source.produced_bytes) };
-        status.counters.delivered =
-            Amount { events: sum(|source| source.submitted_events), bytes: sum(|source| source.submitted_bytes) };
+        status.counters.produced = Amount {
+            events: sum(|source| source.produced_events),
+            bytes: sum(|source| source.produced_bytes),
+        };
+        status.counters.delivered = Amount {
+            events: sum(|source| source.submitted_events),
+            bytes: sum(|source| source.submitted_bytes),
+        };
         status.counters.lost =
             Amount { events: sum(|source| source.lost_events), bytes: sum(|source| source.lost_bytes) };
         status.counters.skipped = Amount { events: skipped.events, bytes: skipped.bytes };

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use custody_ledger::{Position, PublicKey};
 use custody_ledger::wire::Refusal;
+use custody_ledger::{Position, PublicKey};
 
 use crate::spool::Recovery;
 

@@ -77,7 +77,8 @@ impl Forwarder {
     /// what is followed by a receipt: an append of the batch at the head gives its receipt again.
     async fn synchronise(&mut self) -> Result<()> {
         let address = self.address.clone();
-        let addresses = tokio::task::spawn_blocking(move || address.resolve()).await.context("resolving")??;
+        let addresses =
+            tokio::task::spawn_blocking(move || address.resolve()).await.context("resolving")??;
         self.capture.send(Seen::Sink(addresses, self.address.port)).context("the probes' thread ended")?;
         let answer = self
             .client
@@ -115,7 +116,7 @@ impl Forwarder {
         match response.refusal {
             None if freed == 0 => bail!("the sink answered without receipts"),
             None => {}
-            Some(refusal) => self.refused(refusal, sent.get(freed))?,
+            Some(refusal) => self.refused(refusal, sent.get(freed)).await?,
         }
         Ok(true)
     }
@@ -142,34 +143,36 @@ impl Forwarder {
         Ok(index + 1)
     }
 
-    fn refused(&mut self, refusal: Refusal, batch: Option<&Position>) -> Result<()> {
+    async fn refused(&mut self, refusal: Refusal, batch: Option<&Position>) -> Result<()> {
         let Some(batch) = batch else { bail!(refusal) };
         if refusal.code == RefusalCode::OutOfOrder {
-            return self.out_of_order(refusal, batch);
+            return self.out_of_order(refusal, batch).await;
         }
         if refusal.code.is_permanent() {
-            return self.put_aside(&refusal, batch);
+            return self.put_aside(&refusal, batch).await;
         }
         bail!(refusal)
     }
 
     /// The sink stands elsewhere. If what it misses is not here any more, waiting cannot help.
-    fn out_of_order(&mut self, refusal: Refusal, batch: &Position) -> Result<()> {
+    async fn out_of_order(&mut self, refusal: Refusal, batch: &Position) -> Result<()> {
         let head = refusal.head.as_ref().and_then(|head| head.head);
         let behind = head.is_none_or(|head| {
             head.epoch < batch.epoch || (head.epoch == batch.epoch && head.number < batch.number)
         });
-        if behind { self.put_aside(&refusal, batch) } else { bail!(refusal) }
+        if behind { self.put_aside(&refusal, batch).await } else { bail!(refusal) }
     }
 
     /// One bad batch never blocks a host: it is kept aside, and a new epoch names it.
-    fn put_aside(&mut self, refusal: &Refusal, batch: &Position) -> Result<()> {
+    async fn put_aside(&mut self, refusal: &Refusal, batch: &Position) -> Result<()> {
         let current = self.shared.status().epoch;
         let aside = lock(&self.shared.spool).put_aside()?;
         events::batch_refused(batch, refusal);
         lock(&self.shared.refused).extend(aside);
         if batch.epoch.counter == current {
-            self.recorder.try_send(Input::NewEpoch).context("the recorder is busy")?;
+            let recorder = self.recorder.clone();
+            let asked = tokio::task::spawn_blocking(move || recorder.send(Input::NewEpoch)).await;
+            asked.context("asking for a new epoch")?.context("the recorder ended")?;
         }
         Ok(())
     }

@@ -86,18 +86,15 @@ pub fn run(config_path: &Path) -> Result<()> {
     result
 }
 
-fn tell_start(
-    inputs: &SyncSender<Input>,
-    config: &Config,
-    recovery: &crate::spool::Recovery,
-) -> Result<()> {
+fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spool::Recovery) -> Result<()> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut facts = vec![
         Field::structure(names::AGENT_VERSION, env!("CARGO_PKG_VERSION")),
         Field::structure(names::AGENT_KERNEL, kernel),
     ];
     facts.extend(
-        crate::probes::object_hash().map(|hash| Field::structure(names::AGENT_OBJECT_HASH, hex::encode(hash))),
+        crate::probes::object_hash()
+            .map(|hash| Field::structure(names::AGENT_OBJECT_HASH, hex::encode(hash))),
     );
     inputs.send(Input::Fact(EntryType::AgentStart, facts))?;
     inputs.send(Input::Fact(EntryType::Config, config_facts(config, "loaded")?))?;
@@ -168,10 +165,8 @@ impl Agent {
         let canary = Canary::listen()?;
         let traces = tokio::sync::broadcast::Sender::new(1024);
         let downlink = Arc::new(Downlink::default());
-        let orders = Arc::new(Mutex::new(Orders {
-            limits: config.limits.clone(),
-            masking: config.masking.clone(),
-        }));
+        let orders =
+            Arc::new(Mutex::new(Orders { limits: config.limits.clone(), masking: config.masking.clone() }));
         let workers = Workers {
             account,
             data,
@@ -351,10 +346,7 @@ async fn wait_for(patience: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn thread<T: Send + 'static>(
-    name: &str,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>> {
+fn thread<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).with_context(|| format!("starting {name}"))
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use custody_ledger::Hash;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, DATE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
@@ -48,7 +48,8 @@ impl Address {
     /// Its addresses as they are now.
     pub fn resolve(&self) -> Result<Vec<IpAddr>> {
         let addresses = (self.host.as_str(), self.port).to_socket_addrs();
-        let addresses = addresses.with_context(|| format!("cannot resolve the sink's name `{}`", self.host))?;
+        let addresses =
+            addresses.with_context(|| format!("cannot resolve the sink's name `{}`", self.host))?;
         Ok(addresses.map(|address| address.ip()).collect())
     }
 }
@@ -68,6 +69,8 @@ pub struct Answer {
     pub status: u16,
     /// Body.
     pub body: Bytes,
+    /// The sink's wall clock, ns since 1970, where it told (the Date header).
+    pub wall_ns: Option<u64>,
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -151,10 +154,11 @@ impl Client {
         sender.ready().await.context("the connection ended")?;
         let response = sender.send_request(request).await.context("the request failed")?;
         let status = response.status().as_u16();
+        let wall_ns = response.headers().get(DATE).and_then(|date| wall_of(date.to_str().ok()?));
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| anyhow!("the answer could not be read: {error}"))?.to_bytes();
         self.connection = Some(sender);
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, wall_ns })
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
@@ -223,6 +227,12 @@ impl ServerCertVerifier for PinnedAuthority {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Of an HTTP date (RFC 9110 section 5.6.7), in whole seconds.
+fn wall_of(date: &str) -> Option<u64> {
+    let seconds = jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_second();
+    u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)
 }
 
 /// The sink's refusal, or the bare status when it said nothing that can be read.

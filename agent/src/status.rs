@@ -165,7 +165,9 @@ pub fn text(status: &serde_json::Value) -> String {
             get("/worker/held_bytes")
         ),
     ];
-    for (label, name) in [("produced", "produced"), ("in the rings", "delivered"), ("lost", "lost"), ("skipped", "skipped")] {
+    for (label, name) in
+        [("produced", "produced"), ("in the rings", "delivered"), ("lost", "lost"), ("skipped", "skipped")]
+    {
         lines.push(format!(
             "{label:<13} {} events   {} bytes",
             get(&format!("/counters/{name}/events")),
