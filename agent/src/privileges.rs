@@ -9,10 +9,10 @@ pub const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_PERFMON, "probes cannot read kernel structures or be attached"),
     (Capability::CAP_SYS_PTRACE, "programs of other users cannot be told apart (/proc)"),
     (Capability::CAP_DAC_READ_SEARCH, "libraries of other users' programs cannot be opened for TLS probes"),
-    (Capability::CAP_SYS_RESOURCE, "rings cannot be locked in memory on kernels before 5.11"),
     (Capability::CAP_SETUID, "the worker cannot give up its user"),
     (Capability::CAP_SETGID, "the worker cannot give up its groups"),
     (Capability::CAP_SETPCAP, "the worker cannot give up its bounding set"),
+    (Capability::CAP_KILL, "a worker that breaks the rules cannot be ended, since it has another user"),
 ];
 
 /// Those that are missing here.
