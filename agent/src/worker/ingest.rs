@@ -3,8 +3,9 @@
 //! needs it, what closes comes after the data of before it. Must not look at payload.
 //!
 //! One drain: note the data ring's end, read the whole control ring, then the data ring up to that end. So
-//! every opening that precedes a piece of data has been read by then. Closings wait for one drain more, in
-//! which all data that was made before them has been read.
+//! every opening that precedes a piece of data has been read by then, and all of them go first: data carries
+//! the time at which its call began, which lies before the first sight of its socket, so times cannot tell.
+//! Closings wait for one drain more, in which all data that was made before them has been read.
 //!
 //! Events carry numbers. Two CPUs may swap neighbours, so a missing number is called lost only when a whole
 //! drain has passed without it.
@@ -120,17 +121,15 @@ impl Ingest {
         queue.insert(place, waiting);
     }
 
-    /// A record of the data ring; first what opened before it, then itself go to `emit`.
+    /// A record of the data ring; first what this drain read of openings, then itself go to `emit`.
     pub fn data(&mut self, bytes: &[u8], emit: &mut impl FnMut(&[u8])) {
         let Some(header) = parse::header(bytes) else {
             self.malformed += 1;
             return;
         };
         self.data.see(header.seq, self.drain);
-        while self.openings.front().is_some_and(|opening| opening.time_ns <= header.time_ns) {
-            if let Some(opening) = self.openings.pop_front() {
-                emit(&opening.bytes);
-            }
+        for opening in self.openings.drain(..) {
+            emit(&opening.bytes);
         }
         emit(bytes);
     }
@@ -193,10 +192,17 @@ mod tests {
         let mut ingest = Ingest::new(true);
         let (seen, _) =
             drain(&mut ingest, &[open(0, 10), close(1, 30), open(2, 40)], &[data(0, 20), data(1, 50)]);
-        assert_eq!(seen, [(2, 10), (1, 20), (2, 40), (1, 50)]);
+        assert_eq!(seen, [(2, 10), (2, 40), (1, 20), (1, 50)]);
         // Data that was made before the close, but read in the next drain.
         let (seen, _) = drain(&mut ingest, &[], &[data(2, 29)]);
         assert_eq!(seen, [(1, 29), (3, 30)]);
+    }
+
+    #[test]
+    fn data_whose_call_began_before_its_socket_was_first_seen_follows_the_opening() {
+        let mut ingest = Ingest::new(true);
+        let (seen, _) = drain(&mut ingest, &[open(0, 11)], &[data(0, 10)]);
+        assert_eq!(seen, [(2, 11), (1, 10)]);
     }
 
     #[test]
