@@ -11,6 +11,7 @@ use custody_decoders::event::{Endpoint, Process, Role, Socket, SocketId, Transpo
 
 use crate::attribution::process::{split_arguments, tty_name};
 use crate::attribution::users::Users;
+use crate::probes::path_of_names;
 
 /// Sockets at one time.
 const SOCKETS_MAX: usize = 131_072;
@@ -85,11 +86,10 @@ impl Table {
             rest = tail;
             head
         };
-        let text =
-            |bytes: &[u8]| String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned();
-        let executable = text(next(event.exe_len));
-        let working_directory = text(next(event.cwd_len));
-        let cgroup = text(next(event.cgroup_len));
+        let path = |names: &[u8]| String::from_utf8_lossy(&path_of_names(names)).into_owned();
+        let executable = path(next(event.exe_len));
+        let working_directory = path(next(event.cwd_len));
+        let cgroup = path(next(event.cgroup_len));
         let arguments = split_arguments(next(event.argv_len));
         let set = |id: u32| (id != u32::MAX).then_some(id);
         let name = |uid: u32| self.users.get(&uid).cloned().unwrap_or_default();
@@ -259,8 +259,9 @@ mod tests {
     fn a_child_is_what_its_parent_is_until_it_executes() {
         let mut table = Table::default();
         table.set_users(Users::from([(1000, "alice".to_owned())]));
-        let (event, strings) = exec(task(1, 5), ["/bin/sh", "/home", "/a.service", "sh\0-c\0x\0"]);
+        let (event, strings) = exec(task(1, 5), ["sh\0bin\0", "home\0", "a.service\0", "sh\0-c\0x\0"]);
         let shell = table.exec(&event, &strings);
+        assert_eq!((shell.working_directory.as_str(), shell.cgroup.as_str()), ("/home", "/a.service"));
         assert_eq!(shell.arguments, [b"sh".to_vec(), b"-c".to_vec(), b"x".to_vec()]);
         assert_eq!((shell.user_name.as_str(), shell.login_name.as_str()), ("alice", "alice"));
         assert_eq!(shell.arguments_cut, 100 - 8);
@@ -287,7 +288,7 @@ mod tests {
     #[test]
     fn lengths_beyond_the_strings_give_what_is_there() {
         let mut table = Table::default();
-        let (mut event, strings) = exec(task(1, 5), ["/bin/x", "/", "", "x"]);
+        let (mut event, strings) = exec(task(1, 5), ["x\0bin\0", "", "", "x"]);
         event.cwd_len = u32::MAX;
         let process = table.exec(&event, &strings);
         assert_eq!(process.working_directory, "/x");
