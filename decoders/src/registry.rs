@@ -3,11 +3,7 @@
 use crate::protocol::Protocol;
 
 /// Asked in this order.
-pub static PROTOCOLS: &[&dyn Protocol] = &[
-    // `cargo xtask new-decoder` adds a line here.
-    &crate::http1::Http1,
-    &crate::postgres::Postgres,
-];
+pub static PROTOCOLS: &[&dyn Protocol] = &[&crate::http1::Http1, &crate::postgres::Postgres];
 
 /// Whether some protocol usually listens there.
 pub(crate) fn is_known_port(port: u16) -> bool {

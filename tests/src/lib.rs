@@ -1,1 +1,7 @@
-//! tests
+//! The stand that end-to-end tests and the demo share: Custody's programs as users run them, and real servers
+//! and clients around them. It imports nothing of Custody: what it knows, it knows from outside.
+#![forbid(unsafe_code)]
+
+pub mod process;
+pub mod servers;
+pub mod stand;

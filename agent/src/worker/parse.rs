@@ -32,8 +32,10 @@ pub enum Parsed<'a> {
     TlsSeen(TlsSeen),
 }
 
-/// Structs that are sound for any bytes: integers and arrays of them, without implicit padding (`custody_abi`
-/// asserts their sizes).
+/// Structs that are read from bytes of a ring.
+///
+/// # Safety
+/// Sound for any bytes: integers and arrays of them, without implicit padding (`custody_abi` asserts sizes).
 #[expect(unsafe_code, reason = "promise about layout, see the trait's text")]
 unsafe trait Plain: Copy {}
 

@@ -38,9 +38,8 @@ fn write_and_read(backend: Backend, address: &str) {
     let mut buffer = [0; 100];
     let got = server.read(&mut buffer).unwrap();
     assert_eq!(got, 18);
-    server
-        .write_vectored(&[IoSlice::new(b"HTTP/1.1 "), IoSlice::new(b""), IoSlice::new(b"200 OK\r\n")])
-        .unwrap();
+    let parts = [IoSlice::new(b"HTTP/1.1 "), IoSlice::new(b""), IoSlice::new(b"200 OK\r\n")];
+    assert_eq!(server.write_vectored(&parts).unwrap(), 17);
     let (mut first, mut second) = ([0; 5], [0; 50]);
     let got = client.read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]).unwrap();
     assert_eq!(got, 17);

@@ -1,0 +1,146 @@
+//! Programs that a test or the demo starts, and ends by pid. None outlives its starter: each is told to die
+//! with it.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running program with its log.
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `command`, as `user` when given, with its output in `log`. The program gets its own process
+    /// group, so that a Ctrl-C at the terminal is the starter's to handle.
+    pub fn start(name: &str, command: &[&str], user: Option<&str>, log: &Path) -> Result<Running> {
+        let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--pdeathsig", "KILL"]);
+        if let Some(user) = user {
+            setpriv.args(["--reuid", user, "--regid", user, "--init-groups"]);
+        }
+        let child = setpriv
+            .arg("--")
+            .args(command)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Running { name: name.to_owned(), child, log: log.to_owned() })
+    }
+
+    /// Its pid: setpriv replaces itself, so this is the program's own.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it still runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id() as i32).context("pid 0")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Asks it to end and waits; after `patience` it is killed, which is an error.
+    pub fn stop(mut self, patience: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        self.signal(Signal::TERM)?;
+        let status = eventually(patience, "the end", || Ok(self.child.try_wait()?));
+        status.with_context(|| format!("{} did not end on SIGTERM:\n{}", self.name, self.log()))
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until `ready` says so; fails at once when the program ends before.
+    pub fn wait_ready(&mut self, patience: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            if ready() {
+                return Ok(());
+            }
+            if !self.alive() {
+                bail!("{} ended before it was ready:\n{}", self.name, self.log());
+            }
+            if Instant::now() > end {
+                bail!("{} was not ready in {patience:?}:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Nothing to report to: a drop on the way out of a failed test.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// Tries until there is an answer.
+pub fn eventually<T>(
+    patience: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(answer) = attempt()? {
+            return Ok(answer);
+        }
+        if Instant::now() > end {
+            bail!("{what}: not seen within {patience:?}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Runs a program to its end and gives its standard output; its failure is an error with what it said.
+pub fn output(command: &mut Command) -> Result<String> {
+    let name = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
+    if !output.status.success() {
+        bail!(
+            "{name} ended with {}:\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A port of the loopback interface that is free now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,115 @@
+//! Live PostgreSQL, plain and TLS: statements, bound parameters, SQLSTATE and row counts equal what the
+//! server logged or is known to answer, each exactly once.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use custody_tests::process::output;
+use custody_tests::servers::{PASSWORD, Postgres};
+use custody_tests::stand::{Stand, field};
+use serde_json::Value;
+
+fn statements(stand: &Stand, server: &Postgres, text: &str, count: usize) -> Result<Vec<Value>> {
+    let filter = format!("server.port = {} and db.query.text =~ \"{text}\"", server.port);
+    let records = stand.wait_records(&filter, count)?;
+    assert_eq!(records.len(), count, "each exactly once: {records:#?}");
+    Ok(records)
+}
+
+#[test]
+fn psql_statements_results_and_errors_over_plain_and_tls() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = custody_tests::stand::folder()?;
+    let postgres = Postgres::start(servers.path())?;
+    for (tls, tag) in [(false, "plain"), (true, "secret")] {
+        output(postgres.psql(tls).args(["-c", &format!("SELECT generate_series(1, 7) AS n_{tag}")]))?;
+        // psql reports the error by its exit code; the record is what is looked at.
+        drop(postgres.psql(tls).args(["-c", &format!("SELECT 1/0 AS zero_{tag}")]).output()?);
+        output(postgres.psql(tls).args(["-c", &format!("CREATE TABLE made_{tag} (id int, name text)")]))?;
+        output(
+            postgres
+                .psql(tls)
+                .args(["-c", &format!("INSERT INTO made_{tag} VALUES (1, 'x'), (2, 'y'), (3, NULL)")]),
+        )?;
+    }
+    for tag in ["plain", "secret"] {
+        let series = &statements(&stand, &postgres, &format!("n_{tag}$"), 1)?[0];
+        assert_eq!(field(series, "db.query.text"), &format!("SELECT generate_series(1, 7) AS n_{tag}"));
+        assert_eq!(field(series, "db.response.returned_rows"), 7);
+        assert_eq!(field(series, "db.user"), "postgres");
+        assert_eq!(field(series, "custody.outcome"), "ok");
+        let executable = field(series, "process.executable.path").as_str();
+        assert!(executable.is_some_and(|path| path.ends_with("/postgres")), "{series}");
+        let zero = &statements(&stand, &postgres, &format!("zero_{tag}$"), 1)?[0];
+        assert_eq!(field(zero, "db.response.status_code"), "22012", "division_by_zero");
+        assert_eq!(field(zero, "custody.outcome"), "error");
+        let insert = &statements(&stand, &postgres, &format!("^INSERT INTO made_{tag}"), 1)?[0];
+        assert_eq!(field(insert, "db.response.returned_rows"), 3);
+    }
+    // The server's log names the same statements.
+    let log = postgres.csv_log()?;
+    for tag in ["plain", "secret"] {
+        assert!(log.contains(&format!("SELECT generate_series(1, 7) AS n_{tag}")), "{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    let servers = custody_tests::stand::folder()?;
+    let postgres = Postgres::start(servers.path())?;
+    output(postgres.program("pgbench", false).args(["-i", "-q", "-s", "1"]))?;
+    stand.start_agent()?;
+    let per_mode = 400;
+    for mode in ["simple", "extended", "prepared"] {
+        output(postgres.program("pgbench", false).args(["-n", "-S", "-c", "4", "-t", "100", "-M", mode]))?;
+    }
+    let records = statements(&stand, &postgres, "^SELECT abalance FROM pgbench_accounts", 3 * per_mode)?;
+    let bound: Vec<&Value> =
+        records.iter().filter(|record| !field(record, "db.query.parameter.1").is_null()).collect();
+    assert_eq!(bound.len(), 2 * per_mode, "extended and prepared bind a parameter");
+    // The server logs each bound value: the same multiset must stand in the record.
+    let mut logged: Vec<u64> = postgres
+        .csv_log()?
+        .split("parameters: $1 = '")
+        .skip(1)
+        .map(|rest| rest.split('\'').next().and_then(|n| n.parse().ok()).context("parameter"))
+        .collect::<Result<_>>()?;
+    let mut recorded: Vec<u64> = bound
+        .iter()
+        .map(|record| {
+            let value = field(record, "db.query.parameter.1");
+            value.as_str().and_then(|text| text.parse().ok()).or(value.as_u64()).context("parameter")
+        })
+        .collect::<Result<_>>()?;
+    logged.sort_unstable();
+    recorded.sort_unstable();
+    assert_eq!(recorded, logged);
+    for record in &records {
+        assert_eq!(field(record, "db.response.returned_rows"), 1, "{record}");
+    }
+    assert_eq!(stand.records("type = \"gap\"")?.len(), 0);
+    Ok(())
+}
+
+#[test]
+fn the_password_of_a_login_and_of_a_statement_stand_nowhere() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = custody_tests::stand::folder()?;
+    let postgres = Postgres::start(servers.path())?;
+    output(postgres.psql(false).args(["-c", "CREATE ROLE carla LOGIN PASSWORD 'canary-in-a-literal'"]))?;
+    statements(&stand, &postgres, "^CREATE ROLE carla", 1)?;
+    stand.stop_agent()?;
+    stand.stop_sink()?;
+    for canary in [PASSWORD, "canary-in-a-literal"] {
+        let hits = Command::new("grep").args(["-rlaF", canary]).arg(folder.path()).output()?;
+        assert!(hits.stdout.is_empty(), "{canary} stands in {}", String::from_utf8_lossy(&hits.stdout));
+    }
+    Ok(())
+}

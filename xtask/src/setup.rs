@@ -1,0 +1,117 @@
+//! What the other verbs need on the machine: Debian packages and the BPF linker. It says what is missing and
+//! why, asks, installs, and changes nothing else.
+
+use std::io::{IsTerminal, Write};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// A Debian package and why it is wanted.
+pub(crate) type Package = (&'static str, &'static str);
+
+/// To build the kernel object without a rustup nightly that has rust-src.
+pub(crate) const KERNEL_BUILD: &[Package] = &[
+    ("rustc-web", "a rustc whose LLVM matches Debian's: builds the kernel object"),
+    ("cargo-web", "its cargo"),
+    ("rust-web-src", "its core library, built for the BPF target"),
+    ("llvm-22-dev", "what bpf-linker links against"),
+    ("libpolly-22-dev", "named by llvm-22's own configuration"),
+];
+
+/// The real programs whose traffic the demo shows.
+pub(crate) const DEMO: &[Package] = &[
+    ("nginx-light", "a web server with TLS"),
+    ("postgresql", "a database server with psql and pgbench"),
+    ("curl", "a client with a TLS BIO of its own"),
+    ("python3", "a client whose ssl module uses the _ex calls"),
+    ("openssl", "makes the demo server's certificate"),
+];
+
+/// What only the tests need.
+pub(crate) const TESTS: &[Package] = &[
+    ("wrk", "load on the web server"),
+    ("strace", "faults injected into file calls"),
+    ("python3-psycopg2", "a PostgreSQL client library with bound parameters"),
+    ("gdb", "makes cores to search for secrets (gcore)"),
+];
+
+/// The peers that the benches measure beside Custody.
+pub(crate) const BENCH: &[Package] = &[("tcpdump", "the cheapest observer there is: the price to close in on")];
+
+/// Installs those of `packages` that are missing, after asking unless `yes`.
+pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {
+    let missing: Vec<&Package> =
+        packages.iter().flat_map(|group| group.iter()).filter(|(name, _)| !installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("These Debian packages are missing:");
+    for (name, why) in &missing {
+        println!("  {name:20} {why}");
+    }
+    if which("apt-get").is_none() {
+        bail!("this system has no apt-get; install the packages above by its own means, then try again");
+    }
+    confirm("Install them now?", yes)?;
+    apt(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
+    arguments.extend(missing.iter().map(|(name, _)| *name));
+    apt(&arguments)
+}
+
+/// Installs bpf-linker from its crate when it is missing.
+pub(crate) fn bpf_linker(yes: bool) -> Result<()> {
+    if which("bpf-linker").is_some() {
+        return Ok(());
+    }
+    println!("bpf-linker is missing: it turns compiled code into the kernel object (crates.io, about a minute).");
+    confirm("Install it with cargo?", yes)?;
+    run(Command::new("cargo")
+        .env("LLVM_PREFIX", "/usr/lib/llvm-22")
+        .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")
+        .args(["install", "bpf-linker", "--version", "^0.13", "--no-default-features", "--features", "llvm-22"]))
+}
+
+/// Runs a command and fails with its name when it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let name = format!("{command:?}");
+    let status = command.status().with_context(|| format!("cannot start {name}"))?;
+    if !status.success() {
+        bail!("{name} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Where a program lies in `PATH`.
+pub(crate) fn which(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["-W", "-f=${Status}", package])
+        .output()
+        .is_ok_and(|output| output.stdout.starts_with(b"install ok installed"))
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+}
+
+fn confirm(question: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody is here to ask ({question}); give --yes to agree beforehand");
+    }
+    print!("{question} [Y/n] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim() {
+        "" | "y" | "Y" | "yes" => Ok(()),
+        _ => bail!("not installed, so stopped here"),
+    }
+}

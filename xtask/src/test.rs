@@ -1,0 +1,50 @@
+//! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{build_ebpf, check, setup};
+
+/// How to test.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Install what is missing without asking.
+    #[arg(long, short)]
+    yes: bool,
+    /// Only tests whose name holds this.
+    filter: Option<String>,
+}
+
+/// Tests everything that this machine can.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::packages(&[setup::KERNEL_BUILD, setup::DEMO, setup::TESTS], options.yes)?;
+    setup::bpf_linker(options.yes)?;
+    build_ebpf::run(&build_ebpf::Options::default())?;
+    if options.filter.is_none() {
+        check::run()?;
+    }
+    build_release()?;
+    let mut tests = if setup::which("cargo-nextest").is_some() {
+        let mut command = Command::new("cargo");
+        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        command
+    } else {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        command
+    };
+    setup::run(tests.args(options.filter.as_deref()))?;
+    if options.filter.is_none() {
+        setup::run(Command::new("cargo").args(["test", "--workspace", "--doc", "--quiet"]))?;
+    }
+    Ok(())
+}
+
+/// Builds the three programs as users run them.
+pub(crate) fn build_release() -> Result<()> {
+    setup::run(Command::new("cargo").args([
+        "build", "--release", "-p", "custody-agent", "-p", "custody-sink", "-p", "custody",
+    ]))
+}
