@@ -1,8 +1,7 @@
 //! Custody as a user sets it up: a sink under its own user, an enrolled host, a reader who logged in.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -73,8 +72,6 @@ impl Stand {
                 .arg("--config")
                 .arg(folder.join("agent.toml")),
         )?;
-        let token = stand.sink_command(&["enroll", "--role", "reader", "--name", "dana@corp"])?;
-        stand.custody(&["login", token.trim()])?;
         Ok(stand)
     }
 
@@ -117,11 +114,6 @@ impl Stand {
         Ok(serde_json::from_str(&output(&mut command)?)?)
     }
 
-    /// Port of the sink.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// A command of `custody-sink`, run as its user.
     pub fn sink_command(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("setpriv");
@@ -134,33 +126,28 @@ impl Stand {
         output(&mut command)
     }
 
-    /// A command of `custody` as the reader who logged in; its output.
+    /// A command of `custody`; its output.
     pub fn custody(&self, arguments: &[&str]) -> Result<String> {
-        output(self.custody_command().args(arguments))
-    }
-
-    /// `custody`, set to the reader who logged in.
-    pub fn custody_command(&self) -> Command {
-        let mut command = self.program("custody");
-        command.env("CUSTODY_HOME", self.folder.join("reader"));
-        command
+        output(self.program("custody").args(arguments))
     }
 
     /// All records that match a filter, in the order of the chain, as `custody tail -o json` prints them.
     pub fn records(&self, filter: &str) -> Result<Vec<Value>> {
-        let text = self.custody(&[
-            "tail",
-            "--since",
-            "1d",
-            "--no-follow",
-            "-n",
-            "1000000",
-            "-o",
-            "json",
-            "--where",
-            filter,
-        ])?;
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        let store = self.folder.join("sink").display().to_string();
+        let mut arguments = vec!["tail", "--from", &store, "--since", "1d", "-n", "1000000", "-o", "json"];
+        if !filter.is_empty() {
+            arguments.extend(["--where", filter]);
+        }
+        let output = self.program("custody").args(&arguments).output()?;
+        // 1 says that nothing matched.
+        if !matches!(output.status.code(), Some(0 | 1)) {
+            bail!(
+                "custody {arguments:?} ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        String::from_utf8(output.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
     /// Waits until at least `count` records match.
@@ -215,44 +202,6 @@ impl Stand {
     /// One of our programs, to be run as root.
     pub fn program(&self, name: &str) -> Command {
         Command::new(self.binary(name))
-    }
-}
-
-/// A `custody tail -o json` that follows.
-#[derive(Debug)]
-pub struct Tail {
-    child: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Tail {
-    /// Starts it.
-    pub fn start(stand: &Stand, arguments: &[&str]) -> Result<Tail> {
-        let mut child = stand
-            .custody_command()
-            .args(["tail", "-o", "json"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let lines = BufReader::new(child.stdout.take().context("no pipe")?);
-        Ok(Tail { child, lines })
-    }
-
-    /// The next record; waits for it.
-    pub fn next_line(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        if self.lines.read_line(&mut line)? == 0 {
-            bail!("tail ended");
-        }
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -1,6 +1,9 @@
 //! `cargo xtask`: what a developer types. One module per verb; this file only dispatches.
 
 mod build_ebpf;
+mod check;
+mod setup;
+mod test;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -17,11 +20,17 @@ struct Arguments {
 enum Verb {
     /// Builds the kernel side into target/bpf/custody.o
     BuildEbpf,
+    /// Tests everything that can be tested on this machine, set-up included
+    Test(test::Options),
+    /// Checks the rules of the house: who imports whom, file headers, formatting, lints
+    Check,
 }
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
     match Arguments::parse().verb {
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
+        Verb::Test(options) => test::run(root, &options),
+        Verb::Check => check::run(),
     }
 }

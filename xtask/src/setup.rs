@@ -18,25 +18,14 @@ pub(crate) const KERNEL_BUILD: &[Package] = &[
     ("libpolly-22-dev", "named by llvm-22's own configuration"),
 ];
 
-/// The real programs whose traffic the demo shows.
-pub(crate) const DEMO: &[Package] = &[
-    ("nginx-light", "a web server with TLS"),
-    ("postgresql", "a database server with psql and pgbench"),
-    ("curl", "a client with a TLS BIO of its own"),
-    ("python3", "a client whose ssl module uses the _ex calls"),
-    ("openssl", "makes the demo server's certificate"),
-];
-
-/// What only the tests need.
+/// The real programs that the tests talk to.
 pub(crate) const TESTS: &[Package] = &[
+    ("nginx-light", "a web server"),
+    ("postgresql", "a database server with psql and pgbench"),
+    ("curl", "an HTTP client"),
+    ("python3", "an HTTP client library"),
     ("wrk", "load on the web server"),
-    ("strace", "faults injected into file calls"),
-    ("python3-psycopg2", "a PostgreSQL client library with bound parameters"),
-    ("gdb", "makes cores to search for secrets (gcore)"),
 ];
-
-/// The peers that the benches measure beside Custody.
-pub(crate) const BENCH: &[Package] = &[("tcpdump", "the cheapest observer there is: the price to close in on")];
 
 /// Installs those of `packages` that are missing, after asking unless `yes`.
 pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {
@@ -64,12 +53,22 @@ pub(crate) fn bpf_linker(yes: bool) -> Result<()> {
     if which("bpf-linker").is_some() {
         return Ok(());
     }
-    println!("bpf-linker is missing: it turns compiled code into the kernel object (crates.io, about a minute).");
+    println!(
+        "bpf-linker is missing: it turns compiled code into the kernel object (crates.io, about a minute)."
+    );
     confirm("Install it with cargo?", yes)?;
     run(Command::new("cargo")
         .env("LLVM_PREFIX", "/usr/lib/llvm-22")
         .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")
-        .args(["install", "bpf-linker", "--version", "^0.13", "--no-default-features", "--features", "llvm-22"]))
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            "^0.13",
+            "--no-default-features",
+            "--features",
+            "llvm-22",
+        ]))
 }
 
 /// Runs a command and fails with its name when it fails.

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -18,10 +19,10 @@ pub(crate) struct Options {
 }
 
 /// Tests everything that this machine can.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::packages(&[setup::KERNEL_BUILD, setup::DEMO, setup::TESTS], options.yes)?;
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    setup::packages(&[setup::KERNEL_BUILD, setup::TESTS], options.yes)?;
     setup::bpf_linker(options.yes)?;
-    build_ebpf::run(&build_ebpf::Options::default())?;
+    build_ebpf::run(root)?;
     if options.filter.is_none() {
         check::run()?;
     }
@@ -43,8 +44,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Builds the three programs as users run them.
-pub(crate) fn build_release() -> Result<()> {
+fn build_release() -> Result<()> {
     setup::run(Command::new("cargo").args([
-        "build", "--release", "-p", "custody-agent", "-p", "custody-sink", "-p", "custody",
+        "build",
+        "--release",
+        "-p",
+        "custody-agent",
+        "-p",
+        "custody-sink",
+        "-p",
+        "custody",
     ]))
 }
