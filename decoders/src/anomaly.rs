@@ -105,6 +105,39 @@ anomalies! {
     HTTP1_TRUNCATED = "http1_truncated", "A message that ended early",
         "The connection ended before the announced length was reached.",
         "Usual when a client gives up; compare with the server's log.";
+    STATEMENT_UNKNOWN = "statement_unknown", "A prepared statement of before",
+        "A statement or portal was used whose preparation was not seen. Its text is not guessed.",
+        "Expected for connections that are older than the agent; else look for a gap before it.";
+    POSTGRES_CUT = "postgres_cut", "A message longer than is held",
+        "Only the beginning of the message was decoded; its exact size stands in the record.",
+        "Raise `limits.frame_bytes_max` if whole statements of that length matter.";
+    POSTGRES_LEFTOVER = "postgres_leftover", "Bytes left over in a message",
+        "The message's fields ended before its length did. The rest was not read, and never as the next message.",
+        "Treat as hostile: no known client or server does this.";
+    POSTGRES_NAMES_LIMIT = "postgres_names_limit", "Too many named statements or portals",
+        "More names were in use than are remembered, so a later use may be unknown.",
+        "Look at the client: it prepares statements and never closes them.";
+    POSTGRES_PENDING_LIMIT = "postgres_pending_limit", "Too many messages in flight",
+        "More messages waited for their answers than are remembered, so pairing started anew.",
+        "Raise `limits.pending_max` if the program truly pipelines that deep.";
+    POSTGRES_REQUEST_UNSEEN = "postgres_request_unseen", "An answer whose request was not seen",
+        "Rows or an error came without a statement that they answer.",
+        "Expected where the agent started in the middle; else look for a gap before it.";
+    POSTGRES_RESULTS_LIMIT = "postgres_results_limit", "More results than are listed",
+        "One query gave more results than are kept; the rest was counted.",
+        "Nothing is to be done.";
+    POSTGRES_SHORT = "postgres_short", "A message that is too short",
+        "The message ended before its fields did. What was read of it is not told.",
+        "Treat as hostile, unless bytes are missing beside it.";
+    POSTGRES_UNEXPECTED = "postgres_unexpected", "A message that does not fit here",
+        "The server sent what the state of the conversation does not allow.",
+        "Look for a gap before it; without one, the ends of the connection may have been taken for each other.";
+    POSTGRES_UNKNOWN_CODE = "postgres_unknown_code", "A code that the protocol does not have",
+        "A message carried an authentication kind or a format that is not in the specification.",
+        "Look at the versions of client and server.";
+    POSTGRES_UNPAIRED = "postgres_unpaired", "Pairing was given up",
+        "After missing or unexpected messages no answer can be told to belong to this request.",
+        "Look for the gap before it in the same session.";
 }
 
 #[cfg(test)]

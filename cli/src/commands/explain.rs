@@ -1,6 +1,7 @@
 //! `custody explain CODE`: words for the codes that stand in records.
 
 use anyhow::anyhow;
+use custody_decoders::anomaly;
 use custody_record::filter;
 use custody_record::text::escape;
 
@@ -58,15 +59,19 @@ pub(crate) fn run(arguments: &ExplainArgs) -> Outcome {
         }
         "codes" => {
             CAUSES.iter().try_for_each(|(code, _, _)| lines.put(&format!("{code:32} cause of a gap")))?;
+            anomaly::ALL.iter().try_for_each(|odd| lines.put(&format!("{:32} {}", odd.code, odd.title)))?;
         }
         code => {
-            let Some((code, means, advice)) = CAUSES.iter().find(|(own, _, _)| *own == code) else {
+            let cause = CAUSES.iter().find(|(own, _, _)| *own == code);
+            let cause = cause.map(|(code, means, advice)| (*code, "cause of a gap", *means, *advice));
+            let odd = || anomaly::find(code).map(|odd| (odd.code, odd.title, odd.meaning, odd.advice));
+            let Some((code, title, means, advice)) = cause.or_else(odd) else {
                 return Err(Failure::negative(anyhow!(
                     "there is no code `{}`; `custody explain codes` lists them all",
                     escape(code)
                 )));
             };
-            lines.put(&format!("{code}: cause of a gap\n\n{means}\n\nWhat to do: {advice}"))?;
+            lines.put(&format!("{code}: {title}\n\n{means}\n\nWhat to do: {advice}"))?;
         }
     }
     lines.flush()?;

@@ -1,6 +1,7 @@
 //! What the server has said so far to the request that it is answering: results, rows, errors, notices and
 //! the data of a COPY, each within its limit.
 
+use crate::anomaly;
 use custody_record::{Value, names};
 
 use crate::item::{Class, Field, Rows};
@@ -143,7 +144,7 @@ impl Answer {
             self.results.push(Some(Value::Text(tag.clone())));
         } else if self.results.len() == RESULTS_MAX {
             self.results.push(None);
-            out.anomaly(Some(id), "postgres_results_limit");
+            out.anomaly(Some(id), anomaly::POSTGRES_RESULTS_LIMIT);
         }
         self.last_tag = tag;
         self.columns = Vec::new();

@@ -1,5 +1,6 @@
 //! What the client's messages mean: requests, and steps that the server has to answer.
 
+use crate::anomaly;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -24,7 +25,7 @@ impl Connection {
         let request =
             packet.bytes.get(4..8).and_then(|code| code.first_chunk()).map(|code| u32::from_be_bytes(*code));
         match request {
-            _ if cut > 0 => out.anomaly(None, "postgres_short"),
+            _ if cut > 0 => out.anomaly(None, anomaly::POSTGRES_SHORT),
             Some(frame::SSL) => self.phase = Phase::AskedSsl,
             Some(frame::GSSENC) => self.phase = Phase::AskedGss,
             Some(frame::CANCEL) => self.on_cancel(packet, out),
@@ -33,7 +34,7 @@ impl Connection {
     }
 
     fn on_cancel(&mut self, packet: Frame<'_>, out: &mut dyn Out) {
-        let Ok(pid) = parse::cancel(packet.bytes) else { return out.anomaly(None, "postgres_short") };
+        let Ok(pid) = parse::cancel(packet.bytes) else { return out.anomaly(None, anomaly::POSTGRES_SHORT) };
         let id = self.number();
         let fields = vec![
             Field::structure(names::DB_MESSAGE, "CancelRequest"),
@@ -66,7 +67,7 @@ impl Connection {
     /// A typed message.
     pub(super) fn on_client(&mut self, kind: u8, body: &[u8], cut: bool, time_ns: u64, out: &mut dyn Out) {
         let (message, odd) = match parse::from_client(kind, body, cut) {
-            Ok(message) => (Some(message), cut.then_some("postgres_cut")),
+            Ok(message) => (Some(message), cut.then_some(anomaly::POSTGRES_CUT)),
             // What can be read without its end is still evidence.
             Err(malformed) => (parse::from_client(kind, body, true).ok(), Some(code(malformed))),
         };
@@ -154,7 +155,7 @@ impl Connection {
         });
         let (before, forgotten) = self.statements.insert(statement.clone());
         if forgotten > 0 {
-            out.anomaly(None, "postgres_names_limit");
+            out.anomaly(None, anomaly::POSTGRES_NAMES_LIMIT);
         }
         self.enqueue(Step::Parse, None, time_ns, Subject::Statement(statement, before), out);
     }
@@ -175,7 +176,7 @@ impl Connection {
         });
         let (before, forgotten) = self.portals.insert(portal.clone());
         if forgotten > 0 {
-            out.anomaly(None, "postgres_names_limit");
+            out.anomaly(None, anomaly::POSTGRES_NAMES_LIMIT);
         }
         self.enqueue(Step::Bind, None, time_ns, Subject::Portal(portal, before), out);
     }
@@ -198,7 +199,7 @@ impl Connection {
                 ));
                 odd.extend(statement.odd);
             }
-            None => odd.push("statement_unknown"),
+            None => odd.push(anomaly::STATEMENT_UNKNOWN),
         }
         if let Some(portal) = &portal {
             if !portal.statement_name.is_empty() {
@@ -298,7 +299,10 @@ impl Connection {
         let admitted = self.pairing.admits();
         let kept = self.pairing.push(entry);
         if let (Some(id), false) = (exchange, admitted) {
-            out.anomaly(Some(id), if kept { "postgres_unpaired" } else { "postgres_pending_limit" });
+            out.anomaly(
+                Some(id),
+                if kept { anomaly::POSTGRES_UNPAIRED } else { anomaly::POSTGRES_PENDING_LIMIT },
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One connection: phases before the first message, frames of both directions, gaps and the end.
 
+use crate::anomaly;
 use custody_record::names;
 
 use crate::item::Field;
@@ -224,7 +225,7 @@ impl Decoder for Connection {
         // Whatever stood in the hole, the start is over: only typed messages can follow.
         self.phase = Phase::Messages;
         match direction {
-            Direction::Down => self.lose("postgres_unpaired", out),
+            Direction::Down => self.lose(anomaly::POSTGRES_UNPAIRED, out),
             Direction::Up => {
                 self.skipping = None;
                 self.pairing.lose_after_pending();
@@ -254,8 +255,8 @@ impl Decoder for Connection {
 /// Code of the anomaly for a body that could not be read.
 pub(super) fn code(malformed: parse::Malformed) -> &'static str {
     match malformed {
-        parse::Malformed::Short => "postgres_short",
-        parse::Malformed::Leftover => "postgres_leftover",
-        parse::Malformed::Unknown => "postgres_unknown_code",
+        parse::Malformed::Short => anomaly::POSTGRES_SHORT,
+        parse::Malformed::Leftover => anomaly::POSTGRES_LEFTOVER,
+        parse::Malformed::Unknown => anomaly::POSTGRES_UNKNOWN_CODE,
     }
 }

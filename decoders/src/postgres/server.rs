@@ -1,5 +1,6 @@
 //! What the server's messages mean: answers to the step at the head of the queue, and what it says unasked.
 
+use crate::anomaly;
 use custody_record::{Value, names};
 
 use crate::item::{Class, Field};
@@ -20,7 +21,7 @@ impl Connection {
     /// A typed message.
     pub(super) fn on_server(&mut self, kind: u8, body: &[u8], cut: bool, time_ns: u64, out: &mut dyn Out) {
         let (message, odd) = match parse::from_server(kind, body, cut) {
-            Ok(message) => (Some(message), cut.then_some("postgres_cut")),
+            Ok(message) => (Some(message), cut.then_some(anomaly::POSTGRES_CUT)),
             Err(malformed) => (None, Some(code(malformed))),
         };
         if let Some(odd) = odd {
@@ -62,8 +63,8 @@ impl Connection {
         let (step, exchange) = (head.step, head.exchange);
         let effect = effect(step, kind);
         if effect == Effect::Wrong {
-            out.anomaly(exchange, "postgres_unexpected");
-            return self.lose("postgres_unpaired", out);
+            out.anomaly(exchange, anomaly::POSTGRES_UNEXPECTED);
+            return self.lose(anomaly::POSTGRES_UNPAIRED, out);
         }
         if effect == Effect::Failed {
             let report = match message {
@@ -280,7 +281,7 @@ impl Connection {
                 if !self.pairing.is_full() =>
             {
                 let id = self.number();
-                out.anomaly(Some(id), "postgres_request_unseen");
+                out.anomaly(Some(id), anomaly::POSTGRES_REQUEST_UNSEEN);
                 self.pairing.adopt(id, time_ns);
                 self.take_in(kind, message, out);
             }
@@ -307,7 +308,7 @@ impl Connection {
                 let request = vec![Field::structure(names::DB_MESSAGE, "SSLRequest")];
                 self.tell_unasked(request, Outcome::Error, report::error(report), frame.time_ns, out);
             }
-            _ => out.anomaly(None, "postgres_short"),
+            _ => out.anomaly(None, anomaly::POSTGRES_SHORT),
         }
     }
 
