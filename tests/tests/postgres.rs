@@ -82,7 +82,7 @@ fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction() -> Result
     for record in &records {
         assert_eq!(field(record, "db.response.returned_rows"), 1, "{record}");
     }
-    assert_eq!(stand.records("type = \"gap\"")?.len(), 0);
+    assert_eq!(stand.records(&format!("type = \"gap\" and server.port = {}", postgres.port))?.len(), 0);
     Ok(())
 }
 
