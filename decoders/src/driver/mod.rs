@@ -5,25 +5,24 @@
 //! socket, no process and no protocol by name.
 
 pub mod account;
+mod context;
 pub mod exchanges;
+mod step;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::anomaly;
 use crate::event::Cause;
-use crate::item::{Field, Rows};
-use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out, Outcome};
+use crate::item::Field;
+use crate::protocol::{Body, Decoder, Direction, Framing, Limits};
 use account::Account;
+use context::Context;
 use exchanges::Exchanges;
 
 /// How long bytes of a direction that the decoder does not expect yet are kept back.
 const PATIENCE_NS: u64 = 100_000_000;
 /// Stands for "since when" once the wait is over and the bytes are told as they are.
 const PATIENCE_OVER: u64 = 0;
-/// Bytes that are kept for the next look while no frame is sure to begin.
-const RESYNC_BYTES: usize = 4096;
-/// Anomalies of a session that wait to be told.
-const ANOMALIES_MAX: usize = 16;
 
 /// Whether the decoder goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,19 +78,6 @@ enum Mode {
     Resync,
 }
 
-/// What the decoder may write to while it looks at bytes.
-struct Context {
-    exchanges: Exchanges,
-    /// Bytes of frames that no exchange has claimed yet.
-    unclaimed: [u64; 2],
-    direction: Direction,
-    first_ns: u64,
-    time_ns: u64,
-    session: Vec<Field>,
-    anomalies: Vec<&'static str>,
-    switch: Option<State>,
-}
-
 impl Driver {
     /// Around a fresh decoder.
     pub fn new(decoder: Box<dyn Decoder>, limits: Limits) -> Self {
@@ -99,16 +85,7 @@ impl Driver {
             decoder,
             limits,
             lanes: [Lane::default(), Lane::default()],
-            context: Context {
-                exchanges: Exchanges::new(limits),
-                unclaimed: [0, 0],
-                direction: Direction::Up,
-                first_ns: 0,
-                time_ns: 0,
-                session: Vec::new(),
-                anomalies: Vec::new(),
-                switch: None,
-            },
+            context: Context::new(limits),
             state: State::Running,
         }
     }
@@ -357,124 +334,6 @@ impl Driver {
         used
     }
 
-    /// One step: a frame, a piece of a body, or bytes left out. 0 when more is needed.
-    fn step(&mut self, direction: Direction, bytes: &[u8]) -> usize {
-        let lane = &mut self.lanes[direction as usize];
-        match lane.mode {
-            Mode::Frames => self.step_frame(direction, bytes),
-            Mode::Body { left } => {
-                let step = (bytes.len() as u64).min(left);
-                let rest = if left == u64::MAX { left } else { left - step };
-                lane.mode = after(rest, |left| Mode::Body { left });
-                self.tell_body(direction, &bytes[..step as usize], rest == 0);
-                step as usize
-            }
-            Mode::Skip { left, cut } => {
-                let step = (bytes.len() as u64).min(left);
-                lane.mode = after(left - step, |left| Mode::Skip { left, cut });
-                *(if cut { &mut lane.account.cut } else { &mut lane.account.unparsed }) += step;
-                step as usize
-            }
-            Mode::Resync => self.step_resync(direction, bytes),
-        }
-    }
-
-    fn step_frame(&mut self, direction: Direction, bytes: &[u8]) -> usize {
-        let frame_max = self.limits.frame_bytes_max;
-        if !self.decoder.expects(direction) && bytes.len() < frame_max {
-            let lane = &mut self.lanes[direction as usize];
-            let since = *lane.early_since_ns.get_or_insert(lane.time_ns.max(1));
-            if since != PATIENCE_OVER {
-                lane.wanted = 0;
-                return 0;
-            }
-        }
-        match self.decoder.framing(direction, bytes) {
-            Framing::NeedMore(_) if bytes.len() >= frame_max => {
-                self.context.note(anomaly::FRAME_TOO_LONG);
-                self.leave_out(direction, 1)
-            }
-            Framing::NeedMore(wanted) => self.want(direction, wanted.clamp(bytes.len() + 1, frame_max)),
-            Framing::Frame(0) | Framing::Streamed { head: 0, .. } | Framing::Unframed => {
-                self.context.note(anomaly::UNPARSED);
-                self.leave_out(direction, 1)
-            }
-            Framing::Frame(length) if length > frame_max => {
-                if bytes.len() < frame_max {
-                    return self.want(direction, frame_max);
-                }
-                let cut = (length - frame_max) as u64;
-                self.lanes[direction as usize].mode = Mode::Skip { left: cut, cut: true };
-                self.tell_frame(direction, &bytes[..frame_max], cut)
-            }
-            Framing::Frame(length) if length > bytes.len() => self.want(direction, length),
-            Framing::Frame(length) => self.tell_frame(direction, &bytes[..length], 0),
-            Framing::Streamed { head, .. } if head > bytes.len() => {
-                self.want(direction, head.clamp(bytes.len() + 1, frame_max))
-            }
-            Framing::Streamed { head, body } => {
-                self.lanes[direction as usize].mode = after(body, |left| Mode::Body { left });
-                let used = self.tell_frame(direction, &bytes[..head], 0);
-                if body == 0 && self.context.switch.is_none() {
-                    self.tell_body(direction, &[], true);
-                }
-                used
-            }
-        }
-    }
-
-    fn step_resync(&mut self, direction: Direction, bytes: &[u8]) -> usize {
-        let lane = &mut self.lanes[direction as usize];
-        let skipped = match self.decoder.resync(direction, bytes) {
-            Some(0) => {
-                lane.mode = Mode::Frames;
-                return self.step_frame(direction, bytes);
-            }
-            Some(offset) => {
-                lane.mode = Mode::Frames;
-                offset.min(bytes.len())
-            }
-            None => bytes.len().saturating_sub(RESYNC_BYTES / 2) / RESYNC_BYTES * RESYNC_BYTES,
-        };
-        lane.account.unparsed += skipped as u64;
-        skipped
-    }
-
-    fn leave_out(&mut self, direction: Direction, bytes: usize) -> usize {
-        let lane = &mut self.lanes[direction as usize];
-        lane.mode = Mode::Resync;
-        lane.account.unparsed += bytes as u64;
-        bytes
-    }
-
-    fn want(&mut self, direction: Direction, bytes: usize) -> usize {
-        self.lanes[direction as usize].wanted = bytes;
-        0
-    }
-
-    fn tell_frame(&mut self, direction: Direction, bytes: &[u8], cut: u64) -> usize {
-        let lane = &mut self.lanes[direction as usize];
-        lane.wanted = 0;
-        if self.decoder.expects(direction) {
-            lane.early_since_ns = None;
-        }
-        let frame = Frame { direction, position: lane.position, time_ns: lane.time_ns, bytes };
-        self.context.enter(direction, lane.held_since_ns, lane.time_ns);
-        self.context.unclaimed[direction as usize] += bytes.len() as u64;
-        self.decoder.on_frame(frame, cut, &mut self.context);
-        self.lanes[direction as usize].account.framed += bytes.len() as u64;
-        bytes.len()
-    }
-
-    fn tell_body(&mut self, direction: Direction, bytes: &[u8], last: bool) {
-        let lane = &mut self.lanes[direction as usize];
-        self.context.enter(direction, lane.time_ns, lane.time_ns);
-        self.context.unclaimed[direction as usize] += bytes.len() as u64;
-        let body = Body { direction, time_ns: lane.time_ns, bytes, last };
-        self.decoder.on_body(body, &mut self.context);
-        self.lanes[direction as usize].account.framed += bytes.len() as u64;
-    }
-
     /// Runs what calls the decoder; a panic ends decoding of this connection, and only that.
     fn guarded(&mut self, call: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| call(&mut *self))).is_err() {
@@ -492,69 +351,4 @@ impl Driver {
 
 fn after(left: u64, mode: impl FnOnce(u64) -> Mode) -> Mode {
     if left == 0 { Mode::Frames } else { mode(left) }
-}
-
-impl Context {
-    fn enter(&mut self, direction: Direction, first_ns: u64, time_ns: u64) {
-        self.direction = direction;
-        self.first_ns = first_ns.min(time_ns);
-        self.time_ns = time_ns;
-    }
-
-    fn note(&mut self, code: &'static str) {
-        if self.anomalies.len() < ANOMALIES_MAX && !self.anomalies.contains(&code) {
-            self.anomalies.push(code);
-        }
-    }
-
-    /// Bytes that no exchange claimed belong to the one that the decoder speaks of now.
-    fn claim(&mut self, id: ExchangeId) {
-        let bytes = std::mem::take(&mut self.unclaimed[self.direction as usize]);
-        self.exchanges.bytes(id, self.direction, bytes);
-    }
-}
-
-impl Out for Context {
-    fn request(&mut self, id: ExchangeId, time_ns: u64, fields: Vec<Field>) {
-        let first_ns = if time_ns == self.time_ns { self.first_ns } else { time_ns };
-        // The answer may be waiting for it: its bytes are claimed before the exchange is told.
-        self.exchanges.fields(id, first_ns, Vec::new());
-        self.claim(id);
-        self.exchanges.request(id, first_ns, fields);
-    }
-
-    fn fields(&mut self, id: ExchangeId, fields: Vec<Field>) {
-        self.exchanges.fields(id, self.time_ns, fields);
-        self.claim(id);
-    }
-
-    fn rows(&mut self, id: ExchangeId, rows: Rows) {
-        self.exchanges.rows(id, self.time_ns, rows);
-        self.claim(id);
-    }
-
-    fn response(&mut self, id: ExchangeId, time_ns: u64, outcome: Outcome, fields: Vec<Field>) {
-        self.exchanges.fields(id, time_ns, Vec::new());
-        self.claim(id);
-        self.exchanges.response(id, time_ns, outcome, fields);
-    }
-
-    fn session(&mut self, fields: Vec<Field>) {
-        self.session.extend(fields);
-    }
-
-    fn anomaly(&mut self, id: Option<ExchangeId>, code: &'static str) {
-        match id {
-            Some(id) => self.exchanges.anomaly(id, self.time_ns, code),
-            None => self.note(code),
-        }
-    }
-
-    fn switch_tls(&mut self) {
-        self.switch = Some(State::AwaitingTls);
-    }
-
-    fn switch_unknown(&mut self) {
-        self.switch = Some(State::Stopped);
-    }
 }

@@ -2,8 +2,8 @@
 
 use custody_record::{Kind, Times, Value, names};
 
-use super::Session;
 use super::ends::End;
+use super::{Session, Sink};
 use crate::driver::exchanges::Telling;
 use crate::event::{Binding, Cause, Endpoint, Process, Transport};
 use crate::item::{Class, Field};
@@ -83,6 +83,30 @@ impl Session {
         draft.rows = telling.rows;
         draft.anomalies = telling.anomalies.into_iter().map(Into::into).collect();
         draft
+    }
+
+    pub(super) fn open(&mut self, sink: Sink<'_>) {
+        if !std::mem::replace(&mut self.opened, true) {
+            sink(self.draft_open());
+        }
+    }
+
+    pub(super) fn tell_gaps(&mut self, begun_before_ns: u64, sink: Sink<'_>) {
+        if self.gaps.is_empty() {
+            return;
+        }
+        let mut due = Vec::new();
+        self.gaps.retain(|cause, missing| {
+            let is_due = missing.first_ns <= begun_before_ns;
+            if is_due {
+                due.push((*cause, *missing));
+            }
+            !is_due
+        });
+        for (cause, missing) in due {
+            self.open(sink);
+            sink(self.draft_gap(cause, missing.bytes, missing.first_ns, missing.last_ns));
+        }
     }
 
     fn own(&self, mut draft: Draft) -> Draft {

@@ -1,0 +1,129 @@
+//! One step of a direction: a frame, a piece of a body, or bytes left out. Enforces the frame limit and finds the
+//! next frame after a gap; keeps no bytes itself.
+
+use super::{Driver, Mode, PATIENCE_OVER, after};
+use crate::anomaly;
+use crate::protocol::{Body, Direction, Frame, Framing};
+
+/// Bytes that are kept for the next look while no frame is sure to begin.
+const RESYNC_BYTES: usize = 4096;
+
+impl Driver {
+    /// One step: a frame, a piece of a body, or bytes left out. 0 when more is needed.
+    pub(super) fn step(&mut self, direction: Direction, bytes: &[u8]) -> usize {
+        let lane = &mut self.lanes[direction as usize];
+        match lane.mode {
+            Mode::Frames => self.step_frame(direction, bytes),
+            Mode::Body { left } => {
+                let step = (bytes.len() as u64).min(left);
+                let rest = if left == u64::MAX { left } else { left - step };
+                lane.mode = after(rest, |left| Mode::Body { left });
+                self.tell_body(direction, &bytes[..step as usize], rest == 0);
+                step as usize
+            }
+            Mode::Skip { left, cut } => {
+                let step = (bytes.len() as u64).min(left);
+                lane.mode = after(left - step, |left| Mode::Skip { left, cut });
+                *(if cut { &mut lane.account.cut } else { &mut lane.account.unparsed }) += step;
+                step as usize
+            }
+            Mode::Resync => self.step_resync(direction, bytes),
+        }
+    }
+
+    fn step_frame(&mut self, direction: Direction, bytes: &[u8]) -> usize {
+        let frame_max = self.limits.frame_bytes_max;
+        if !self.decoder.expects(direction) && bytes.len() < frame_max {
+            let lane = &mut self.lanes[direction as usize];
+            let since = *lane.early_since_ns.get_or_insert(lane.time_ns.max(1));
+            if since != PATIENCE_OVER {
+                lane.wanted = 0;
+                return 0;
+            }
+        }
+        match self.decoder.framing(direction, bytes) {
+            Framing::NeedMore(_) if bytes.len() >= frame_max => {
+                self.context.note(anomaly::FRAME_TOO_LONG);
+                self.leave_out(direction, 1)
+            }
+            Framing::NeedMore(wanted) => self.want(direction, wanted.clamp(bytes.len() + 1, frame_max)),
+            Framing::Frame(0) | Framing::Streamed { head: 0, .. } | Framing::Unframed => {
+                self.context.note(anomaly::UNPARSED);
+                self.leave_out(direction, 1)
+            }
+            Framing::Frame(length) if length > frame_max => {
+                if bytes.len() < frame_max {
+                    return self.want(direction, frame_max);
+                }
+                let cut = (length - frame_max) as u64;
+                self.lanes[direction as usize].mode = Mode::Skip { left: cut, cut: true };
+                self.tell_frame(direction, &bytes[..frame_max], cut)
+            }
+            Framing::Frame(length) if length > bytes.len() => self.want(direction, length),
+            Framing::Frame(length) => self.tell_frame(direction, &bytes[..length], 0),
+            Framing::Streamed { head, .. } if head > bytes.len() => {
+                self.want(direction, head.clamp(bytes.len() + 1, frame_max))
+            }
+            Framing::Streamed { head, body } => {
+                self.lanes[direction as usize].mode = after(body, |left| Mode::Body { left });
+                let used = self.tell_frame(direction, &bytes[..head], 0);
+                if body == 0 && self.context.switch.is_none() {
+                    self.tell_body(direction, &[], true);
+                }
+                used
+            }
+        }
+    }
+
+    fn step_resync(&mut self, direction: Direction, bytes: &[u8]) -> usize {
+        let lane = &mut self.lanes[direction as usize];
+        let skipped = match self.decoder.resync(direction, bytes) {
+            Some(0) => {
+                lane.mode = Mode::Frames;
+                return self.step_frame(direction, bytes);
+            }
+            Some(offset) => {
+                lane.mode = Mode::Frames;
+                offset.min(bytes.len())
+            }
+            None => bytes.len().saturating_sub(RESYNC_BYTES / 2) / RESYNC_BYTES * RESYNC_BYTES,
+        };
+        lane.account.unparsed += skipped as u64;
+        skipped
+    }
+
+    fn leave_out(&mut self, direction: Direction, bytes: usize) -> usize {
+        let lane = &mut self.lanes[direction as usize];
+        lane.mode = Mode::Resync;
+        lane.account.unparsed += bytes as u64;
+        bytes
+    }
+
+    fn want(&mut self, direction: Direction, bytes: usize) -> usize {
+        self.lanes[direction as usize].wanted = bytes;
+        0
+    }
+
+    fn tell_frame(&mut self, direction: Direction, bytes: &[u8], cut: u64) -> usize {
+        let lane = &mut self.lanes[direction as usize];
+        lane.wanted = 0;
+        if self.decoder.expects(direction) {
+            lane.early_since_ns = None;
+        }
+        let frame = Frame { direction, position: lane.position, time_ns: lane.time_ns, bytes };
+        self.context.enter(direction, lane.held_since_ns, lane.time_ns);
+        self.context.unclaimed[direction as usize] += bytes.len() as u64;
+        self.decoder.on_frame(frame, cut, &mut self.context);
+        self.lanes[direction as usize].account.framed += bytes.len() as u64;
+        bytes.len()
+    }
+
+    fn tell_body(&mut self, direction: Direction, bytes: &[u8], last: bool) {
+        let lane = &mut self.lanes[direction as usize];
+        self.context.enter(direction, lane.time_ns, lane.time_ns);
+        self.context.unclaimed[direction as usize] += bytes.len() as u64;
+        let body = Body { direction, time_ns: lane.time_ns, bytes, last };
+        self.decoder.on_body(body, &mut self.context);
+        self.lanes[direction as usize].account.framed += bytes.len() as u64;
+    }
+}

@@ -1,0 +1,217 @@
+//! From ordered bytes to what they say: the first bytes decide who reads, TLS changes the layer that is read, and
+//! the driver's findings become drafts.
+
+use super::reader::{self, First, Verdict};
+use super::{DIRECTIONS, Missing, Reader, Session, Sink};
+use crate::anomaly;
+use crate::driver::exchanges::End as ExchangeEnd;
+use crate::driver::{Driver, State};
+use crate::event::{Cause, Layer, Role};
+use crate::protocol::Direction;
+use crate::streams::Delivery;
+
+/// Facts of a session that a decoder may tell.
+const FACTS_MAX: usize = 64;
+
+impl Session {
+    pub(super) fn deliver(
+        &mut self,
+        layer: Layer,
+        direction: Direction,
+        delivery: Delivery<'_>,
+        sink: Sink<'_>,
+    ) {
+        if layer == Layer::Wire && self.tls {
+            let length = match delivery {
+                Delivery::Bytes { bytes, .. } => bytes.len() as u64,
+                Delivery::Gap { length, .. } => length,
+            };
+            self.ciphertext_bytes = self.ciphertext_bytes.saturating_add(length);
+            return;
+        }
+        match delivery {
+            Delivery::Bytes { position, time_ns, bytes } => match &mut self.reader {
+                Reader::Undecided(first) => {
+                    self.base[direction as usize].seen += bytes.len() as u64;
+                    first.push(direction, position, time_ns, bytes);
+                    self.decide(sink);
+                }
+                Reader::Decoding(driver) => {
+                    driver.bytes(direction, position, time_ns, bytes);
+                    self.follow_driver(sink);
+                }
+                Reader::Counting => {
+                    let account = &mut self.base[direction as usize];
+                    account.seen += bytes.len() as u64;
+                    account.unknown += bytes.len() as u64;
+                }
+            },
+            Delivery::Gap { length, cause, time_ns, .. } => {
+                self.gap(direction, length, cause, time_ns, sink);
+            }
+        }
+    }
+
+    fn gap(&mut self, direction: Direction, length: u64, cause: Cause, time_ns: u64, sink: Sink<'_>) {
+        if cause == Cause::Ciphertext && self.layer == Layer::Wire {
+            // The kernel side knows it for TLS before the first bytes could tell.
+            self.become_tls(sink);
+            self.ciphertext_bytes = self.ciphertext_bytes.saturating_add(length);
+            return;
+        }
+        if !matches!(cause, Cause::Limit | Cause::Ciphertext | Cause::Rule) {
+            let missing =
+                self.gaps.entry(cause).or_insert(Missing { bytes: 0, first_ns: time_ns, last_ns: time_ns });
+            missing.bytes = missing.bytes.saturating_add(length);
+            missing.last_ns = time_ns;
+        }
+        match &mut self.reader {
+            Reader::Undecided(first) => {
+                let head = std::mem::take(&mut first.heads[direction as usize]);
+                let account = &mut self.base[direction as usize];
+                account.unparsed += head.len() as u64;
+                account.missing(length, cause);
+                self.middle = true;
+            }
+            Reader::Decoding(driver) => {
+                driver.gap(direction, length, cause, time_ns);
+                self.follow_driver(sink);
+            }
+            Reader::Counting => self.base[direction as usize].missing(length, cause),
+        }
+    }
+
+    pub(super) fn decide(&mut self, sink: Sink<'_>) {
+        let Reader::Undecided(first) = &mut self.reader else { return };
+        let port = self.ends.first().and_then(|end| {
+            let endpoint = if end.client { end.socket.remote } else { end.socket.local };
+            endpoint.map(|endpoint| endpoint.port)
+        });
+        match first.decide(port.unwrap_or(0), self.middle, self.layer == Layer::Wire) {
+            Verdict::More => {}
+            Verdict::Tls => self.become_tls(sink),
+            Verdict::Known(protocol, reversed) => {
+                let first = std::mem::take(first);
+                self.protocol = Some(protocol.name());
+                if reversed {
+                    self.reverse();
+                }
+                self.begin(reader::open(protocol, &self.limits, self.middle), first, reversed, sink);
+            }
+            Verdict::Again => {
+                for (account, head) in self.base.iter_mut().zip(&mut first.heads) {
+                    account.unparsed += head.len() as u64;
+                    head.clear();
+                }
+            }
+            Verdict::Unknown(looks_like) => {
+                for (account, head) in self.base.iter_mut().zip(&first.heads) {
+                    account.unknown += head.len() as u64;
+                }
+                self.looks_like = Some(looks_like);
+                self.reader = Reader::Counting;
+            }
+        }
+    }
+
+    /// The protocol is known: its decoder gets what was kept, in the order in which it began.
+    pub(super) fn begin(&mut self, mut driver: Box<Driver>, first: First, reversed: bool, sink: Sink<'_>) {
+        let mut order = DIRECTIONS;
+        if !first.heads[1].is_empty() && first.began[1].1 < first.began[0].1 || first.heads[0].is_empty() {
+            order.reverse();
+        }
+        for taken_as in order {
+            let head = &first.heads[taken_as as usize];
+            self.base[taken_as as usize].seen -= head.len() as u64;
+            let direction = if reversed { taken_as.reverse() } else { taken_as };
+            let (position, time_ns) = first.began[taken_as as usize];
+            if !head.is_empty() {
+                driver.bytes(direction, position, time_ns, head);
+            }
+        }
+        if reversed {
+            self.base.swap(0, 1);
+        }
+        self.reader = Reader::Decoding(driver);
+        self.follow_driver(sink);
+    }
+
+    fn reverse(&mut self) {
+        if self.ends.iter().all(|end| end.socket.role == Role::Unknown) {
+            for end in &mut self.ends {
+                end.client = !end.client;
+            }
+        } else {
+            self.reversed = !self.reversed;
+            self.note(anomaly::ROLE_REVERSED);
+        }
+    }
+
+    /// The wire carries TLS from here on.
+    pub(super) fn become_tls(&mut self, sink: Sink<'_>) {
+        self.retire_driver(sink);
+        if let Reader::Undecided(first) = &self.reader {
+            for (account, head) in self.base.iter_mut().zip(&first.heads) {
+                account.seen -= head.len() as u64;
+                self.ciphertext_bytes += head.len() as u64;
+            }
+        }
+        self.tls = true;
+        self.looks_like = Some("tls");
+        self.reader = Reader::Undecided(First::default());
+    }
+
+    pub(super) fn enter_plaintext(&mut self, sink: Sink<'_>) {
+        self.layer = Layer::Plaintext;
+        match &mut self.reader {
+            Reader::Decoding(driver) if driver.state() == State::AwaitingTls => driver.resume_on_plaintext(),
+            Reader::Decoding(_) => {
+                self.note(anomaly::TLS_UNANNOUNCED);
+                self.become_tls(sink);
+            }
+            Reader::Undecided(_) | Reader::Counting => self.become_tls(sink),
+        }
+        self.tls = true;
+    }
+
+    /// Tells what the driver has to tell.
+    pub(super) fn follow_driver(&mut self, sink: Sink<'_>) {
+        let Reader::Decoding(driver) = &mut self.reader else { return };
+        let state = driver.state();
+        let facts = driver.take_session_fields();
+        let codes = driver.take_anomalies();
+        self.tls |= state == State::AwaitingTls;
+        for fact in facts {
+            let known = self.facts.iter().position(|known| known.name == fact.name);
+            match known {
+                Some(index) => self.facts[index] = fact,
+                None if self.facts.len() < FACTS_MAX => self.facts.push(fact),
+                None => {}
+            }
+        }
+        for code in codes {
+            self.note(code);
+        }
+        while let Reader::Decoding(driver) = &mut self.reader {
+            let Some(telling) = driver.exchanges().next_told() else { break };
+            self.open(sink);
+            sink(self.draft_exchange(telling));
+        }
+    }
+
+    /// The driver's work is done: what waits is closed, and its account becomes the session's.
+    pub(super) fn retire_driver(&mut self, sink: Sink<'_>) {
+        let Reader::Decoding(driver) = &mut self.reader else { return };
+        for direction in DIRECTIONS {
+            driver.end(direction, self.last_ns);
+        }
+        driver.exchanges().close(ExchangeEnd::NoResponse);
+        self.follow_driver(sink);
+        if let Reader::Decoding(driver) = std::mem::replace(&mut self.reader, Reader::Counting) {
+            for direction in DIRECTIONS {
+                let account = &mut self.base[direction as usize];
+                *account = account.plus(&driver.account(direction));
+            }
+        }
+    }
+}
