@@ -114,11 +114,11 @@ fn write_entry(ctx: &ProbeContext, call: u32, length: u64) -> u32 {
     frame.position = object.positions[direction::EGRESS as usize];
     frame.id = object.id;
     let (buffer, position, number) = (frame.buffer, frame.position, frame.call);
-    if !state::push(bpf_get_current_pid_tgid(), &frame) || length as i64 <= 0 {
+    if state::custody_tls_push(bpf_get_current_pid_tgid(), &raw const frame) == 0 || length as i64 <= 0 {
         return 0;
     }
     let data = plaintext(&task, object, direction::EGRESS, position, number, flag::TENTATIVE);
-    emit::user_bytes(&data, buffer, length);
+    emit::user_bytes(data, buffer, length);
     0
 }
 
@@ -178,7 +178,7 @@ fn read_entry(ctx: &ProbeContext, call: u32, length: u64) -> u32 {
     if let Some(object) = state::object_or_new(&task, frame.ssl, 0) {
         frame.id = object.id;
     }
-    state::push(bpf_get_current_pid_tgid(), &frame);
+    state::custody_tls_push(bpf_get_current_pid_tgid(), &raw const frame);
     0
 }
 
@@ -216,7 +216,7 @@ fn read_done(frame: &Frame, read: u64) -> u32 {
     object.positions[direction::INGRESS as usize] = position + read;
     object.calls += 1;
     let data = plaintext(&task, object, direction::INGRESS, position, object.calls, 0);
-    emit::user_bytes(&data, frame.buffer, read);
+    emit::user_bytes(data, frame.buffer, read);
     0
 }
 
@@ -318,7 +318,9 @@ fn frame(ctx: &ProbeContext, call: u32, length: u64) -> Option<Frame> {
 
 #[inline(always)]
 fn returning(ctx: &RetProbeContext, call: u32) -> Option<Frame> {
-    state::pop(bpf_get_current_pid_tgid(), state::stack_pointer(ctx.as_ptr()), call)
+    let mut frame = Frame::NONE;
+    let stack = state::stack_pointer(ctx.as_ptr());
+    (state::custody_tls_pop(bpf_get_current_pid_tgid(), stack, call, &raw mut frame) != 0).then_some(frame)
 }
 
 /// The out-parameter of the `_ex` functions; never more than the buffer that the caller named.

@@ -37,8 +37,6 @@ pub mod kind {
     pub const TLS_SETTLE: u16 = 9;
     /// [`crate::TlsClose`].
     pub const TLS_CLOSE: u16 = 10;
-    /// [`crate::TlsSeen`].
-    pub const TLS_SEEN: u16 = 11;
 }
 
 /// Begins every event. `seq` counts the events offered to one ring, those that did not fit included, so a
@@ -402,18 +400,6 @@ pub struct TlsClose {
     pub egress_position: u64,
 }
 
-/// A TLS handshake began on a socket: the agent makes sure that this process's libraries are probed.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TlsSeen {
-    /// Kind [`kind::TLS_SEEN`].
-    pub header: Header,
-    /// The socket.
-    pub socket: SocketKey,
-    /// The process.
-    pub task: TaskKey,
-}
-
 /// Index of a [`SourceCounters`].
 pub mod source {
     /// Payload as sockets carry it.
@@ -527,5 +513,4 @@ const _: () = {
     assert!(size_of::<TlsBind>() == 72);
     assert!(size_of::<TlsSettle>() == 72);
     assert!(size_of::<TlsClose>() == 64);
-    assert!(size_of::<TlsSeen>() == 56);
 };

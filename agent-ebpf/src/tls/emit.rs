@@ -8,8 +8,7 @@ use custody_abi::{Data, Gap, Header, cause, flag, kind, source};
 use crate::maps::DATA;
 use crate::rings::{self, Fate};
 
-/// Plaintext bytes of one call at most; the rest is a gap.
-const CALL_BYTES_MAX: u64 = (LARGE * PIECES_MAX) as u64;
+/// Pieces of one call at most, 1 MiB; the rest is a gap.
 const PIECES_MAX: usize = 64;
 /// Most requests and small answers.
 const SMALL: usize = 1024;
@@ -46,31 +45,54 @@ pub(super) fn record<T: 'static>(event_kind: u16, flags: u16, event: T) {
     rings::count(source::CONTROL, Fate::Submitted, 0);
 }
 
+/// One call's plaintext on its way into the ring. Integers only: the verifier admits nothing else behind the
+/// pointer of a function that it checks apart.
+#[repr(C)]
+pub struct Plaintext {
+    data: Data,
+    buffer: u64,
+    length: u64,
+    done: u64,
+}
+
 /// `length` bytes at `buffer` of the current process, as pieces of `data`.
 #[inline(always)]
-pub(super) fn user_bytes(data: &Data, buffer: u64, length: u64) {
-    if length <= SMALL as u64 {
-        piece::<SMALL>(data, 0, buffer, length);
-        return;
-    }
-    let whole = length.min(CALL_BYTES_MAX);
-    let mut done = 0;
+pub(super) fn user_bytes(data: Data, buffer: u64, length: u64) {
+    let mut whole = Plaintext { data, buffer, length, done: 0 };
     for _ in 0..PIECES_MAX {
-        if done >= whole {
-            break;
+        if custody_tls_piece(&raw mut whole) == 0 {
+            return;
         }
-        let part = (whole - done).min(LARGE as u64);
-        piece::<LARGE>(data, done, buffer, part);
-        done += part;
     }
-    if length > whole {
-        rings::count(source::PLAINTEXT, Fate::Cut, length - whole);
-        gap(data, whole, length - whole, cause::CALL_LIMIT);
+    let (captured, cut) = (whole.done, length - whole.done);
+    rings::count(source::PLAINTEXT, Fate::Cut, cut);
+    gap(&whole.data, captured, cut, cause::CALL_LIMIT);
+}
+
+/// Copies the next piece; 0 when it was the last. Exported, because the verifier checks an exported function
+/// once and by itself, where it would otherwise walk all ways through each piece of each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn custody_tls_piece(whole: *mut Plaintext) -> u32 {
+    if whole.is_null() {
+        return 0;
     }
+    // SAFETY: not null, and the verifier holds every caller to a whole Plaintext.
+    let whole = unsafe { &mut *whole };
+    let rest = whole.length - whole.done;
+    let length = if rest > LARGE as u64 { LARGE as u64 } else { rest };
+    if length <= SMALL as u64 {
+        piece::<SMALL>(whole, length);
+    } else {
+        piece::<LARGE>(whole, length);
+    }
+    whole.done += length;
+    u32::from(rest > length)
 }
 
 #[inline(always)]
-fn piece<const BYTES: usize>(data: &Data, offset: u64, buffer: u64, length: u64) {
+fn piece<const BYTES: usize>(whole: &Plaintext, length: u64) {
+    let (data, done) = (&whole.data, whole.done);
     let seq = rings::next_data_seq();
     let Some(mut slot) = DATA.reserve::<Slot<BYTES>>(0) else {
         // Where the next event of this object stands tells what is missing.
@@ -82,17 +104,17 @@ fn piece<const BYTES: usize>(data: &Data, offset: u64, buffer: u64, length: u64)
     // SAFETY: the slot has room for the head and for `bounded` bytes behind it.
     let failed = unsafe {
         let target = (&raw mut (*pointer).bytes).cast();
-        bpf_probe_read_user(target, bounded, (buffer + offset) as *const _)
+        bpf_probe_read_user(target, bounded, (whole.buffer + done) as *const _)
     };
     if failed != 0 {
         slot.discard(rings::data_flags());
         rings::count(source::PLAINTEXT, Fate::Lost, length);
-        gap(data, offset, length, cause::PAGE_FAULT);
+        gap(data, done, length, cause::PAGE_FAULT);
         return;
     }
     // SAFETY: as above.
     unsafe {
-        (&raw mut (*pointer).data).write(Data { position: data.position + offset, ..*data });
+        (&raw mut (*pointer).data).write(Data { position: data.position + done, ..*data });
         (&raw mut (*pointer).data.header).write(Header { len: bounded, seq, ..data.header });
     }
     slot.submit(rings::data_flags());

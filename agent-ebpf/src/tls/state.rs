@@ -44,6 +44,21 @@ pub struct Frame {
     pub reserved: u32,
 }
 
+impl Frame {
+    pub const NONE: Self = Self {
+        ssl: 0,
+        buffer: 0,
+        length: 0,
+        out: 0,
+        stack: 0,
+        position: 0,
+        call: 0,
+        id: 0,
+        kind: 0,
+        reserved: 0,
+    };
+}
+
 #[repr(C)]
 pub struct Calls {
     depth: u64,
@@ -84,21 +99,7 @@ static TLS_CALLS: HashMap<u64, Calls> = HashMap::with_max_entries(8_192, 0);
 #[map]
 static TLS_OBJECTS: HashMap<ObjectKey, Object> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-static NO_CALLS: Calls = Calls {
-    depth: 0,
-    frames: [Frame {
-        ssl: 0,
-        buffer: 0,
-        length: 0,
-        out: 0,
-        stack: 0,
-        position: 0,
-        call: 0,
-        id: 0,
-        kind: 0,
-        reserved: 0,
-    }; DEPTH_MAX],
-};
+static NO_CALLS: Calls = Calls { depth: 0, frames: [Frame::NONE; DEPTH_MAX] };
 
 /// The TLS object of the innermost call that this thread is in.
 #[inline(always)]
@@ -111,10 +112,21 @@ pub fn inside(thread: u64) -> Option<u64> {
     Some(calls.frames[index(depth - 1)].ssl)
 }
 
-/// Puts a frame on the thread's stack. False when the call is no traffic of its own: the function was probed
-/// twice, it is a part of the call around it, or there is no room.
+/// Puts a frame on the thread's stack. 0 when the call is no traffic of its own: the function was probed
+/// twice, it is a part of the call around it, or there is no room. Exported, so that the verifier checks its
+/// ways once and not once for each way before it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn custody_tls_push(thread: u64, frame: *const Frame) -> u32 {
+    if frame.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier holds every caller to a whole Frame.
+    u32::from(push(thread, unsafe { &*frame }))
+}
+
 #[inline(always)]
-pub fn push(thread: u64, frame: &Frame) -> bool {
+fn push(thread: u64, frame: &Frame) -> bool {
     let calls = match calls(thread) {
         Some(calls) => calls,
         None => {
@@ -158,9 +170,22 @@ pub fn push(thread: u64, frame: &Frame) -> bool {
     kind != call::INNER
 }
 
-/// Takes the frame of the call that returns now off the thread's stack, and those that never returned.
+/// Takes the frame of the call that returns now off the thread's stack, and those that never returned. 0 when
+/// there is none. Exported for the reason of [`custody_tls_push`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn custody_tls_pop(thread: u64, stack: u64, kind: u32, frame: *mut Frame) -> u32 {
+    if frame.is_null() {
+        return 0;
+    }
+    let Some(found) = pop(thread, stack, kind) else { return 0 };
+    // SAFETY: not null, and the verifier holds every caller to a whole Frame.
+    unsafe { *frame = found };
+    1
+}
+
 #[inline(always)]
-pub fn pop(thread: u64, stack: u64, kind: u32) -> Option<Frame> {
+fn pop(thread: u64, stack: u64, kind: u32) -> Option<Frame> {
     let calls = calls(thread)?;
     let mut depth = calls.depth;
     for _ in 0..DEPTH_MAX {
