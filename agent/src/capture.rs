@@ -14,6 +14,7 @@ use custody_ledger::Counters;
 
 use crate::config::{self, Selectors};
 use crate::events;
+use crate::probes::tls::{self, Libraries};
 use crate::probes::{Match, ProbeOptions, Probes, Rule};
 use crate::shared::{Amount, ProbeState, Shared, lock};
 
@@ -42,6 +43,7 @@ pub enum Seen {
 /// The kernel side with what is known of it.
 pub struct Capture {
     probes: Probes,
+    libraries: Libraries<aya::Ebpf>,
     shared: Arc<Shared>,
     own_program: PathBuf,
     sink: Vec<(IpAddr, u16)>,
@@ -93,10 +95,14 @@ impl Capture {
             rules: rules(config)?,
             ..ProbeOptions::default()
         };
-        let probes = Probes::load(&options)?;
-        shared.status().probes = probe_states(&probes);
-        let mut capture = Capture { probes, shared, own_program, sink: Vec::new() };
+        let mut probes = Probes::load(&options)?;
+        tls::load(probes.ebpf())?;
+        let libraries = Libraries::new(Path::new("/"));
+        let mut capture = Capture { probes, libraries, shared, own_program, sink: Vec::new() };
+        // Before the first library is probed: our own programs use TLS as well.
         capture.exclude_our_programs()?;
+        capture.libraries.attach_known(capture.probes.ebpf(), Instant::now());
+        capture.tell_probes();
         Ok(capture)
     }
 
@@ -134,16 +140,27 @@ impl Capture {
             if let Err(error) = result {
                 events::probe_missing("rule", &format!("{error:#}"));
             }
-            if Instant::now() >= next_count {
-                next_count = Instant::now() + COUNT_EVERY;
+            let now = Instant::now();
+            self.libraries.tick(self.probes.ebpf(), now);
+            if now >= next_count {
+                next_count = now + COUNT_EVERY;
                 self.count();
+                self.tell_probes();
             }
         }
     }
 
     fn take(&mut self, seen: Seen) -> Result<()> {
         match seen {
-            Seen::Program(_) | Seen::Tls(_) | Seen::Stop => Ok(()),
+            Seen::Program(pid) => {
+                self.libraries.on_exec(self.probes.ebpf(), pid, Instant::now());
+                Ok(())
+            }
+            Seen::Tls(pid) => {
+                self.libraries.on_tls_seen(self.probes.ebpf(), pid, Instant::now());
+                Ok(())
+            }
+            Seen::Stop => Ok(()),
             Seen::Canary => {
                 if let Match::Executable { device, inode } = executable(&self.own_program)? {
                     self.probes.exclude_executable(device, inode)?;
@@ -163,6 +180,25 @@ impl Capture {
             }
         }
         Ok(())
+    }
+
+    /// What is attached, for `status`.
+    fn tell_probes(&self) {
+        let attached = |name: String| ProbeState { name, state: "attached".to_owned() };
+        let mut probes = vec![attached(format!("sockets by {:?}", self.probes.backend()))];
+        for library in self.libraries.libraries() {
+            let functions = library.functions.len();
+            probes.push(attached(format!("TLS {} ({functions} functions)", library.path.display())));
+        }
+        let counters = self.libraries.counters();
+        if let Some(error) = &counters.last_error {
+            let failures = counters.attach_errors + counters.read_errors + counters.over_limit;
+            let state = format!("{failures} failures, the last: {error}");
+            probes.push(ProbeState { name: "TLS".to_owned(), state });
+        }
+        let mut status = self.shared.status();
+        status.probes = probes;
+        status.tls_uncovered = counters.uncovered_handshakes;
     }
 
     fn count(&mut self) {
@@ -228,11 +264,6 @@ fn events_of(source: &SourceCounters) -> Counters {
         lost_ring: source.lost_events,
         ..Counters::default()
     }
-}
-
-fn probe_states(probes: &Probes) -> Vec<ProbeState> {
-    let backend = format!("{:?}", probes.backend());
-    vec![ProbeState { name: format!("sockets by {backend}"), state: "attached".to_owned() }]
 }
 
 #[cfg(test)]

@@ -4,11 +4,15 @@ use anyhow::{Result, bail};
 use caps::{CapSet, Capability};
 
 /// Each capability with what is lost without it.
-pub const NEEDED: [(Capability, &str); 8] = [
+pub const NEEDED: [(Capability, &str); 9] = [
     (Capability::CAP_BPF, "probes cannot be loaded"),
     (Capability::CAP_PERFMON, "probes cannot read kernel structures or be attached"),
     (Capability::CAP_SYS_PTRACE, "programs of other users cannot be told apart (/proc)"),
     (Capability::CAP_DAC_READ_SEARCH, "libraries of other users' programs cannot be opened for TLS probes"),
+    (
+        Capability::CAP_CHECKPOINT_RESTORE,
+        "libraries in containers, or deleted ones, cannot be opened for TLS probes",
+    ),
     (Capability::CAP_SETUID, "the worker cannot give up its user"),
     (Capability::CAP_SETGID, "the worker cannot give up its groups"),
     (Capability::CAP_SETPCAP, "the worker cannot give up its bounding set"),

@@ -55,6 +55,8 @@ pub struct Status {
     pub epoch: u64,
     /// The probes by name, with what became of each.
     pub probes: Vec<ProbeState>,
+    /// TLS handshakes of processes that map no library that is read: their plaintext is not captured.
+    pub tls_uncovered: u64,
     /// The worker.
     pub worker: WorkerState,
     /// Sums since this start.

@@ -10,6 +10,7 @@ mod path;
 mod rules;
 mod syscalls;
 mod table;
+pub mod tls;
 
 pub use counters::Counters;
 pub use error::ProbeError;

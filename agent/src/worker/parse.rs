@@ -2,7 +2,7 @@
 //! event, and is counted by the caller; nothing else is judged here.
 
 use custody_abi::{
-    Data, Exec, Exit, Fork, Gap, Header, SocketClose, SocketOpen, TlsBind, TlsClose, TlsSeen, TlsSettle, kind,
+    Data, Exec, Exit, Fork, Gap, Header, SocketClose, SocketOpen, TlsBind, TlsClose, TlsSettle, kind,
 };
 
 /// One event, with the bytes that follow its fixed part.
@@ -28,8 +28,6 @@ pub enum Parsed<'a> {
     TlsSettle(TlsSettle),
     /// A TLS object is gone.
     TlsClose(TlsClose),
-    /// A handshake began.
-    TlsSeen(TlsSeen),
 }
 
 /// Structs that are read from bytes of a ring.
@@ -46,7 +44,7 @@ macro_rules! plain {
         unsafe impl Plain for $name {}
     )+};
 }
-plain!(Header Data SocketOpen SocketClose Gap Exec Fork Exit TlsBind TlsSettle TlsClose TlsSeen);
+plain!(Header Data SocketOpen SocketClose Gap Exec Fork Exit TlsBind TlsSettle TlsClose);
 
 fn read<T: Plain>(bytes: &[u8]) -> Option<(T, &[u8])> {
     let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
@@ -82,7 +80,6 @@ pub fn parse(bytes: &[u8]) -> Option<Parsed<'_>> {
         kind::TLS_BIND => Parsed::TlsBind(read(bytes)?.0),
         kind::TLS_SETTLE => Parsed::TlsSettle(read(bytes)?.0),
         kind::TLS_CLOSE => Parsed::TlsClose(read(bytes)?.0),
-        kind::TLS_SEEN => Parsed::TlsSeen(read(bytes)?.0),
         _ => return None,
     })
 }

@@ -136,7 +136,6 @@ impl Stage {
             }
             Parsed::TlsSettle(settle) => self.binder.on_settle(&settle, &mut self.outputs),
             Parsed::TlsClose(close) => self.binder.on_close(&close, &mut self.outputs),
-            Parsed::TlsSeen(seen) => self.tell(&FromWorker::TlsSeen { pid: seen.task.pid }),
         }
     }
 
@@ -189,6 +188,10 @@ impl Stage {
             return;
         }
         let flow = flow(data.direction);
+        if flow == Flow::Egress && is_hello(bytes) {
+            // Who sends one has its TLS library mapped by now.
+            self.tell(&FromWorker::TlsSeen { pid: data.task.pid });
+        }
         self.trace(known, || format!("wire {flow:?} at {} {} bytes", data.position, bytes.len()));
         self.feed(Event::Chunk(Chunk {
             socket: known.id,
@@ -288,6 +291,11 @@ impl Stage {
             self.tell(&FromWorker::Trace(line));
         }
     }
+}
+
+/// A TLS record with a ClientHello or a ServerHello, each the first of its side (RFC 8446 4 and 5.1).
+fn is_hello(bytes: &[u8]) -> bool {
+    matches!(bytes, [22, 3, 0..=4, _, _, 1 | 2, ..])
 }
 
 fn count(framed: Result<(), link::LinkError>, figures: &mut Figures) {

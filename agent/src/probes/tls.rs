@@ -1,0 +1,288 @@
+//! Finds the TLS libraries that programs of this host use and attaches the plaintext probes to them, once per
+//! file. A library counts by the symbols that it exports, never by its name.
+//!
+//! What it promises: libraries of the system are probed before a program can use them (the loader's cache is
+//! read at start, and for each new mount namespace); others as soon as a TLS handshake or an exec is seen of
+//! their process, and by a rescan at the latest. A failure is counted and shown, never fatal.
+//!
+//! Must not: open a file that is no library of some process or of the loader's cache, or trust a path where the
+//! mapping itself can be opened.
+
+mod attach;
+mod elf;
+mod files;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use attach::{Attach, Function, LoadError, load};
+use files::MapId;
+
+/// Files that are probed at one time.
+const LIBRARIES_MAX: usize = 1024;
+/// Files that are known to be no TLS library, remembered so that they are not read again.
+const OTHERS_MAX: usize = 65_536;
+/// Processes that wait for a second look.
+const YOUNG_MAX: usize = 4096;
+/// When a process that just started is looked at again: its libraries are mapped after exec.
+const YOUNG_DELAYS: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(200), Duration::from_secs(2)];
+/// One process is scanned for a handshake at most this often.
+const SEEN_INTERVAL: Duration = Duration::from_millis(500);
+/// How often all processes are scanned.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A file by device and inode as `stat` names them.
+type FileId = (u64, u64);
+
+/// A probed library, for `doctor` and `status`.
+#[derive(Clone, Debug)]
+pub struct Library {
+    /// Where it was found first.
+    pub path: PathBuf,
+    /// Functions that are probed.
+    pub functions: Vec<&'static str>,
+    /// Some process had it mapped at the last scan.
+    pub mapped: bool,
+}
+
+/// What happened since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Libraries probed.
+    pub attached: u64,
+    /// Libraries forgotten, because nobody maps them and they are deleted.
+    pub detached: u64,
+    /// Functions that could not be probed.
+    pub attach_errors: u64,
+    /// Files that could not be opened or read as ELF (a process that ended in between is none).
+    pub read_errors: u64,
+    /// Libraries and second looks left out because there were too many.
+    pub over_limit: u64,
+    /// Handshakes seen of processes that map no probed library: their plaintext is not captured.
+    pub uncovered_handshakes: u64,
+    /// The last failure, in words.
+    pub last_error: Option<String>,
+}
+
+struct Probed<L> {
+    library: Library,
+    /// Dropping them detaches.
+    _links: Vec<L>,
+    file: File,
+}
+
+/// See the module.
+pub struct Libraries<A: Attach> {
+    host: PathBuf,
+    probed: HashMap<FileId, Probed<A::Link>>,
+    /// What each mapping turned out to be; `None`: no TLS library.
+    mappings: HashMap<MapId, Option<FileId>>,
+    mount_namespaces: HashSet<u64>,
+    young: VecDeque<(Instant, u32, usize)>,
+    last_seen: HashMap<u32, (Instant, bool)>,
+    last_rescan: Option<Instant>,
+    counters: Counters,
+}
+
+impl<A: Attach> Libraries<A> {
+    /// `host` is the root under which `/proc` and `/etc/ld.so.cache` lie, `/` but in tests.
+    pub fn new(host: &Path) -> Self {
+        Self {
+            host: host.to_owned(),
+            probed: HashMap::new(),
+            mappings: HashMap::new(),
+            mount_namespaces: HashSet::new(),
+            young: VecDeque::new(),
+            last_seen: HashMap::new(),
+            last_rescan: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// At start: the system's libraries, used or not, then those of all running processes.
+    pub fn attach_known(&mut self, kernel: &mut A, now: Instant) {
+        self.attach_system(kernel, &self.host.clone());
+        self.rescan(kernel, now);
+    }
+
+    /// A program started: its own file now, the libraries of its mount namespace if that is new, and what it
+    /// maps a little later.
+    pub fn on_exec(&mut self, kernel: &mut A, pid: u32, now: Instant) {
+        self.last_seen.remove(&pid);
+        if let Some(namespace) = files::mount_namespace(&self.host, pid)
+            && self.mount_namespaces.len() < OTHERS_MAX
+            && self.mount_namespaces.insert(namespace)
+        {
+            self.attach_system(kernel, &self.host.join(format!("proc/{pid}/root")));
+        }
+        self.scan(kernel, pid);
+        self.look_again(now, pid, 0);
+    }
+
+    /// A TLS handshake was seen on a socket of this process. Returns whether it maps a probed library.
+    pub fn on_tls_seen(&mut self, kernel: &mut A, pid: u32, now: Instant) -> bool {
+        let covered = match self.last_seen.get(&pid) {
+            Some((when, covered)) if now.saturating_duration_since(*when) < SEEN_INTERVAL => *covered,
+            _ => {
+                let covered = self.scan(kernel, pid).is_some_and(|mapped| !mapped.is_empty());
+                if self.last_seen.len() >= OTHERS_MAX {
+                    self.last_seen.clear();
+                }
+                self.last_seen.insert(pid, (now, covered));
+                covered
+            }
+        };
+        self.counters.uncovered_handshakes += u64::from(!covered);
+        covered
+    }
+
+    /// To be called every 20 ms or so: second looks that are due, and the rescan.
+    pub fn tick(&mut self, kernel: &mut A, now: Instant) {
+        for _ in 0..self.young.len() {
+            let Some((due, pid, step)) = self.young.pop_front() else { break };
+            if due > now {
+                self.young.push_back((due, pid, step));
+            } else if self.scan(kernel, pid).is_some() {
+                self.look_again(now, pid, step + 1);
+            }
+        }
+        let due = |last: Instant| now.saturating_duration_since(last) >= RESCAN_INTERVAL;
+        if self.last_rescan.is_none_or(due) {
+            self.rescan(kernel, now);
+        }
+    }
+
+    /// Scans all processes, and forgets libraries that are deleted and that nobody maps.
+    pub fn rescan(&mut self, kernel: &mut A, now: Instant) {
+        self.last_rescan = Some(now);
+        self.mappings.retain(|_, file| file.is_some());
+        self.last_seen.clear();
+        let mut mapped = HashSet::new();
+        for pid in files::processes(&self.host) {
+            mapped.extend(self.scan(kernel, pid).unwrap_or_default());
+        }
+        let before = self.probed.len();
+        self.probed.retain(|id, probed| {
+            probed.library.mapped = mapped.contains(id);
+            let deleted = probed.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+            probed.library.mapped || !deleted
+        });
+        self.counters.detached += (before - self.probed.len()) as u64;
+        let probed = &self.probed;
+        self.mappings.retain(|_, file| file.is_none_or(|id| probed.contains_key(&id)));
+    }
+
+    /// The probed libraries.
+    pub fn libraries(&self) -> impl Iterator<Item = &Library> {
+        self.probed.values().map(|probed| &probed.library)
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn look_again(&mut self, now: Instant, pid: u32, step: usize) {
+        let Some(delay) = YOUNG_DELAYS.get(step) else { return };
+        if self.young.len() >= YOUNG_MAX {
+            self.counters.over_limit += 1;
+            return;
+        }
+        self.young.push_back((now + *delay, pid, step));
+    }
+
+    fn attach_system(&mut self, kernel: &mut A, root: &Path) {
+        for path in files::system_libraries(root) {
+            match File::open(&path) {
+                Ok(file) => {
+                    self.examine(kernel, &path, file);
+                }
+                Err(error) => self.read_error(&path, &error),
+            }
+        }
+    }
+
+    /// Probes what this process maps; returns the probed files among it, or `None` if the process is gone.
+    fn scan(&mut self, kernel: &mut A, pid: u32) -> Option<Vec<FileId>> {
+        let mut found = Vec::new();
+        for mapping in files::mapped_files(&self.host, pid)? {
+            let known = self.mappings.get(&mapping.id).copied();
+            let file = match known {
+                Some(file) => file,
+                None => {
+                    let Ok(opened) = mapping.open(&self.host, pid) else {
+                        // The process ended, or replaced its mapping; if not, the rescan tries again.
+                        continue;
+                    };
+                    let file = self.examine(kernel, &mapping.path, opened);
+                    if self.mappings.len() >= OTHERS_MAX {
+                        self.mappings.clear();
+                    }
+                    self.mappings.insert(mapping.id, file);
+                    file
+                }
+            };
+            found.extend(file);
+        }
+        Some(found)
+    }
+
+    /// Probes the file if it is a TLS library that is not probed yet. Returns its name if it is probed.
+    fn examine(&mut self, kernel: &mut A, path: &Path, file: File) -> Option<FileId> {
+        let metadata = file.metadata().ok()?;
+        let id = (metadata.dev(), metadata.ino());
+        if self.probed.contains_key(&id) {
+            return Some(id);
+        }
+        let offsets = match elf::function_offsets(&file) {
+            Ok(offsets) => offsets,
+            Err(elf::ElfError::NotElf) => return None,
+            Err(error) => {
+                self.read_error(path, &error);
+                return None;
+            }
+        };
+        if offsets.is_empty() {
+            return None;
+        }
+        if self.probed.len() >= LIBRARIES_MAX {
+            self.counters.over_limit += 1;
+            return None;
+        }
+        let (mut links, mut functions) = (Vec::new(), Vec::new());
+        for (function, offset) in offsets {
+            match kernel.attach(function, &file, offset) {
+                Ok(new) => {
+                    links.extend(new);
+                    functions.push(function.symbol());
+                }
+                Err(error) => {
+                    self.counters.attach_errors += 1;
+                    let symbol = function.symbol();
+                    self.counters.last_error =
+                        Some(format!("{symbol} of {} cannot be probed: {error}", path.display()));
+                }
+            }
+        }
+        if links.is_empty() {
+            return None;
+        }
+        tracing::info!(library = %path.display(), functions = functions.len(), "TLS library probed");
+        let library = Library { path: path.to_owned(), functions, mapped: false };
+        self.probed.insert(id, Probed { library, _links: links, file });
+        self.counters.attached += 1;
+        Some(id)
+    }
+
+    fn read_error(&mut self, path: &Path, error: &dyn std::fmt::Display) {
+        self.counters.read_errors += 1;
+        self.counters.last_error = Some(format!("{} cannot be read: {error}", path.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! The attach loop against a kernel of our own, and the libraries of this very process and system.
+
+use super::*;
+
+#[derive(Default)]
+struct Kernel {
+    attached: Vec<(&'static str, u64)>,
+    refuse: bool,
+}
+
+impl Attach for Kernel {
+    type Link = ();
+    type Error = &'static str;
+
+    fn attach(&mut self, function: Function, _: &File, offset: u64) -> Result<Vec<()>, &'static str> {
+        if self.refuse {
+            return Err("refused");
+        }
+        self.attached.push((function.symbol(), offset));
+        Ok(vec![()])
+    }
+}
+
+#[test]
+fn the_systems_library_is_probed_once_however_often_it_is_found() {
+    let (mut kernel, mut libraries) = (Kernel::default(), Libraries::new(Path::new("/")));
+    let now = Instant::now();
+    libraries.attach_known(&mut kernel, now);
+    let writes = kernel.attached.iter().filter(|(symbol, _)| *symbol == "SSL_write_ex").count();
+    assert_eq!(writes, libraries.libraries().count(), "once per library");
+    assert!(writes >= 1, "the package libssl3 must be installed for this test");
+    let before = kernel.attached.len();
+    libraries.on_exec(&mut kernel, std::process::id(), now);
+    libraries.tick(&mut kernel, now + RESCAN_INTERVAL);
+    assert_eq!(kernel.attached.len(), before);
+    assert!(kernel.attached.iter().all(|(_, offset)| *offset != 0));
+}
+
+#[test]
+fn a_refusal_is_counted_and_told() {
+    let mut libraries = Libraries::new(Path::new("/"));
+    libraries.attach_known(&mut Kernel { refuse: true, ..Kernel::default() }, Instant::now());
+    assert!(libraries.counters().attach_errors >= 11);
+    let told = libraries.counters().last_error.clone().unwrap_or_default();
+    assert!(told.contains("cannot be probed: refused"), "{told}");
+    assert_eq!(libraries.libraries().count(), 0);
+}
+
+#[test]
+fn a_process_without_a_tls_library_is_uncovered() {
+    let (mut kernel, mut libraries) = (Kernel::default(), Libraries::new(Path::new("/")));
+    // This test maps no libssl.
+    assert!(!libraries.on_tls_seen(&mut kernel, std::process::id(), Instant::now()));
+    assert_eq!(libraries.counters().uncovered_handshakes, 1);
+}
