@@ -129,7 +129,7 @@ fn both_ends_on_one_host_are_one_session_told_once() {
         assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange, Kind::SessionClose]);
         let close = &host.records[2];
         assert_eq!(text(close, names::SIDE), Some("both"));
-        assert_eq!(number(close, names::PEER_PID), Some(1));
+        assert_eq!(number(close, names::PEER_PID), Some(2));
         assert_eq!(number(close, names::BYTES_UP), Some(REQUEST.len() as u64));
     }
 }

@@ -181,11 +181,11 @@ impl Session {
         self.subject_index().and_then(|index| self.ends.get(index))
     }
 
-    /// The end whose process the record is about: the one that was read, else the accepting one.
+    /// The end whose process the record is about: who connected, for it is asked first; else the one end that
+    /// is there.
     fn subject_index(&self) -> Option<usize> {
-        let accepting = || self.ends.iter().position(|end| !end.client);
-        let read = self.plaintext_source.or(self.wire_source);
-        read.or_else(accepting).or((!self.ends.is_empty()).then_some(0))
+        let connecting = self.ends.iter().position(|end| end.client);
+        connecting.or((!self.ends.is_empty()).then_some(0))
     }
 }
 
