@@ -12,11 +12,40 @@ use crate::process::{Running, free_port, output};
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// nginx with an access log in JSON.
+/// Makes a self-signed certificate for `localhost`; returns certificate and key.
+fn certificate(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+    output(
+        Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate),
+    )?;
+    Ok((certificate, key))
+}
+
+/// nginx with a plain and a TLS port and an access log in JSON.
 #[derive(Debug)]
 pub struct Nginx {
     /// Plain HTTP.
     pub http_port: u16,
+    /// HTTP over TLS.
+    pub https_port: u16,
+    /// Certificate that clients are to trust.
+    pub certificate: PathBuf,
     folder: PathBuf,
     /// Ends with this value.
     _running: Running,
@@ -30,18 +59,20 @@ impl Nginx {
         for (name, content) in pages {
             std::fs::write(root.join(name), content)?;
         }
-        let http_port = free_port()?;
+        let (certificate, key) = certificate(folder)?;
+        let (http_port, https_port) = (free_port()?, free_port()?);
         let configuration = format!(
             r#"daemon off; worker_processes 1; user root; pid {f}/nginx.pid; error_log {f}/error.log warn;
 events {{ worker_connections 512; }}
 http {{
-  log_format json escape=json '{{"method":"$request_method","uri":"$request_uri","status":$status,"bytes":$body_bytes_sent,"length":$request_length,"agent":"$http_user_agent","request":"$http_x_request"}}';
+  log_format json escape=json '{{"method":"$request_method","uri":"$request_uri","status":$status,"bytes":$body_bytes_sent,"length":$request_length,"tls":"$ssl_protocol","agent":"$http_user_agent","request":"$http_x_request"}}';
   access_log {f}/access.log json;
   client_body_temp_path {f}/body; proxy_temp_path {f}/proxy; fastcgi_temp_path {f}/fastcgi;
   uwsgi_temp_path {f}/uwsgi; scgi_temp_path {f}/scgi;
   keepalive_requests 1000000; sendfile off;
   server {{
-    listen 127.0.0.1:{http_port};
+    listen 127.0.0.1:{http_port}; listen 127.0.0.1:{https_port} ssl;
+    ssl_certificate {c}; ssl_certificate_key {k};
     root {r}; default_type application/json;
     location /echo {{ return 200 '{{"ok":true}}\n'; }}
     location /missing {{ return 404 'nothing here\n'; }}
@@ -50,15 +81,17 @@ http {{
 }}
 "#,
             f = folder.display(),
-            r = root.display()
+            r = root.display(),
+            c = certificate.display(),
+            k = key.display(),
         );
         let file = folder.join("nginx.conf");
         std::fs::write(&file, configuration)?;
         let file = file.to_str().context("folder is not UTF-8")?;
         let mut running =
             Running::start("nginx", &["nginx", "-e", "stderr", "-c", file], None, &folder.join("nginx.log"))?;
-        running.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", http_port)).is_ok())?;
-        Ok(Nginx { http_port, folder: folder.to_owned(), _running: running })
+        running.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", https_port)).is_ok())?;
+        Ok(Nginx { http_port, https_port, certificate, folder: folder.to_owned(), _running: running })
     }
 
     /// The access log, a JSON object a request.
@@ -68,7 +101,7 @@ http {{
     }
 }
 
-/// A PostgreSQL cluster of its own, with password login and a statement log in CSV.
+/// A PostgreSQL cluster of its own, with TLS, password login and a statement log in CSV.
 #[derive(Debug)]
 pub struct Postgres {
     /// TCP port.
@@ -100,12 +133,17 @@ impl Postgres {
                 .arg(format!("--pwfile={}", password.display()))
                 .arg(format!("--pgdata={}", data.display())),
         )?;
+        let (certificate, key) = certificate(folder)?;
+        output(Command::new("chown").arg("postgres:postgres").args([&certificate, &key]))?;
         let port = free_port()?;
         let server = binaries.join("postgres");
         let settings = [
             format!("port={port}"),
             "listen_addresses=127.0.0.1".into(),
             format!("unix_socket_directories={}", folder.display()),
+            "ssl=on".into(),
+            format!("ssl_cert_file={}", certificate.display()),
+            format!("ssl_key_file={}", key.display()),
             "fsync=off".into(),
             "log_destination=csvlog".into(),
             "logging_collector=on".into(),
@@ -132,29 +170,29 @@ impl Postgres {
         Ok(Postgres { port, folder: folder.to_owned(), binaries, _running: running })
     }
 
-    /// A psql command on this cluster over TCP that reads no personal files.
-    pub fn psql(&self) -> Command {
+    /// A psql command on this cluster over TCP, plain or TLS, that reads no personal files.
+    pub fn psql(&self, tls: bool) -> Command {
         let mut command = Command::new(self.binaries.join("psql"));
-        self.environment(&mut command);
+        self.environment(&mut command, tls);
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0"]);
         command
     }
 
     /// Another of PostgreSQL's programs (`pgbench`), set to this cluster.
-    pub fn program(&self, name: &str) -> Command {
+    pub fn program(&self, name: &str, tls: bool) -> Command {
         let mut command = Command::new(self.binaries.join(name));
-        self.environment(&mut command);
+        self.environment(&mut command, tls);
         command
     }
 
-    fn environment(&self, command: &mut Command) {
+    fn environment(&self, command: &mut Command, tls: bool) {
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", "postgres")
             .env("PGPASSWORD", PASSWORD)
             .env("PGDATABASE", "postgres")
-            .env("PGSSLMODE", "disable")
+            .env("PGSSLMODE", if tls { "require" } else { "disable" })
             .env("PGGSSENCMODE", "disable");
     }
 

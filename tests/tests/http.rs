@@ -1,4 +1,4 @@
-//! Live HTTP: the record equals nginx's own log in values, each request exactly once.
+//! Live HTTP, plain and TLS: the record equals nginx's own log in values, each request exactly once.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -44,24 +44,17 @@ fn recorded(records: &[Value]) -> Result<BTreeMap<Exchange, usize>> {
     Ok(counts)
 }
 
-/// The exchanges of one nginx, told by its port.
-fn of(nginx: &Nginx) -> String {
-    format!("has(http.request.method) and server.port = {} and type = \"exchange\"", nginx.http_port)
+/// The exchanges of one server, told by its port.
+fn of(port: u16) -> String {
+    format!("has(http.request.method) and server.port = {port} and type = \"exchange\"")
 }
 
-#[test]
-fn curl_and_urllib_equal_the_access_log() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let large = "0123456789abcdef".repeat(20_000);
-    let nginx = Nginx::start(servers.path(), &[("small.json", "{\"a\":1}\n"), ("large.txt", &large)])?;
-    let base = format!("http://127.0.0.1:{}", nginx.http_port);
+/// Requests of curl and urllib at this base address; returns how many.
+fn requests(base: &str, certificate: &str) -> Result<usize> {
     let curl = |arguments: &[&str], path: &str| {
         output(
             Command::new("curl")
-                .args(["-s", "-o", "/dev/null"])
+                .args(["-s", "-o", "/dev/null", "--cacert", certificate])
                 .args(arguments)
                 .arg(format!("{base}/{path}")),
         )
@@ -72,17 +65,40 @@ fn curl_and_urllib_equal_the_access_log() -> Result<()> {
     curl(&["-d", "name=anna"], "echo?kind=form")?;
     curl(&["-I"], "small.json?head")?;
     // Three requests on one connection.
-    output(Command::new("curl").arg("-s").arg(format!("{base}/small.json?kept=[1-3]")))?;
-    let script = "import sys, urllib.request as r\n\
-        for n in range(4): r.urlopen(sys.argv[1] + '?urllib=%d' % n).read()";
-    output(Command::new("python3").args(["-c", script, &format!("{base}/large.txt")]))?;
-    let requests = 5 + 1 + 1 + 3 + 4;
-    let records = stand.wait_records(&of(&nginx), requests)?;
+    curl(&["-o", "/dev/null", "-o", "/dev/null"], "small.json?kept=[1-3]")?;
+    let script = "import ssl, sys, urllib.request as r\n\
+        c = ssl.create_default_context(cafile=sys.argv[2])\n\
+        for n in range(4): r.urlopen(sys.argv[1] + '?urllib=%d' % n, context=c).read()";
+    output(Command::new("python3").args(["-c", script, &format!("{base}/large.txt"), certificate]))?;
+    Ok(5 + 1 + 1 + 3 + 4)
+}
+
+#[test]
+fn curl_and_urllib_equal_the_access_log_plain_and_tls() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = tempfile::tempdir()?;
+    let large = "0123456789abcdef".repeat(20_000);
+    let nginx = Nginx::start(servers.path(), &[("small.json", "{\"a\":1}\n"), ("large.txt", &large)])?;
+    let certificate = nginx.certificate.display().to_string();
+    let plain = requests(&format!("http://127.0.0.1:{}", nginx.http_port), &certificate)?;
+    let tls = requests(&format!("https://localhost:{}", nginx.https_port), &certificate)?;
+    let mut records = stand.wait_records(&of(nginx.http_port), plain)?;
+    assert_eq!(records.len(), plain, "each exactly once");
+    let inside = stand.wait_records(&of(nginx.https_port), tls)?;
+    assert_eq!(inside.len(), tls, "each exactly once");
+    for record in &inside {
+        assert_eq!(field(record, "custody.tls"), "tls", "{record}");
+        assert!(matches!(field(record, "custody.binding").as_str(), Some("fd" | "nested")), "{record}");
+    }
+    records.extend(inside);
     assert_eq!(recorded(&records)?, logged(&nginx)?);
-    assert_eq!(records.len(), requests, "each exactly once");
     for record in &records {
         assert_eq!(field(record, "custody.bytes.lost").as_u64().unwrap_or(0), 0, "{record}");
         assert_eq!(record["record"]["anomalies"].as_array().map_or(0, Vec::len), 0, "{record}");
+        let program = field(record, "process.executable.path").as_str().unwrap_or_default();
+        assert!(program.ends_with("/curl") || program.contains("python3"), "{record}");
     }
     Ok(())
 }
@@ -94,14 +110,21 @@ fn wrk_under_load_is_recorded_without_a_gap_and_never_twice() -> Result<()> {
     stand.start_agent()?;
     let servers = tempfile::tempdir()?;
     let nginx = Nginx::start(servers.path(), &[])?;
-    let url = format!("http://127.0.0.1:{}/echo", nginx.http_port);
-    output(Command::new("wrk").args(["-t1", "-c10", "-d1s", &url]))?;
-    // wrk drops its connections at the end of its time, so the last requests have no answer that it read.
-    let answered = logged(&nginx)?.values().sum::<usize>();
-    let records = stand.wait_records(&of(&nginx), answered.saturating_sub(20))?;
-    assert!(answered > 200, "wrk made only {answered} requests");
-    assert!(records.len() <= answered, "{} recorded, {answered} in the log", records.len());
-    let gaps = stand.records(&format!("type = \"gap\" and server.port = {}", nginx.http_port))?;
-    assert!(gaps.is_empty(), "{gaps:?}");
+    let bases = [
+        (nginx.http_port, format!("http://127.0.0.1:{}", nginx.http_port)),
+        (nginx.https_port, format!("https://localhost:{}", nginx.https_port)),
+    ];
+    let mut before = 0;
+    for (port, base) in bases {
+        output(Command::new("wrk").args(["-t1", "-c10", "-d1s", &format!("{base}/echo")]))?;
+        // wrk drops its connections at the end of its time, so the last requests have no answer that it read.
+        let answered = logged(&nginx)?.values().sum::<usize>() - before;
+        before += answered;
+        let records = stand.wait_records(&of(port), answered.saturating_sub(20))?;
+        assert!(answered > 200, "wrk made only {answered} requests");
+        assert!(records.len() <= answered, "{} recorded, {answered} in the log", records.len());
+        let gaps = stand.records(&format!("type = \"gap\" and server.port = {port}"))?;
+        assert!(gaps.is_empty(), "{gaps:?}");
+    }
     Ok(())
 }

@@ -16,7 +16,7 @@ fn a_statement_that_never_ended_is_at_the_sink_when_the_agent_was_killed() -> Re
     stand.start_agent()?;
     let servers = custody_tests::stand::folder()?;
     let postgres = Postgres::start(servers.path())?;
-    let mut psql = postgres.psql().args(["-c", "SELECT pg_sleep(60)"]).spawn()?;
+    let mut psql = postgres.psql(false).args(["-c", "SELECT pg_sleep(60)"]).spawn()?;
     let open = stand.wait_records("db.query.text = \"SELECT pg_sleep(60)\"", 1)?;
     assert_eq!(open[0]["type"], "exchange.open");
     stand.agent.take().expect("started above").kill()?;
@@ -25,7 +25,7 @@ fn a_statement_that_never_ended_is_at_the_sink_when_the_agent_was_killed() -> Re
     psql.wait()?;
     // The next agent goes on in a new epoch, and the whole still verifies.
     stand.start_agent()?;
-    output(postgres.psql().args(["-c", "SELECT 'after the crash' AS said"]))?;
+    output(postgres.psql(false).args(["-c", "SELECT 'after the crash' AS said"]))?;
     stand.wait_records("db.query.text =~ \"after the crash\"", 1)?;
     stand.stop_agent()?;
     stand.verify()?;
@@ -39,7 +39,7 @@ fn an_agent_that_starts_in_the_middle_of_connections_is_right_about_what_follows
     let servers = custody_tests::stand::folder()?;
     let postgres = Postgres::start(servers.path())?;
     // A session that says something every second, for longer than the agent needs to start.
-    let mut psql = postgres.psql();
+    let mut psql = postgres.psql(false);
     for number in 0..30 {
         psql.args(["-c", &format!("SELECT {number} AS tick_{number}"), "-c", "SELECT pg_sleep(0.5)"]);
     }

@@ -23,7 +23,7 @@ fn psql_statements_results_and_errors() -> Result<()> {
     stand.start_agent()?;
     let servers = custody_tests::stand::folder()?;
     let postgres = Postgres::start(servers.path())?;
-    let psql = |statement: &str| postgres.psql().args(["-c", statement]).output();
+    let psql = |statement: &str| postgres.psql(false).args(["-c", statement]).output();
     psql("SELECT generate_series(1, 7) AS n_seven")?;
     psql("SELECT 1/0 AS n_zero")?;
     psql("CREATE TABLE made (id int, name text)")?;
@@ -34,7 +34,9 @@ fn psql_statements_results_and_errors() -> Result<()> {
     assert_eq!(field(series, "db.user"), "postgres");
     assert_eq!(field(series, "custody.outcome"), "ok");
     let executable = field(series, "process.executable.path").as_str();
-    assert!(executable.is_some_and(|path| path.ends_with("/bin/postgres")), "{series}");
+    assert!(executable.is_some_and(|path| path.ends_with("/psql")), "{series}");
+    let server = field(series, "custody.peer.executable.path").as_str();
+    assert!(server.is_some_and(|path| path.ends_with("/bin/postgres")), "{series}");
     let zero = &statements(&stand, &postgres, "n_zero$", 1)?[0];
     assert_eq!(field(zero, "db.response.status_code"), "22012", "division_by_zero");
     assert_eq!(field(zero, "custody.outcome"), "error");
@@ -52,11 +54,11 @@ fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction() -> Result
     let mut stand = Stand::new(folder.path(), "")?;
     let servers = custody_tests::stand::folder()?;
     let postgres = Postgres::start(servers.path())?;
-    output(postgres.program("pgbench").args(["-i", "-q", "-s", "1"]))?;
+    output(postgres.program("pgbench", false).args(["-i", "-q", "-s", "1"]))?;
     stand.start_agent()?;
     let per_mode = 400;
     for mode in ["simple", "extended", "prepared"] {
-        output(postgres.program("pgbench").args(["-n", "-S", "-c", "4", "-t", "100", "-M", mode]))?;
+        output(postgres.program("pgbench", false).args(["-n", "-S", "-c", "4", "-t", "100", "-M", mode]))?;
     }
     let records = statements(&stand, &postgres, "^SELECT abalance FROM pgbench_accounts", 3 * per_mode)?;
     let bound: Vec<&Value> =
@@ -93,7 +95,7 @@ fn the_password_of_a_login_and_of_a_statement_stand_nowhere() -> Result<()> {
     stand.start_agent()?;
     let servers = custody_tests::stand::folder()?;
     let postgres = Postgres::start(servers.path())?;
-    output(postgres.psql().args(["-c", "CREATE ROLE carla LOGIN PASSWORD 'canary-in-a-literal'"]))?;
+    output(postgres.psql(false).args(["-c", "CREATE ROLE carla LOGIN PASSWORD 'canary-in-a-literal'"]))?;
     statements(&stand, &postgres, "^CREATE ROLE carla", 1)?;
     stand.stop_agent()?;
     stand.stop_sink()?;
