@@ -1,4 +1,4 @@
-//! Live PostgreSQL: statements, bound parameters, SQLSTATE and row counts equal what the
+//! Live PostgreSQL, plain and TLS: statements, bound parameters, SQLSTATE and row counts equal what the
 //! server logged or is known to answer, each exactly once.
 
 use std::process::Command;
@@ -17,13 +17,22 @@ fn statements(stand: &Stand, server: &Postgres, text: &str, count: usize) -> Res
 }
 
 #[test]
-fn psql_statements_results_and_errors() -> Result<()> {
+fn psql_statements_results_and_errors_plain() -> Result<()> {
+    psql_statements_results_and_errors(false)
+}
+
+#[test]
+fn psql_statements_results_and_errors_over_tls() -> Result<()> {
+    psql_statements_results_and_errors(true)
+}
+
+fn psql_statements_results_and_errors(tls: bool) -> Result<()> {
     let folder = custody_tests::stand::folder()?;
     let mut stand = Stand::new(folder.path(), "")?;
     stand.start_agent()?;
     let servers = custody_tests::stand::folder()?;
     let postgres = Postgres::start(servers.path())?;
-    let psql = |statement: &str| postgres.psql(false).args(["-c", statement]).output();
+    let psql = |statement: &str| postgres.psql(tls).args(["-c", statement]).output();
     psql("SELECT generate_series(1, 7) AS n_seven")?;
     psql("SELECT 1/0 AS n_zero")?;
     psql("CREATE TABLE made (id int, name text)")?;
@@ -33,6 +42,7 @@ fn psql_statements_results_and_errors() -> Result<()> {
     assert_eq!(field(series, "db.response.returned_rows"), 7);
     assert_eq!(field(series, "db.user"), "postgres");
     assert_eq!(field(series, "custody.outcome"), "ok");
+    assert_eq!(field(series, "custody.tls").as_str(), tls.then_some("tls"));
     let executable = field(series, "process.executable.path").as_str();
     assert!(executable.is_some_and(|path| path.ends_with("/psql")), "{series}");
     let server = field(series, "custody.peer.executable.path").as_str();
@@ -49,7 +59,16 @@ fn psql_statements_results_and_errors() -> Result<()> {
 }
 
 #[test]
-fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction() -> Result<()> {
+fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction_plain() -> Result<()> {
+    pgbench_in_its_three_modes(false)
+}
+
+#[test]
+fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction_over_tls() -> Result<()> {
+    pgbench_in_its_three_modes(true)
+}
+
+fn pgbench_in_its_three_modes(tls: bool) -> Result<()> {
     let folder = custody_tests::stand::folder()?;
     let mut stand = Stand::new(folder.path(), "")?;
     let servers = custody_tests::stand::folder()?;
@@ -58,7 +77,7 @@ fn pgbench_in_its_three_modes_is_recorded_transaction_by_transaction() -> Result
     stand.start_agent()?;
     let per_mode = 400;
     for mode in ["simple", "extended", "prepared"] {
-        output(postgres.program("pgbench", false).args(["-n", "-S", "-c", "4", "-t", "100", "-M", mode]))?;
+        output(postgres.program("pgbench", tls).args(["-n", "-S", "-c", "4", "-t", "100", "-M", mode]))?;
     }
     let records = statements(&stand, &postgres, "^SELECT abalance FROM pgbench_accounts", 3 * per_mode)?;
     let bound: Vec<&Value> =
