@@ -101,7 +101,7 @@ pub struct Cursor {
 
 /// Copies the call, and says what of it is missing.
 #[inline(always)]
-pub(crate) fn copy(moved: Moved, origin: Origin) {
+fn copy(moved: Moved, origin: Origin) {
     let whole = moved.length;
     let mut cursor = Cursor {
         moved,
@@ -225,10 +225,22 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
     );
 }
 
-/// Asks whether these bytes are a TLS record that a library's call moves, which tells whose plaintext it is.
+/// Tells what moved. What a TLS library moves for an object whose plaintext is read is left out, and counted.
 #[inline(always)]
-pub(crate) fn offer_to_tls(moved: &Moved, origin: Origin) {
-    if tls_probes() == 0 || moved.length < 5 || !crate::tls::is_inside() {
+pub(crate) fn tell(moved: Moved, origin: Origin) {
+    if tls_probes() != 0 && crate::tls::is_inside() {
+        if crate::tls::is_read(&moved.task, moved.socket) {
+            return crate::rules::skipped(custody_abi::rule::CIPHERTEXT, moved.length);
+        }
+        offer_to_tls(&moved, origin);
+    }
+    copy(moved, origin);
+}
+
+/// Shows the head of the bytes that a TLS library moves: a record tells whose plaintext it is.
+#[inline(always)]
+fn offer_to_tls(moved: &Moved, origin: Origin) {
+    if moved.length < 5 {
         return;
     }
     let address = if origin.form == form::BUFFER {

@@ -141,8 +141,7 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
     } else {
         Origin { form: send.form, reserved: 0, count, address: send.source, offset: send.offset }
     };
-    payload::offer_to_tls(&moved, origin);
-    payload::copy(moved, origin);
+    payload::tell(moved, origin);
 }
 
 /// `sock_send_length(sk, ret, flags)`: a send is over.

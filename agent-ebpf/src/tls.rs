@@ -65,6 +65,18 @@ pub fn on_socket_bytes(task: &TaskKey, socket: SocketKey, head: &[u8; 5]) {
     bind(task, object, socket, provenance::NESTED);
 }
 
+/// Whether the plaintext of what this thread's TLS call moves on the socket is told: then its ciphertext says
+/// nothing that is missed. Not before the first plaintext, for the handshake tells that there is TLS at all.
+#[inline(always)]
+pub fn is_read(task: &TaskKey, socket: SocketKey) -> bool {
+    let Some(ssl) = state::inside(bpf_get_current_pid_tgid()) else { return false };
+    let Some(object) = state::object(task, ssl) else { return false };
+    object.calls != 0
+        && object.flags & state::DISPUTED == 0
+        && object.socket == socket
+        && socket.generation != 0
+}
+
 #[inline(always)]
 fn bind(task: &TaskKey, object: &mut Object, socket: SocketKey, provenance: u8) {
     if object.socket.generation == 0 {

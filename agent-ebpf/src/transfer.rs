@@ -68,8 +68,7 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
     } else {
         transfer.origin
     };
-    payload::offer_to_tls(&moved, origin);
-    payload::copy(moved, origin);
+    payload::tell(moved, origin);
     1
 }
 

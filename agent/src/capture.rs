@@ -226,6 +226,9 @@ impl Capture {
         }
         let skip = Counters { produced: skipped.bytes, skipped: skipped.bytes, ..Counters::default() };
         counters.insert("rules.bytes".to_owned(), skip);
+        let bytes = kernel.ciphertext.bytes;
+        let skip = Counters { produced: bytes, skipped: bytes, ..Counters::default() };
+        counters.insert("ciphertext.bytes".to_owned(), skip);
         drop(counters);
         let sum =
             |pick: fn(&SourceCounters) -> u64| sources.iter().map(|(_, source)| pick(source)).sum::<u64>();
@@ -241,7 +244,10 @@ impl Capture {
         };
         status.counters.lost =
             Amount { events: sum(|source| source.lost_events), bytes: sum(|source| source.lost_bytes) };
-        status.counters.skipped = Amount { events: skipped.events, bytes: skipped.bytes };
+        status.counters.skipped = Amount {
+            events: skipped.events + kernel.ciphertext.events,
+            bytes: skipped.bytes + kernel.ciphertext.bytes,
+        };
         status.counters.records = worker.records;
     }
 }

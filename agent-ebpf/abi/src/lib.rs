@@ -453,7 +453,11 @@ pub mod rule {
     pub const INCLUDE: u32 = 1 << 31;
     /// Index of the counter of what no include rule names, where there are include rules.
     pub const NOT_INCLUDED: u32 = 0;
-    /// Rules at most, index 0 included.
+    /// Index of the counter of ciphertext whose plaintext is told.
+    pub const CIPHERTEXT: u32 = 1;
+    /// Index of the first rule.
+    pub const FIRST: u32 = 2;
+    /// Counters at most, those before the first rule included.
     pub const COUNT: u32 = 1024;
 }
 

@@ -1,6 +1,6 @@
 //! How the TLS probes hand over: everything into the data ring, so that a settle, a binding and a close stand
 //! behind the plaintext that they speak of. Payload goes from the caller's buffer straight into the ring, in
-//! two sizes of slot.
+//! three sizes of slot.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use custody_abi::{Data, Gap, Header, cause, flag, kind, source};
@@ -10,8 +10,10 @@ use crate::rings::{self, Fate};
 
 /// Pieces of one call at most, 1 MiB; the rest is a gap.
 const PIECES_MAX: usize = 64;
-/// Most requests and small answers.
-const SMALL: usize = 1024;
+/// With event and ring header 256 bytes: most queries and acknowledgements.
+const TINY: usize = 160;
+/// With both headers 1 KiB: most requests and small answers.
+const SMALL: usize = 928;
 /// A TLS record's plaintext (RFC 8446 5.1).
 const LARGE: usize = 16 << 10;
 
@@ -81,7 +83,9 @@ pub extern "C" fn custody_tls_piece(whole: *mut Plaintext) -> u32 {
     let whole = unsafe { &mut *whole };
     let rest = whole.length - whole.done;
     let length = if rest > LARGE as u64 { LARGE as u64 } else { rest };
-    if length <= SMALL as u64 {
+    if length <= TINY as u64 {
+        piece::<TINY>(whole, length);
+    } else if length <= SMALL as u64 {
         piece::<SMALL>(whole, length);
     } else {
         piece::<LARGE>(whole, length);

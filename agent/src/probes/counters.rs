@@ -18,6 +18,8 @@ pub struct Counters {
     pub control: SourceCounters,
     /// What no include rule named, where there are include rules.
     pub not_included: RuleCounters,
+    /// Ciphertext whose plaintext is told.
+    pub ciphertext: RuleCounters,
     /// What each rule left out, in the order in which the rules were given.
     pub rules: Vec<RuleCounters>,
 }
@@ -54,7 +56,10 @@ pub(super) fn read(ebpf: &Ebpf, rules: &Rules) -> Result<Counters, ProbeError> {
         process: of(source::PROCESS)?,
         control: of(source::CONTROL)?,
         not_included: rule(custody_abi::rule::NOT_INCLUDED)?,
-        rules: (1..=rules.count()).map(rule).collect::<Result<_, _>>()?,
+        ciphertext: rule(custody_abi::rule::CIPHERTEXT)?,
+        rules: (0..rules.count())
+            .map(|index| rule(custody_abi::rule::FIRST + index))
+            .collect::<Result<_, _>>()?,
     })
 }
 

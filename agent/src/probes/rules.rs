@@ -75,21 +75,22 @@ impl Rules {
         })
     }
 
-    /// How many rules there are; their counters are 1 to this.
+    /// How many rules there are; their counters begin at [`custody_abi::rule::FIRST`].
     pub(super) fn count(&self) -> u32 {
         self.count
     }
 
     pub(super) fn add(&mut self, rule: &Rule) -> Result<(), ProbeError> {
-        let index = self.count + 1;
-        if index >= custody_abi::rule::COUNT {
-            return Err(ProbeError::TooManyRules(custody_abi::rule::COUNT - 1));
+        use custody_abi::rule::{COUNT, FIRST};
+        let index = FIRST + self.count;
+        if index >= COUNT {
+            return Err(ProbeError::TooManyRules(COUNT - FIRST));
         }
         let value = if rule.include { index | custody_abi::rule::INCLUDE } else { index };
         self.insert(&rule.matches, value)
             .and_then(|()| self.epoch.set(0, u64::from(index), 0))
             .map_err(|source| ProbeError::Map { map: "of rules".to_owned(), source })?;
-        self.count = index;
+        self.count += 1;
         Ok(())
     }
 
