@@ -117,9 +117,9 @@ pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
 fn write_entry(ctx: &ProbeContext, call: u32, length: u64) -> u32 {
     let Some(task) = observed() else { return 0 };
     let Some(mut frame) = frame(ctx, call, length) else { return 0 };
-    let object = match state::object_or_new(&task, frame.ssl, 0) {
-        Some(object) => object,
-        None => return 0,
+    let Some(object) = state::object_or_new(&task, frame.ssl, 0) else {
+        rings::count(source::PLAINTEXT, rings::Fate::Lost, (length as i64).max(0) as u64);
+        return 0;
     };
     object.calls += 1;
     frame.call = object.calls;

@@ -75,6 +75,7 @@ http {{
     ssl_certificate {c}; ssl_certificate_key {k};
     root {r}; default_type application/json;
     location /echo {{ return 200 '{{"ok":true}}\n'; }}
+    location /upload {{ proxy_pass http://127.0.0.1:{http_port}/echo; }}
     location /missing {{ return 404 'nothing here\n'; }}
     location /broken {{ return 503; }}
   }}

@@ -11,6 +11,7 @@
 mod attach;
 mod elf;
 mod files;
+mod objects;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -62,6 +63,8 @@ pub struct Counters {
     pub read_errors: u64,
     /// Libraries and second looks left out because there were too many.
     pub over_limit: u64,
+    /// TLS objects of programs that ended without freeing them.
+    pub abandoned: u64,
     /// Handshakes seen of processes that map no probed library: their plaintext is not captured.
     pub uncovered_handshakes: u64,
     /// The last failure, in words.
@@ -156,7 +159,8 @@ impl<A: Attach> Libraries<A> {
         }
     }
 
-    /// Scans all processes, and forgets libraries that are deleted and that nobody maps.
+    /// Scans all processes, and forgets libraries that are deleted and that nobody maps, and objects of
+    /// processes that ended.
     pub fn rescan(&mut self, kernel: &mut A, now: Instant) {
         self.last_rescan = Some(now);
         self.mappings.retain(|_, file| file.is_some());
@@ -164,6 +168,10 @@ impl<A: Attach> Libraries<A> {
         let mut mapped = HashSet::new();
         for pid in files::processes(&self.host) {
             mapped.extend(self.scan(kernel, pid).unwrap_or_default());
+        }
+        match kernel.forget_dead(&|pid| files::is_process(&self.host, pid)) {
+            Ok(forgotten) => self.counters.abandoned += forgotten,
+            Err(error) => self.counters.last_error = Some(format!("TLS objects cannot be swept: {error}")),
         }
         let before = self.probed.len();
         self.probed.retain(|id, probed| {

@@ -82,6 +82,12 @@ pub trait Attach {
         file: &File,
         offset: u64,
     ) -> Result<Vec<Self::Link>, Self::Error>;
+
+    /// Forgets the TLS objects of processes that ended; returns how many.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn forget_dead(&mut self, is_alive: &dyn Fn(u32) -> bool) -> Result<u64, Self::Error>;
 }
 
 /// Why the programs cannot be had.
@@ -90,6 +96,9 @@ pub enum LoadError {
     /// The kernel object is of another build.
     #[error("the kernel object has no program {0}: build it again with `cargo xtask build-ebpf`")]
     Missing(&'static str),
+    /// The objects cannot be reached.
+    #[error("the map of TLS objects: {0}")]
+    Objects(#[from] aya::maps::MapError),
     /// The kernel refused.
     #[error("the kernel refuses the TLS probe {program}: {source}")]
     Refused {
@@ -135,5 +144,9 @@ impl Attach for Ebpf {
             links.push(program.take_link(link).map_err(refused)?);
         }
         Ok(links)
+    }
+
+    fn forget_dead(&mut self, is_alive: &dyn Fn(u32) -> bool) -> Result<u64, LoadError> {
+        Ok(super::objects::forget_dead(self, is_alive)?)
     }
 }

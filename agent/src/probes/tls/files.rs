@@ -75,6 +75,11 @@ pub(super) fn processes(host: &Path) -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Whether there is such a process now.
+pub(super) fn is_process(host: &Path, pid: u32) -> bool {
+    host.join(format!("proc/{pid}")).exists()
+}
+
 /// Inode of the process's mount namespace.
 pub(super) fn mount_namespace(host: &Path, pid: u32) -> Option<u64> {
     fs::metadata(host.join(format!("proc/{pid}/ns/mnt"))).ok().map(|metadata| metadata.ino())

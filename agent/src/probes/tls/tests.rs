@@ -6,6 +6,7 @@ use super::*;
 struct Kernel {
     attached: Vec<(&'static str, u64)>,
     refuse: bool,
+    objects_of: Vec<u32>,
 }
 
 impl Attach for Kernel {
@@ -18,6 +19,10 @@ impl Attach for Kernel {
         }
         self.attached.push((function.symbol(), offset));
         Ok(vec![()])
+    }
+
+    fn forget_dead(&mut self, is_alive: &dyn Fn(u32) -> bool) -> Result<u64, &'static str> {
+        Ok(self.objects_of.iter().filter(|pid| !is_alive(**pid)).count() as u64)
     }
 }
 
@@ -52,4 +57,15 @@ fn a_process_without_a_tls_library_is_uncovered() {
     // This test maps no libssl.
     assert!(!libraries.on_tls_seen(&mut kernel, std::process::id(), Instant::now()));
     assert_eq!(libraries.counters().uncovered_handshakes, 1);
+}
+
+#[test]
+fn objects_of_processes_that_ended_are_swept() {
+    let ended =
+        std::process::Command::new("true").spawn().and_then(|mut child| child.wait().map(|_| child.id()));
+    let objects_of = vec![ended.unwrap(), std::process::id()];
+    let (mut kernel, mut libraries) =
+        (Kernel { objects_of, ..Kernel::default() }, Libraries::new(Path::new("/")));
+    libraries.rescan(&mut kernel, Instant::now());
+    assert_eq!(libraries.counters().abandoned, 1);
 }

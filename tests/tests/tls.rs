@@ -1,0 +1,130 @@
+//! Plaintext of OpenSSL's callers in the ways that real programs call it: writes that are tried again, memory
+//! BIOs, a forked child, a library that no package installed.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use custody_tests::process::{eventually, output};
+use custody_tests::servers::Nginx;
+use custody_tests::stand::{Stand, field};
+
+/// A Python program with the address and the certificate of a server as its arguments.
+fn python(script: &str, nginx: &Nginx) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    let prelude = "import os, select, socket, ssl, sys, time\n\
+        port, context = int(sys.argv[1]), ssl.create_default_context(cafile=sys.argv[2])\n\
+        def connect():\n    \
+            return context.wrap_socket(socket.create_connection(('127.0.0.1', port)), server_hostname='localhost')\n";
+    command
+        .args(["-c", &format!("{prelude}{script}"), &nginx.https_port.to_string()])
+        .arg(&nginx.certificate);
+    command
+}
+
+fn exchanges(stand: &Stand, nginx: &Nginx, path: &str, count: usize) -> Result<Vec<serde_json::Value>> {
+    let port = nginx.https_port;
+    let filter = format!("type = \"exchange\" and server.port = {port} and url.path = \"{path}\"");
+    stand.wait_records(&filter, count)
+}
+
+#[test]
+fn a_write_that_is_tried_again_is_told_once() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = tempfile::tempdir()?;
+    let nginx = Nginx::start(servers.path(), &[])?;
+    // A small send buffer and no waiting: most writes fail with WANT_WRITE and are made again.
+    let script = "\
+s = connect(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096); s.setblocking(False)\n\
+size = 900000; data = b'POST /upload HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n' % size + b'a' * size\n\
+again = 0\n\
+while data:\n    \
+    try: data = data[s.write(data[:200000]):]\n    \
+    except ssl.SSLWantWriteError: again += 1; select.select([], [s], [])\n    \
+    except ssl.SSLWantReadError: select.select([s], [], [])\n\
+s.setblocking(True); s.read(4096); s.close(); print(again)";
+    let again: u32 = output(&mut python(script, &nginx))?.trim().parse()?;
+    assert!(again > 0, "no write was tried again: the test shows nothing");
+    let told = exchanges(&stand, &nginx, "/upload", 1)?;
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(field(&told[0], "http.request.body.size"), 900_000, "{}", told[0]);
+    assert_eq!(field(&told[0], "custody.bytes.lost").as_u64().unwrap_or(0), 0, "{}", told[0]);
+    Ok(())
+}
+
+#[test]
+fn a_child_goes_on_with_its_parents_connection() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = tempfile::tempdir()?;
+    let nginx = Nginx::start(servers.path(), &[])?;
+    let script = "\
+s = connect()\n\
+def ask(path): s.write(b'GET /echo HTTP/1.1\\r\\nHost: x\\r\\nX-Who: %s\\r\\n\\r\\n' % path); s.read(4096)\n\
+ask(b'parent')\n\
+child = os.fork()\n\
+if child == 0: ask(b'child'); os._exit(0)\n\
+os.waitpid(child, 0)";
+    output(&mut python(script, &nginx))?;
+    let told = exchanges(&stand, &nginx, "/echo", 2)?;
+    let who: Vec<_> = told.iter().map(|one| field(one, "http.request.header.x-who").clone()).collect();
+    assert_eq!(who, ["parent", "child"]);
+    Ok(())
+}
+
+#[test]
+fn plaintext_of_memory_bios_is_unknown_and_counted() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = tempfile::tempdir()?;
+    let nginx = Nginx::start(servers.path(), &[])?;
+    let script = "\
+import asyncio\n\
+async def main():\n    \
+    r, w = await asyncio.open_connection('127.0.0.1', port, ssl=context, server_hostname='localhost')\n    \
+    w.write(b'GET /echo HTTP/1.1\\r\\nHost: x\\r\\nX-Who: asyncio\\r\\nConnection: close\\r\\n\\r\\n'); await r.read()\n    \
+    w.close()\n\
+asyncio.run(main())";
+    output(&mut python(script, &nginx))?;
+    // The server's end is bound as ever.
+    assert_eq!(exchanges(&stand, &nginx, "/echo", 1)?.len(), 1);
+    let unbound = stand.wait_records("type = \"exchange\" and custody.binding = \"unknown\"", 1)?;
+    assert_eq!(unbound.len(), 1, "{unbound:#?}");
+    assert_eq!(field(&unbound[0], "http.request.header.x-who"), "asyncio");
+    assert!(field(&unbound[0], "server.port").is_null(), "an address was guessed: {}", unbound[0]);
+    eventually(Duration::from_secs(10), "a figure of unbound plaintext", || {
+        let bytes = stand.status()?["worker"]["figures"]["tls_unbound_bytes"].as_u64();
+        Ok(bytes.filter(|&bytes| bytes > 0))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_library_that_nobody_knew_is_probed_when_a_program_maps_it() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = tempfile::tempdir()?;
+    let nginx = Nginx::start(servers.path(), &[])?;
+    let own = tempfile::tempdir()?;
+    for name in ["libssl.so.3", "libcrypto.so.3"] {
+        std::fs::copy(Path::new("/usr/lib/x86_64-linux-gnu").join(name), own.path().join(name))?;
+    }
+    // Without TLS 1.3 tickets or threads: requests until one was made long after the library was mapped.
+    let script = "\
+for n in range(30):\n    \
+    s = connect(); s.write(b'GET /echo HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'); s.read(4096); s.close()\n    \
+    time.sleep(0.1)";
+    output(python(script, &nginx).env("LD_LIBRARY_PATH", own.path()))?;
+    // Each exchange once, by the server's end or by both.
+    assert_eq!(exchanges(&stand, &nginx, "/echo", 30)?.len(), 30);
+    let probes = stand.status()?["probes"].to_string();
+    let path = own.path().display().to_string();
+    assert!(probes.contains(&path), "{path} is not among {probes}");
+    Ok(())
+}
