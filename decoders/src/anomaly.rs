@@ -108,6 +108,9 @@ anomalies! {
     STATEMENT_UNKNOWN = "statement_unknown", "A prepared statement of before",
         "A statement or portal was used whose preparation was not seen. Its text is not guessed.",
         "Expected for connections that are older than the agent; else look for a gap before it.";
+    POSTGRES_COPY_LOST = "postgres_copy_lost", "COPY data are missing",
+        "Bytes of the client are missing within a COPY. Its counts are of what was seen, and data behind the hole are not kept.",
+        "Look for the gap in the same session; its cause says why.";
     POSTGRES_CUT = "postgres_cut", "A message longer than is held",
         "Only the beginning of the message was decoded; its exact size stands in the record.",
         "Raise `limits.frame_bytes_max` if whole statements of that length matter.";

@@ -9,6 +9,7 @@
 pub mod anomaly;
 pub mod driver;
 pub mod event;
+#[cfg(any(test, feature = "harness"))]
 pub mod harness;
 pub mod http1;
 pub mod item;
@@ -19,3 +20,4 @@ pub mod protocol;
 pub mod registry;
 mod session;
 pub mod streams;
+mod work;

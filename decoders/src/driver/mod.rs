@@ -15,6 +15,7 @@ use crate::anomaly;
 use crate::event::Cause;
 use crate::item::Field;
 use crate::protocol::{Body, Decoder, Direction, Framing, Limits};
+use crate::work;
 use account::Account;
 use context::Context;
 use exchanges::Exchanges;
@@ -213,6 +214,9 @@ impl Driver {
         }
         if self.state == State::Running {
             lane.early_since_ns = Some(PATIENCE_OVER);
+            if lane.mode == Mode::Resync {
+                lane.wanted = 0;
+            }
             self.retry(direction);
             let lane = &mut self.lanes[direction as usize];
             lane.ended = true;
@@ -296,7 +300,7 @@ impl Driver {
     /// Looks again at what is held.
     fn retry(&mut self, direction: Direction) {
         let lane = &mut self.lanes[direction as usize];
-        if lane.held.len() < lane.wanted && lane.mode == Mode::Frames {
+        if lane.held.len() < lane.wanted && matches!(lane.mode, Mode::Frames | Mode::Resync) {
             return;
         }
         let mut held = std::mem::take(&mut lane.held);
@@ -304,6 +308,7 @@ impl Driver {
         let lane = &mut self.lanes[direction as usize];
         if used > 0 {
             lane.held_since_ns = lane.time_ns;
+            work::looked_at(held.len() - used);
             held.drain(..used);
         }
         if held.is_empty() && held.capacity() > 64 << 10 {

@@ -7,6 +7,9 @@ use crate::protocol::{Body, Direction, Frame, Framing};
 
 /// Bytes that are kept for the next look while no frame is sure to begin.
 const RESYNC_BYTES: usize = 4096;
+/// While no frame is found, bytes are looked at again when an eighth more has come: byte by byte would cost the
+/// square.
+const RESYNC_GROWTH: usize = 8;
 
 impl Driver {
     /// One step: a frame, a piece of a body, or bytes left out. 0 when more is needed.
@@ -86,8 +89,15 @@ impl Driver {
                 lane.mode = Mode::Frames;
                 offset.min(bytes.len())
             }
-            None => bytes.len().saturating_sub(RESYNC_BYTES / 2) / RESYNC_BYTES * RESYNC_BYTES,
+            None => {
+                // All of it is looked at again, so only when there is a good part more.
+                lane.wanted = bytes.len() + bytes.len() / RESYNC_GROWTH + 1;
+                bytes.len().saturating_sub(RESYNC_BYTES / 2) / RESYNC_BYTES * RESYNC_BYTES
+            }
         };
+        if skipped > 0 {
+            lane.wanted = 0;
+        }
         lane.account.unparsed += skipped as u64;
         skipped
     }

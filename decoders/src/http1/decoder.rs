@@ -13,7 +13,10 @@ use super::length::{self, Asked, Length};
 use crate::anomaly;
 use crate::item::Field;
 use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out, Outcome};
+use crate::work;
 
+/// So long is a beginning without an end asked whether a message begins so.
+const FIRST_LOOK_BYTES: usize = 64;
 /// Longest size line of a chunk, extensions included, and longest trailer line.
 const CHUNK_LINE_MAX: usize = 8192;
 
@@ -84,12 +87,14 @@ impl Http1Decoder {
     fn frame_head(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
         let blank = bytes.len() - head::without_blank_lines(bytes).len();
         if blank == bytes.len() {
-            return Framing::NeedMore(bytes.len() + 1);
+            // Told as a frame that says nothing: kept, they would be looked at again with each byte.
+            return Framing::Frame(blank);
         }
         let searched = std::mem::replace(&mut self.lane(direction).searched, bytes.len());
         let Some(end) = head::end_of_head(bytes, searched) else {
-            let begins = head::message_begins(&bytes[blank..], direction == Direction::Up);
-            let started = searched > 0 || begins != Some(false);
+            let begins = || head::message_begins(&bytes[blank..], direction == Direction::Up);
+            // Asked while the first line comes, and never again of a line that is long.
+            let started = searched > FIRST_LOOK_BYTES || begins() != Some(false);
             return if started { Framing::NeedMore(bytes.len() + 1) } else { Framing::Unframed };
         };
         self.lane(direction).searched = 0;
@@ -107,6 +112,7 @@ impl Http1Decoder {
 
     fn frame_line(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
         let searched = std::mem::replace(&mut self.lane(direction).searched, bytes.len());
+        work::looked_at(bytes.len().saturating_sub(searched));
         let Some(end) = memchr(b'\n', &bytes[searched.min(bytes.len())..]).map(|at| searched + at + 1) else {
             let too_long = bytes.len() > CHUNK_LINE_MAX;
             return if too_long { Framing::Unframed } else { Framing::NeedMore(bytes.len() + 1) };
@@ -393,9 +399,12 @@ impl Decoder for Http1Decoder {
         lane.state = State::Head;
         lane.searched = 0;
         let request = direction == Direction::Up;
+        work::looked_at(bytes.len());
         let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', bytes).map(|at| at + 1));
         starts
             .filter(|start| *start < bytes.len())
+            // The first byte may stand in the middle of a line: there a method must be a known one.
+            .filter(|start| *start > 0 || !request || head::begins_with_known_method(bytes))
             .find(|start| head::message_begins(&bytes[*start..], request) == Some(true))
     }
 

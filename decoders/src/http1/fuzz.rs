@@ -4,5 +4,5 @@ use super::Http1;
 
 /// Must not panic, and must account for each byte.
 pub fn body(data: &[u8]) {
-    crate::harness::fuzz(&Http1, data);
+    crate::harness::fuzz::body(&Http1, data);
 }

@@ -12,6 +12,7 @@ use nom::sequence::{delimited, terminated};
 use nom::{IResult, Parser};
 
 use crate::anomaly;
+use crate::work;
 
 /// Header fields of one message that are kept.
 pub(super) const HEADERS_MAX: usize = 128;
@@ -54,6 +55,7 @@ impl Head<'_> {
 /// Empty lines before a request are no part of it (RFC 9112, 2.2).
 pub(super) fn without_blank_lines(bytes: &[u8]) -> &[u8] {
     let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    work::looked_at(blank);
     &bytes[blank..]
 }
 
@@ -62,6 +64,7 @@ pub(super) fn without_blank_lines(bytes: &[u8]) -> &[u8] {
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let blank = bytes.len() - without_blank_lines(bytes).len();
     let from = from.saturating_sub(2).max(blank);
+    work::looked_at(bytes.len() - from);
     memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|line_end| {
         match bytes.get(line_end + 1..)? {
             [b'\n', ..] => Some(line_end + 2),
@@ -73,6 +76,7 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 
 /// Whether a request line begins here: `None` when more is needed to say.
 pub(super) fn request_line_begins(bytes: &[u8]) -> Option<bool> {
+    work::looked_at(bytes.len());
     let method = bytes.iter().take_while(|byte| is_method(**byte)).count();
     if method == 0 || method > METHOD_BYTES_MAX {
         return Some(false);
@@ -91,10 +95,39 @@ pub(super) fn request_line_begins(bytes: &[u8]) -> Option<bool> {
     }
 }
 
+/// Methods that are registered and in use (RFC 9110, 9.3; RFC 5789; RFC 4918; RFC 3253; RFC 5323).
+const KNOWN_METHODS: &[&str] = &[
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+];
+
+/// Whether a method that everybody knows stands here, and not the end of one.
+pub(super) fn begins_with_known_method(bytes: &[u8]) -> bool {
+    let method = bytes.split(|byte| *byte == b' ').next().unwrap_or_default();
+    KNOWN_METHODS.iter().any(|known| known.as_bytes() == method)
+}
+
 /// Whether a message surely begins here: a start line and, behind it, a header field or the empty line.
 /// `None` when more is needed to say.
 pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
     let Some(end) = memchr(b'\n', bytes) else {
+        work::looked_at(bytes.len());
         let possible = if request {
             request_line_begins(bytes) != Some(false)
         } else {
@@ -102,6 +135,7 @@ pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
         };
         return if possible { None } else { Some(false) };
     };
+    work::looked_at(end);
     let first = line(&bytes[..end]).0;
     if !(if request { request_line(first).is_some() } else { status_line(first).is_some() }) {
         return Some(false);
@@ -114,6 +148,7 @@ pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
 
 /// Reads a whole head.
 pub(super) fn parse(bytes: &[u8]) -> Option<Head<'_>> {
+    work::looked_at(bytes.len());
     let bytes = without_blank_lines(bytes);
     let end = memchr(b'\n', bytes)?;
     let mut odd = Vec::new();

@@ -6,6 +6,7 @@
 
 mod decoder;
 mod fields;
+#[cfg(feature = "harness")]
 #[doc(hidden)]
 pub mod fuzz;
 mod head;
@@ -73,3 +74,6 @@ impl Start {
         }
     }
 }
+
+#[cfg(test)]
+crate::harness::tests!(Http1, "http1");

@@ -7,6 +7,7 @@ use custody_record::{Value, names};
 use crate::item::{Class, Field, Rows};
 use crate::protocol::{Direction, ExchangeId, Limits, Out, Outcome};
 
+use super::early::EarlyCopy;
 use super::names::Column;
 use super::parse::{Cells, Report};
 use super::{report, value};
@@ -56,8 +57,10 @@ struct Copy {
     data: Vec<u8>,
     /// Bytes of data that were kept and are told.
     kept: usize,
-    /// Bytes of data over the limit.
+    /// Bytes of data over the limit, or behind a hole.
     cut: u64,
+    /// Bytes are missing: what follows is counted and not joined to what came before.
+    torn: bool,
 }
 
 impl Copy {
@@ -213,6 +216,7 @@ impl Answer {
             data: Vec::new(),
             kept: 0,
             cut: 0,
+            torn: false,
         });
     }
 
@@ -234,10 +238,30 @@ impl Answer {
         let Some(copy) = &mut self.copy else { return };
         // What a replication connection carries is no text, and has no end.
         if copy.direction != CopyDirection::Both {
-            let kept = bytes.len().min(limits.body_bytes_max.saturating_sub(copy.kept + copy.data.len()));
+            let room = limits.body_bytes_max.saturating_sub(copy.kept + copy.data.len());
+            let kept = if copy.torn { 0 } else { bytes.len().min(room) };
             copy.data.extend_from_slice(&bytes[..kept]);
             copy.cut += (bytes.len() - kept) as u64;
             self.held_bytes += kept;
+        }
+    }
+
+    /// So many bytes of the COPY are missing.
+    pub(super) fn copy_lost(&mut self, bytes: u64) {
+        if let Some(copy) = &mut self.copy {
+            copy.torn = true;
+            copy.cut = copy.cut.saturating_add(bytes);
+        }
+    }
+
+    /// Data that came before the COPY was known to begin.
+    pub(super) fn copy_early(&mut self, early: EarlyCopy, limits: &Limits) {
+        let Some(copy) = &mut self.copy else { return };
+        copy.messages += early.messages;
+        copy.bytes += early.bytes;
+        if copy.direction != CopyDirection::Both {
+            copy.cut += early.cut;
+            self.copy_data(&early.data, limits);
         }
     }
 

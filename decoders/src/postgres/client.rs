@@ -72,6 +72,7 @@ impl Connection {
             Err(malformed) => (parse::from_client(kind, body, true).ok(), Some(code(malformed))),
         };
         let Some(message) = message else { return self.on_unread(kind, odd, time_ns, out) };
+        self.client_waits = matches!(message, FromClient::Sync | FromClient::Flush);
         match message {
             FromClient::Query { text } => self.on_query(text, odd, time_ns, out),
             FromClient::Parse { statement, text, types } => {
@@ -96,8 +97,8 @@ impl Connection {
             }
             FromClient::Sync => self.on_sync(time_ns, out),
             FromClient::Credential => self.on_credential(body, out),
-            FromClient::CopyFail { reason } => self.on_copy_fail(reason),
-            FromClient::CopyDone => self.copy_done = true,
+            FromClient::CopyFail { reason } => self.on_copy_end(Some(text(reason))),
+            FromClient::CopyDone => self.on_copy_end(None),
             FromClient::Flush | FromClient::Terminate => {}
         }
     }
@@ -250,6 +251,7 @@ impl Connection {
     fn on_credential(&mut self, body: &[u8], out: &mut dyn Out) {
         const MECHANISMS: &[&str] = &["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "OAUTHBEARER"];
         let Some(id) = self.starting else { return };
+        self.credential_owed = false;
         // Only that there was one, and by which mechanism: nothing else of it leaves this function.
         let mut fields = vec![Field::new(names::DB_CREDENTIAL, "", Class::Secret("password"))];
         if std::mem::take(&mut self.sasl_asked) {
@@ -260,10 +262,21 @@ impl Connection {
         out.fields(id, fields);
     }
 
-    fn on_copy_fail(&mut self, reason: &[u8]) {
+    /// The client has sent all of its COPY data, or gave up.
+    fn on_copy_end(&mut self, failure: Option<String>) {
         self.copy_done = true;
         if self.answer.copying().is_some() {
-            self.answer.field(Field::new(names::DB_COPY_FAILURE, text(reason), Class::Text));
+            return self.on_copy_failure(failure);
+        }
+        if self.pairing.head().is_some() {
+            let early = self.early_copy.get_or_insert_default();
+            (early.done, early.failure) = (true, failure);
+        }
+    }
+
+    pub(super) fn on_copy_failure(&mut self, failure: Option<String>) {
+        if let Some(reason) = failure {
+            self.answer.field(Field::new(names::DB_COPY_FAILURE, reason, Class::Text));
         }
     }
 
@@ -285,7 +298,8 @@ impl Connection {
         subject: Subject,
         out: &mut dyn Out,
     ) {
-        let entry = Entry { step, exchange, time_ns, subject };
+        let after_copy_data = self.early_copy.as_ref().is_some_and(|early| early.done);
+        let entry = Entry { step, exchange, time_ns, subject, after_copy_data };
         if let Some(skipping) = self.skipping.as_mut() {
             if let Some(id) = exchange {
                 let failure = if step == Step::Execute { skipping.failure.take() } else { None };

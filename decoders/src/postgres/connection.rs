@@ -6,7 +6,8 @@ use custody_record::names;
 use crate::item::Field;
 use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out, Outcome};
 
-use super::answer::Answer;
+use super::answer::{Answer, CopyDirection};
+use super::early::EarlyCopy;
 use super::frame::{self, HEADER_BYTES, Head};
 use super::names::{Names, Portal, Statement};
 use super::pairing::{Entry, Pairing};
@@ -71,6 +72,12 @@ pub(super) struct Connection {
     pub(super) sasl_asked: bool,
     /// The client has sent all of its COPY data.
     pub(super) copy_done: bool,
+    /// COPY data that came before the server's wish for them.
+    pub(super) early_copy: Option<EarlyCopy>,
+    /// The server asked for a credential, and none came since.
+    pub(super) credential_owed: bool,
+    /// The client's last message was Sync or Flush: it waits for what it asked.
+    pub(super) client_waits: bool,
 }
 
 impl Connection {
@@ -90,6 +97,9 @@ impl Connection {
             authentication_asked: false,
             sasl_asked: false,
             copy_done: false,
+            early_copy: None,
+            credential_owed: false,
+            client_waits: false,
         }
     }
 
@@ -103,6 +113,10 @@ impl Connection {
     pub(super) fn tell(&mut self, failure: Failure, out: &mut dyn Out) {
         let id = self.number();
         out.request(id, failure.sent_ns, failure.request);
+        if !self.pairing.is_sure() {
+            // It may be part of an exchange whose request is not known.
+            out.anomaly(Some(id), anomaly::POSTGRES_UNPAIRED);
+        }
         out.response(id, failure.failed_ns, failure.outcome, failure.response);
     }
 
@@ -110,6 +124,7 @@ impl Connection {
     pub(super) fn lose(&mut self, code: &'static str, out: &mut dyn Out) {
         self.skipping = None;
         self.starting = None;
+        self.early_copy = None;
         let entries = self.pairing.lose();
         if let Some(id) = entries.first().and_then(|head| head.exchange) {
             self.answer.abandon(id, out);
@@ -119,6 +134,19 @@ impl Connection {
             out.anomaly(Some(id), code);
         }
         self.tell_unanswered(&entries, Some(code), out);
+    }
+
+    /// The client said what was not seen: nothing is waited for that may stand in the hole.
+    fn on_client_gap(&mut self, lost: u64, out: &mut dyn Out) {
+        self.skipping = None;
+        self.early_copy = None;
+        (self.copy_done, self.credential_owed, self.sasl_asked, self.client_waits) =
+            (true, false, false, false);
+        if self.answer.copying().is_some_and(|copy| copy.carries(Direction::Up)) {
+            self.answer.copy_lost(lost);
+            out.anomaly(self.pairing.head().and_then(|head| head.exchange), anomaly::POSTGRES_COPY_LOST);
+        }
+        self.pairing.lose_after_pending();
     }
 
     fn on_negotiation(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
@@ -165,9 +193,20 @@ impl Decoder for Connection {
     fn expects(&self, direction: Direction) -> bool {
         match (direction, self.phase) {
             // What follows depends on the answer: a start-up packet, or what TLS carries.
-            (Direction::Up, phase) => !matches!(phase, Phase::AskedSsl | Phase::AskedGss),
-            (Direction::Down, Phase::Messages) => self.pairing.head().is_some() || !self.pairing.is_sure(),
-            (Direction::Down, _) => self.phase != Phase::Start,
+            (Direction::Up, Phase::AskedSsl | Phase::AskedGss) => false,
+            (Direction::Up, Phase::Start) => true,
+            (Direction::Down, phase) if phase != Phase::Messages => phase != Phase::Start,
+            // After a hole, what would be waited for may have stood in it.
+            _ if !self.pairing.is_sure() => true,
+            // A credential follows the wish for it, and what is bound to a statement its description.
+            (Direction::Up, _) if self.starting.is_some() => self.credential_owed,
+            (Direction::Up, _) => !(self.client_waits && self.pairing.awaits_description()),
+            // The server waits for a credential that it asked for, and for COPY data, before it goes on.
+            (Direction::Down, _) => {
+                let waits = (self.starting.is_some() && self.credential_owed)
+                    || (self.answer.copying() == Some(CopyDirection::In) && !self.copy_done);
+                self.pairing.head().is_some() && !waits
+            }
         }
     }
 
@@ -203,6 +242,7 @@ impl Decoder for Connection {
                 };
                 match direction {
                     _ if kind == b'd' => self.on_copy_head(frame),
+
                     Direction::Up => self.on_client(kind, body, cut > 0, frame.time_ns, out),
                     Direction::Down => self.on_server(kind, body, cut > 0, frame.time_ns, out),
                 }
@@ -213,6 +253,9 @@ impl Decoder for Connection {
     fn on_body(&mut self, body: Body<'_>, out: &mut dyn Out) {
         self.last_ns = self.last_ns.max(body.time_ns);
         if !self.answer.copying().is_some_and(|copy| copy.carries(body.direction)) {
+            if let (Direction::Up, Some(early)) = (body.direction, &mut self.early_copy) {
+                early.data(body.bytes, &self.limits);
+            }
             return;
         }
         self.answer.copy_data(body.bytes, &self.limits);
@@ -221,20 +264,25 @@ impl Decoder for Connection {
         }
     }
 
-    fn on_gap(&mut self, direction: Direction, _lost: u64, out: &mut dyn Out) {
+    fn on_gap(&mut self, direction: Direction, lost: u64, out: &mut dyn Out) {
         // Whatever stood in the hole, the start is over: only typed messages can follow.
         self.phase = Phase::Messages;
         match direction {
             Direction::Down => self.lose(anomaly::POSTGRES_UNPAIRED, out),
-            Direction::Up => {
-                self.skipping = None;
-                self.pairing.lose_after_pending();
-            }
+            Direction::Up => self.on_client_gap(lost, out),
         }
     }
 
     fn resync(&mut self, direction: Direction, bytes: &[u8]) -> Option<usize> {
-        if self.expects_startup(direction) { None } else { probe::resync(direction, bytes) }
+        if self.expects_startup(direction) {
+            return None;
+        }
+        let found = probe::resync(direction, bytes)?;
+        if direction == Direction::Up {
+            // What was held while no message was sure to begin may be answered long since.
+            self.pairing.doubt();
+        }
+        Some(found)
     }
 
     fn on_end(&mut self, direction: Direction, out: &mut dyn Out) {
@@ -249,6 +297,7 @@ impl Decoder for Connection {
             + self.statements.held_bytes()
             + self.portals.held_bytes()
             + self.answer.held_bytes()
+            + self.early_copy.as_ref().map_or(0, |early| early.data.capacity())
     }
 }
 

@@ -9,7 +9,11 @@
 mod answer;
 mod client;
 mod connection;
+mod early;
 mod frame;
+#[cfg(feature = "harness")]
+#[doc(hidden)]
+pub mod fuzz;
 mod lexer;
 mod names;
 mod pairing;
@@ -43,3 +47,6 @@ impl Protocol for Postgres {
         Box::new(connection::Connection::new(limits, middle))
     }
 }
+
+#[cfg(test)]
+crate::harness::tests!(Postgres, "postgres");

@@ -24,6 +24,15 @@ pub(super) struct Entry {
     pub(super) exchange: Option<ExchangeId>,
     pub(super) time_ns: u64,
     pub(super) subject: Subject,
+    /// It came behind COPY data that were seen before the server's wish for them.
+    pub(super) after_copy_data: bool,
+}
+
+impl Entry {
+    /// A statement whose parameters the server is about to describe.
+    fn is_undescribed(&self) -> bool {
+        self.step == Step::Describe && matches!(self.subject, Subject::DescribedStatement(_))
+    }
 }
 
 /// What a step is about.
@@ -69,6 +78,8 @@ pub(super) struct Pairing {
     pipelines: bool,
     /// The last message of the server was ReadyForQuery; `None` before the first.
     server_idle: Option<bool>,
+    /// Statements in the queue that the server has still to describe.
+    undescribed: usize,
 }
 
 impl Pairing {
@@ -80,6 +91,7 @@ impl Pairing {
             ready_expected: 0,
             pipelines: false,
             server_idle: None,
+            undescribed: 0,
         }
     }
 
@@ -100,11 +112,14 @@ impl Pairing {
     /// A step that the server has to answer. Returns false when it is over the limit.
     pub(super) fn push(&mut self, entry: Entry) -> bool {
         if entry.step.ends_ready() {
-            self.pipelines |= self.ready_expected > 0 && entry.step != Step::Startup;
+            // How many answers are due is known only while requests pair.
+            let due = self.trust == Trust::Paired && self.ready_expected > 0;
+            self.pipelines |= due && entry.step != Step::Startup;
             self.ready_expected += 1;
         }
         match &mut self.trust {
             Trust::Paired if self.queue.len() < self.steps_max => {
+                self.undescribed += usize::from(entry.is_undescribed());
                 self.queue.push_back(entry);
                 true
             }
@@ -132,7 +147,14 @@ impl Pairing {
 
     /// The step is answered.
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        self.queue.pop_front()
+        let entry = self.queue.pop_front()?;
+        self.undescribed -= usize::from(entry.is_undescribed());
+        Some(entry)
+    }
+
+    /// The server has still to say what some statement's parameters are.
+    pub(super) fn awaits_description(&self) -> bool {
+        self.undescribed > 0
     }
 
     /// The server said something.
@@ -155,6 +177,7 @@ impl Pairing {
     pub(super) fn skip(&mut self) -> (Vec<Entry>, bool) {
         let sync = self.queue.iter().position(|entry| entry.step == Step::Sync);
         let skipped: Vec<Entry> = self.queue.drain(..sync.unwrap_or(self.queue.len())).collect();
+        self.undescribed -= skipped.iter().filter(|entry| entry.is_undescribed()).count();
         let skipped_ready = skipped.iter().filter(|entry| entry.step.ends_ready()).count();
         self.ready_expected = self.ready_expected.saturating_sub(skipped_ready as u64);
         (skipped, sync.is_some() || self.trust != Trust::Paired)
@@ -162,7 +185,7 @@ impl Pairing {
 
     /// The server ignores the Syncs that came before it began to take COPY data.
     pub(super) fn ignore_syncs_behind_head(&mut self) {
-        while self.queue.get(1).is_some_and(|entry| entry.step == Step::Sync) {
+        while self.queue.get(1).is_some_and(|entry| entry.step == Step::Sync && !entry.after_copy_data) {
             self.queue.remove(1);
             self.ready_expected = self.ready_expected.saturating_sub(1);
         }
@@ -172,7 +195,9 @@ impl Pairing {
     /// stays without its answer.
     pub(super) fn lose(&mut self) -> Vec<Entry> {
         self.trust = Trust::Lost;
-        self.queue.drain(..).collect()
+        // Its last word may be among what is missing: it is idle when it says so again.
+        self.server_idle = Some(false);
+        self.drain()
     }
 
     /// An answer begins whose request was not seen: it stands alone. Not while requests over the limit are
@@ -184,6 +209,7 @@ impl Pairing {
             exchange: Some(exchange),
             time_ns,
             subject: Subject::Nothing,
+            after_copy_data: false,
         });
     }
 
@@ -194,12 +220,20 @@ impl Pairing {
 
     /// Bytes from the client are missing: what is pending is answered first, then unknown answers follow.
     pub(super) fn lose_after_pending(&mut self) {
-        self.trust = Trust::Lost;
+        self.doubt();
         self.ready_expected += 1;
+    }
+
+    /// Requests may be told later than their answers: none pairs before the server says that it is idle.
+    pub(super) fn doubt(&mut self) {
+        self.trust = Trust::Lost;
+        self.server_idle = Some(false);
+        self.ready_expected = self.ready_expected.max(1);
     }
 
     /// The connection ended: takes out all that is pending.
     pub(super) fn drain(&mut self) -> Vec<Entry> {
+        self.undescribed = 0;
         self.queue.drain(..).collect()
     }
 

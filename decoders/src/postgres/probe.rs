@@ -2,6 +2,7 @@
 //! with its code, or two messages in a row whose bodies are what their types say.
 
 use crate::protocol::{Direction, Heads, Probe};
+use crate::work;
 
 use super::frame::{self, HEADER_BYTES, Head};
 use super::parse;
@@ -61,6 +62,7 @@ const RESYNC_MESSAGE_BYTES_MAX: usize = 4 << 10;
 
 /// Where in `bytes` messages surely begin.
 pub(super) fn resync(direction: Direction, bytes: &[u8]) -> Option<usize> {
+    work::looked_at(bytes.len());
     (0..bytes.len()).find(|start| chain(direction, &bytes[*start..], RESYNC_MESSAGE_BYTES_MAX) == Chain::Sure)
 }
 
@@ -80,6 +82,7 @@ fn chain(direction: Direction, bytes: &[u8], length_max: usize) -> Chain {
         Head::Wrong => return Chain::Broken,
     };
     let Some(body) = bytes.get(HEADER_BYTES..length) else { return Chain::Open };
+    work::looked_at(body.len().min(length_max));
     if length > length_max || !readable(direction, kind, body) {
         return Chain::Broken;
     }

@@ -4,7 +4,7 @@ use crate::anomaly;
 use custody_record::{Value, names};
 
 use crate::item::{Class, Field};
-use crate::protocol::{Frame, Out, Outcome};
+use crate::protocol::{Direction, Frame, Out, Outcome};
 
 use super::answer::CopyDirection;
 use super::client::{skipped, statement_fields};
@@ -54,6 +54,9 @@ impl Connection {
         let bytes = length.map_or(0, |length| u32::from_be_bytes(*length).saturating_sub(4));
         if self.answer.copying().is_some_and(|copy| copy.carries(frame.direction)) {
             self.answer.copy_message(bytes.into());
+        } else if frame.direction == Direction::Up && self.pairing.head().is_some() {
+            // The server's wish for them is still to be seen, or it ignores them.
+            self.early_copy.get_or_insert_default().message(bytes.into());
         }
     }
 
@@ -111,12 +114,14 @@ impl Connection {
                 self.copy_done = false;
                 self.pairing.ignore_syncs_behind_head();
                 self.answer.copy_begins(CopyDirection::In, binary, id, out);
+                self.take_early_copy();
             }
             Some(FromServer::CopyOut { binary }) => {
                 self.answer.copy_begins(CopyDirection::Out, binary, id, out)
             }
             Some(FromServer::CopyBoth { binary }) => {
-                self.answer.copy_begins(CopyDirection::Both, binary, id, out)
+                self.answer.copy_begins(CopyDirection::Both, binary, id, out);
+                self.take_early_copy();
             }
             Some(FromServer::FunctionResult(Some(result))) => {
                 let value = Value::Bytes(result.to_vec());
@@ -142,6 +147,15 @@ impl Connection {
         }
     }
 
+    /// What the client said before it was seen that the server wants it.
+    fn take_early_copy(&mut self) {
+        let Some(mut early) = self.early_copy.take() else { return };
+        self.copy_done = early.done;
+        let failure = early.failure.take();
+        self.answer.copy_early(early, &self.limits);
+        self.on_copy_failure(failure);
+    }
+
     fn on_columns(&mut self, columns: Columns<'_>) {
         let columns: Vec<Column> = columns
             .iter()
@@ -162,6 +176,7 @@ impl Connection {
     }
 
     fn on_authentication(&mut self, kind: u32) {
+        self.credential_owed = !matches!(kind, 0 | 12);
         let asked = match kind {
             0 if self.authentication_asked => return,
             0 => "none",
@@ -196,6 +211,10 @@ impl Connection {
         let Some(entry) = self.pairing.pop() else { return };
         if entry.step == Step::Startup {
             self.starting = None;
+        }
+        if kind == b'Z' && self.pairing.head().is_none() {
+            // Nothing of what was asked is a COPY: the server ignored the data.
+            self.early_copy = None;
         }
         if let Some(id) = entry.exchange {
             self.answer.finish(id, time_ns, out);

@@ -5,6 +5,7 @@
 //! leaves out. Nothing of a literal ever gets into a summary.
 
 use super::lexer::{Token, tokens};
+use crate::work;
 
 /// Tokens of one statement that are looked at.
 const TOKENS_MAX: usize = 16_384;
@@ -25,6 +26,7 @@ pub(super) struct Facts {
 impl Facts {
     /// Reads a statement.
     pub(super) fn of(text: &str) -> Self {
+        work::looked_at(text.len());
         let tokens: Vec<Token<'_>> = tokens(text).take(TOKENS_MAX).collect();
         let summaries: Vec<String> = tokens
             .split(|token| *token == Token::Mark(b';'))

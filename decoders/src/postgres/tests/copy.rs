@@ -94,3 +94,47 @@ fn a_long_copy_is_told_while_it_goes_on() {
     assert_eq!(told.number("db.postgresql.copy.bytes"), Some(80_000));
     assert_eq!(told.text("db.postgresql.copy.data").len(), 64 << 10, "no more than the limit, in all");
 }
+
+#[test]
+fn copy_data_that_overtake_the_wish_for_them_are_kept() {
+    let mut talk = Talk::joined();
+    talk.up(query("copy t from stdin")).up([data(b"1\ta\n"), data(b"2\tb\n"), bare(b'c')].concat());
+    talk.down(message(b'G', &TEXT)).down([complete("COPY 2"), ready(b'I')].concat());
+    let told = talk.exchange(1);
+    assert_eq!(told.number("db.postgresql.copy.messages"), Some(2));
+    assert_eq!(told.text("db.postgresql.copy.data"), "1\ta\n2\tb\n");
+    assert!(told.anomalies.is_empty());
+}
+
+#[test]
+fn a_sync_behind_overtaking_data_is_answered_and_one_before_them_is_not() {
+    let mut talk = Talk::joined();
+    talk.up([parse("", "copy t from stdin", &[]), bind("", "", 0, &[], 0), execute(""), sync()].concat());
+    talk.up([data(b"1\n"), bare(b'c'), sync()].concat());
+    talk.down([bare(b'1'), bare(b'2'), message(b'G', &TEXT), complete("COPY 1"), ready(b'I')].concat());
+    talk.up(query("select 1")).down([complete("SELECT 1"), ready(b'I')].concat());
+    assert_eq!(talk.exchange(1).number("db.postgresql.copy.bytes"), Some(2));
+    assert_eq!(talk.exchange(2).text("db.postgresql.command_tag"), "SELECT 1");
+    assert!(talk.told.anomalies.is_empty());
+}
+
+#[test]
+fn data_that_the_server_ignores_belong_to_no_later_copy() {
+    let mut talk = Talk::joined();
+    talk.up(query("select 1")).up([data(b"stray"), bare(b'c')].concat());
+    talk.down([complete("SELECT 1"), ready(b'I')].concat());
+    talk.up(query("copy t from stdin")).down(message(b'G', &TEXT)).up([data(b"1\n"), bare(b'c')].concat());
+    talk.down([complete("COPY 1"), ready(b'I')].concat());
+    assert_eq!(talk.exchange(2).text("db.postgresql.copy.data"), "1\n");
+}
+
+#[test]
+fn data_behind_a_hole_are_not_joined_to_those_before_it() {
+    let mut talk = Talk::joined();
+    talk.up(query("copy t from stdin")).down(message(b'G', &TEXT)).up(data(b"1\ta\n"));
+    talk.gap(Direction::Up).up([data(b"3\tc\n"), bare(b'c')].concat());
+    talk.down([complete("COPY 3"), ready(b'I')].concat());
+    let told = talk.exchange(1);
+    assert_eq!(told.text("db.postgresql.copy.data"), "1\ta\n");
+    assert_eq!(told.anomalies, ["postgres_copy_lost"]);
+}

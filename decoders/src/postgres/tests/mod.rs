@@ -11,7 +11,6 @@ use super::Postgres;
 
 mod copy;
 mod extended;
-mod fixtures;
 mod hostile;
 mod loss;
 mod query;
