@@ -1,15 +1,21 @@
-//! Programs that a test or the demo starts, and ends by pid. None outlives its starter: each is told to die
-//! with it.
+//! Programs that a test or the demo starts, and ends by pid. None outlives its starter: the kernel sends each
+//! its own end signal when the starter dies, however that happens.
 
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(20);
+/// How long a program may take to end when nobody waits for it.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running program with its log.
 #[derive(Debug)]
@@ -17,15 +23,36 @@ pub struct Running {
     name: String,
     child: Child,
     log: PathBuf,
+    end: Signal,
+}
+
+/// Set by [`interrupt`]; every wait of this module looks at it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every wait of this module with an error, for good: somebody pressed Ctrl-C.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 impl Running {
-    /// Starts `command`, as `user` when given, with its output in `log`. The program gets its own process
-    /// group, so that a Ctrl-C at the terminal is the starter's to handle.
-    pub fn start(name: &str, command: &[&str], user: Option<&str>, log: &Path) -> Result<Running> {
+    /// Starts `command`, as `user` when given, with its output in `log`; `end` is the signal on which it ends
+    /// in order, children included. The program gets its own process group, so that a Ctrl-C at the terminal
+    /// is the starter's to handle.
+    pub fn start(
+        name: &str,
+        command: &[&str],
+        user: Option<&str>,
+        log: &Path,
+        end: Signal,
+    ) -> Result<Running> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--pdeathsig", "KILL"]);
+        setpriv.args(["--pdeathsig", &end.as_raw().to_string()]);
         if let Some(user) = user {
             setpriv.args(["--reuid", user, "--regid", user, "--init-groups"]);
         }
@@ -38,7 +65,7 @@ impl Running {
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Running { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Running { name: name.to_owned(), child, log: log.to_owned(), end })
     }
 
     /// Its pid: setpriv replaces itself, so this is the program's own.
@@ -56,8 +83,11 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends a signal, unless it has ended: its pid may be another's by now.
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        if !self.alive() {
+            return Ok(());
+        }
         let pid = Pid::from_raw(self.child.id() as i32).context("pid 0")?;
         Ok(kill_process(pid, signal)?)
     }
@@ -67,9 +97,17 @@ impl Running {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
-        self.signal(Signal::TERM)?;
-        let status = eventually(patience, "the end", || Ok(self.child.try_wait()?));
-        status.with_context(|| format!("{} did not end on SIGTERM:\n{}", self.name, self.log()))
+        self.signal(self.end)?;
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > until {
+                bail!("{} did not end on {:?} within {patience:?}:\n{}", self.name, self.end, self.log());
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Ends it as a crash would.
@@ -89,20 +127,28 @@ impl Running {
             if !self.alive() {
                 bail!("{} ended before it was ready:\n{}", self.name, self.log());
             }
+            stop_when_interrupted()?;
             if Instant::now() > end {
                 bail!("{} was not ready in {patience:?}:\n{}", self.name, self.log());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // Nothing to report to: a drop on the way out of a failed test.
-            drop(self.child.kill());
-            drop(self.child.wait());
+        // Nothing to report to: a drop on the way out of a failed test. First in order, because a server that is
+        // killed leaves its children behind.
+        let end = Instant::now() + DROP_PATIENCE;
+        drop(self.signal(self.end));
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > end {
+                drop(self.child.kill());
+                drop(self.child.wait());
+                return;
+            }
+            std::thread::sleep(POLL);
         }
     }
 }
@@ -118,11 +164,19 @@ pub fn eventually<T>(
         if let Some(answer) = attempt()? {
             return Ok(answer);
         }
+        stop_when_interrupted()?;
         if Instant::now() > end {
             bail!("{what}: not seen within {patience:?}");
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+fn stop_when_interrupted() -> Result<()> {
+    if interrupted() {
+        bail!("interrupted");
+    }
+    Ok(())
 }
 
 /// Runs a program to its end and gives its standard output; its failure is an error with what it said.

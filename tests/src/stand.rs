@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Running, eventually, free_port, output};
@@ -13,7 +14,7 @@ use crate::process::{Running, eventually, free_port, output};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sink's unprivileged user.
-const SINK_USER: &str = "custody-sink";
+pub const SINK_USER: &str = "custody-sink";
 
 /// The set-up.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ impl Stand {
             &[&program, "run", "--config", &configuration],
             Some(SINK_USER),
             &log,
+            Signal::TERM,
         )?;
         let port = self.port;
         sink.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
@@ -99,8 +101,8 @@ impl Stand {
         let log = self.folder.join(format!("agent-{}.log", self.starts));
         let program = self.binary("custody-agent").display().to_string();
         let configuration = self.folder.join("agent.toml").display().to_string();
-        let mut agent =
-            Running::start("custody-agent", &[&program, "run", "--config", &configuration], None, &log)?;
+        let command = [program.as_str(), "run", "--config", &configuration];
+        let mut agent = Running::start("custody-agent", &command, None, &log, Signal::TERM)?;
         let stand = &*self;
         agent.wait_ready(PATIENCE, || stand.status().is_ok_and(|status| status["ready"] == true))?;
         self.agent = Some(agent);

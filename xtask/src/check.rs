@@ -19,7 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("custody-sink", &["custody-record", "custody-ledger"]),
     ("custody", &["custody-record", "custody-decoders", "custody-ledger"]),
     ("custody-tests", &[]),
-    ("xtask", &[]),
+    ("xtask", &["custody-tests"]),
 ];
 
 /// Crates that would bring a second crypto library or a C build.

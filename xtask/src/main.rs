@@ -2,6 +2,7 @@
 
 mod build_ebpf;
 mod check;
+mod demo;
 mod setup;
 mod test;
 
@@ -18,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Shows the whole product on this host: sink, agent, real traffic, tail, verify
+    Demo(demo::Options),
     /// Builds the kernel side into target/bpf/custody.o
     BuildEbpf,
     /// Tests everything that can be tested on this machine, set-up included
@@ -29,6 +32,7 @@ enum Verb {
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
     match Arguments::parse().verb {
+        Verb::Demo(options) => demo::run(root, &options),
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
         Verb::Test(options) => test::run(root, &options),
         Verb::Check => check::run(),

@@ -18,13 +18,21 @@ pub(crate) const KERNEL_BUILD: &[Package] = &[
     ("libpolly-22-dev", "named by llvm-22's own configuration"),
 ];
 
-/// The real programs that the tests talk to.
-pub(crate) const TESTS: &[Package] = &[
-    ("nginx-light", "a web server"),
-    ("postgresql", "a database server with psql and pgbench"),
+/// The real servers and clients that demo and tests set up for themselves. Debian starts nginx and PostgreSQL
+/// as services when it installs them; those are not used and may be stopped.
+pub(crate) const SERVERS: &[Package] = &[
+    ("nginx-light", "a web server; Debian starts it on port 80, which is not used here"),
+    ("postgresql", "a database server with psql and pgbench; Debian starts it on port 5432, not used here"),
+    ("openssl", "makes the servers' certificates"),
     ("curl", "an HTTP client"),
     ("python3", "an HTTP client library"),
+];
+
+/// What the tests want beyond that.
+pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
+    ("python3-psycopg", "a second client library of PostgreSQL"),
+    ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 
 /// Installs those of `packages` that are missing, after asking unless `yes`.
@@ -46,6 +54,16 @@ pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
     arguments.extend(missing.iter().map(|(name, _)| *name));
     apt(&arguments)
+}
+
+/// Makes a system account without a shell when it is missing.
+pub(crate) fn account(name: &str, why: &str, yes: bool) -> Result<()> {
+    if Command::new("id").arg(name).output().is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    println!("The system account {name} is missing: {why}.");
+    confirm("Make it now?", yes)?;
+    run(Command::new("useradd").args(["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]))
 }
 
 /// Installs bpf-linker from its crate when it is missing.

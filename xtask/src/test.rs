@@ -20,7 +20,7 @@ pub(crate) struct Options {
 
 /// Tests everything that this machine can.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    setup::packages(&[setup::KERNEL_BUILD, setup::TESTS], options.yes)?;
+    setup::packages(&[setup::KERNEL_BUILD, setup::SERVERS, setup::TESTS], options.yes)?;
     setup::bpf_linker(options.yes)?;
     build_ebpf::run(root)?;
     if options.filter.is_none() {
@@ -44,7 +44,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 }
 
 /// Builds the three programs as users run them.
-fn build_release() -> Result<()> {
+pub(crate) fn build_release() -> Result<()> {
     setup::run(Command::new("cargo").args([
         "build",
         "--release",
