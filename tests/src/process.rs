@@ -52,7 +52,8 @@ impl Running {
     ) -> Result<Running> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--pdeathsig", &end.as_raw().to_string()]);
+        let signal = if end == Signal::INT { "INT" } else { "TERM" };
+        setpriv.args(["--pdeathsig", signal]);
         if let Some(user) = user {
             setpriv.args(["--reuid", user, "--regid", user, "--init-groups"]);
         }

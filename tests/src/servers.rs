@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 
 use crate::process::{Running, free_port, output};
 
@@ -48,7 +49,7 @@ pub struct Nginx {
     pub certificate: PathBuf,
     folder: PathBuf,
     /// Ends with this value.
-    _running: Running,
+    running: Running,
 }
 
 impl Nginx {
@@ -89,16 +90,26 @@ http {{
         let file = folder.join("nginx.conf");
         std::fs::write(&file, configuration)?;
         let file = file.to_str().context("folder is not UTF-8")?;
-        let mut running =
-            Running::start("nginx", &["nginx", "-e", "stderr", "-c", file], None, &folder.join("nginx.log"))?;
+        let command = ["nginx", "-e", "stderr", "-c", file];
+        let mut running = Running::start("nginx", &command, None, &folder.join("nginx.log"), Signal::TERM)?;
         running.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", https_port)).is_ok())?;
-        Ok(Nginx { http_port, https_port, certificate, folder: folder.to_owned(), _running: running })
+        Ok(Nginx { http_port, https_port, certificate, folder: folder.to_owned(), running })
     }
 
     /// The access log, a JSON object a request.
     pub fn access_log(&self) -> Result<Vec<serde_json::Value>> {
         let text = std::fs::read_to_string(self.folder.join("access.log"))?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// Process id of the first process; the others are its children.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        self.running.stop(PATIENCE).map(drop)
     }
 }
 
@@ -110,7 +121,7 @@ pub struct Postgres {
     folder: PathBuf,
     binaries: PathBuf,
     /// Ends with this value.
-    _running: Running,
+    running: Running,
 }
 
 /// Password of the user `postgres` in every cluster that [`Postgres::start`] makes.
@@ -161,14 +172,14 @@ impl Postgres {
             command.extend(["-c", setting]);
         }
         let log = folder.join("postgres.log");
-        let mut running = Running::start("postgres", &command, Some("postgres"), &log)?;
+        let mut running = Running::start("postgres", &command, Some("postgres"), &log, Signal::INT)?;
         let ready = binaries.join("pg_isready");
         running.wait_ready(PATIENCE, || {
             let mut probe = Command::new(&ready);
             probe.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
             probe.status().is_ok_and(|status| status.success())
         })?;
-        Ok(Postgres { port, folder: folder.to_owned(), binaries, _running: running })
+        Ok(Postgres { port, folder: folder.to_owned(), binaries, running })
     }
 
     /// A psql command on this cluster over TCP, plain or TLS, that reads no personal files.
@@ -200,6 +211,16 @@ impl Postgres {
     /// The server's own CSV log.
     pub fn csv_log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.folder.join("statements.csv"))?)
+    }
+
+    /// Process id of the first process; the others are its children.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        self.running.stop(PATIENCE).map(drop)
     }
 }
 

@@ -133,6 +133,11 @@ impl Stand {
         output(self.program("custody").args(arguments))
     }
 
+    /// Sets a `custody` command to the reader of this stand.
+    pub fn as_reader<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("CUSTODY_HOME", self.folder.join("reader"))
+    }
+
     /// All records that match a filter, in the order of the chain, as `custody tail -o json` prints them.
     pub fn records(&self, filter: &str) -> Result<Vec<Value>> {
         let store = self.folder.join("sink").display().to_string();

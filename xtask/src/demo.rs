@@ -3,18 +3,15 @@
 
 mod traffic;
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use custody_tests::process::{self, eventually};
+use custody_tests::process;
 use custody_tests::servers::{Nginx, Postgres};
 use custody_tests::stand::Stand;
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -22,8 +19,6 @@ use crate::{build_ebpf, setup, test};
 
 /// Between two rounds of traffic, so that a person can read along.
 const ROUND_PAUSE: Duration = Duration::from_millis(900);
-/// How long the last exchanges may take to come to the sink, and the tail to end.
-const TAIL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to show it.
 #[derive(Args)]
@@ -68,12 +63,12 @@ fn show(options: &Options) -> Result<()> {
     let nginx = Nginx::start(&subfolder(&options.folder, "nginx")?, &traffic::PAGES)?;
     let postgres = Postgres::start(&subfolder(&options.folder, "postgres")?)?;
     println!("\nWhat the programs of this host say to each other, decoded and masked (Ctrl-C ends it):\n");
-    let tail = Tail::start(&stand)?;
-    let made = make_traffic(&nginx, &postgres, options.rounds);
+    let mut tail = Tail { printed: 0 };
+    let made = make_traffic(&nginx, &postgres, options.rounds, || tail.show(&stand));
     if made.is_ok() && !process::interrupted() {
         stand.wait_records(&traffic::last_of(&nginx, options.rounds), 1)?;
     }
-    tail.stop()?;
+    tail.show(&stand)?;
     println!();
     step("servers and agent stop; the agent sends what it still holds");
     nginx.stop()?;
@@ -93,7 +88,12 @@ fn show(options: &Options) -> Result<()> {
 }
 
 /// Rounds of traffic until the count is reached or somebody pressed Ctrl-C.
-fn make_traffic(nginx: &Nginx, postgres: &Postgres, rounds: Option<u64>) -> Result<()> {
+fn make_traffic(
+    nginx: &Nginx,
+    postgres: &Postgres,
+    rounds: Option<u64>,
+    mut after_each: impl FnMut() -> Result<()>,
+) -> Result<()> {
     let mut round = 0;
     while !process::interrupted() && rounds.is_none_or(|rounds| round < rounds) {
         round += 1;
@@ -101,35 +101,23 @@ fn make_traffic(nginx: &Nginx, postgres: &Postgres, rounds: Option<u64>) -> Resu
             Err(error) if !process::interrupted() => return Err(error),
             _ => std::thread::sleep(ROUND_PAUSE),
         }
+        after_each()?;
     }
     Ok(())
 }
 
-/// `custody tail` on this terminal.
+/// `custody tail` over the sink's folder, printed as it grows.
 struct Tail {
-    child: Child,
+    printed: usize,
 }
 
 impl Tail {
-    fn start(stand: &Stand) -> Result<Tail> {
-        let mut tail = Command::new("setpriv");
-        tail.args(["--pdeathsig", "INT", "--"]).arg(stand.binary("custody")).args(["tail", "--since", "1m"]);
-        // A group of its own: Ctrl-C is for the demo, which ends the tail when the last lines have come.
-        let child = stand.as_reader(&mut tail).process_group(0).stdin(Stdio::null()).spawn()?;
-        Ok(Tail { child })
-    }
-
-    fn stop(mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("custody tail ended by itself with {status}");
-        }
-        kill_process(Pid::from_raw(self.child.id() as i32).context("pid 0")?, Signal::INT)?;
-        let end = std::time::Instant::now() + TAIL_PATIENCE;
-        while self.child.try_wait()?.is_none() {
-            if std::time::Instant::now() > end {
-                self.child.kill()?;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+    fn show(&mut self, stand: &Stand) -> Result<()> {
+        let store = stand.folder.join("sink").display().to_string();
+        let text = stand.custody(&["tail", "--from", &store])?;
+        for line in text.lines().skip(self.printed) {
+            println!("{line}");
+            self.printed += 1;
         }
         Ok(())
     }
