@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::setup::run as run_command;
+use crate::setup::{self, run as run_command};
 
 /// Our packages and which of ours each may depend on.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -43,8 +43,8 @@ pub(crate) fn run() -> Result<()> {
     if !breaches.is_empty() {
         bail!("{} rules broken:\n  {}", breaches.len(), breaches.join("\n  "));
     }
-    run_command(Command::new("cargo").args(["fmt", "--all", "--check"]))?;
-    run_command(Command::new("cargo").args([
+    run_command(setup::cargo().args(["fmt", "--all", "--check"]))?;
+    run_command(setup::cargo().args([
         "clippy",
         "--quiet",
         "--workspace",
@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn imports(breaches: &mut Vec<String>) -> Result<()> {
-    let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).output()?;
+    let output = setup::cargo().args(["metadata", "--format-version", "1", "--locked"]).output()?;
     if !output.status.success() {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -75,18 +75,28 @@ pub(crate) fn bpf_linker(yes: bool) -> Result<()> {
         "bpf-linker is missing: it turns compiled code into the kernel object (crates.io, about a minute)."
     );
     confirm("Install it with cargo?", yes)?;
-    run(Command::new("cargo")
-        .env("LLVM_PREFIX", "/usr/lib/llvm-22")
-        .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")
-        .args([
-            "install",
-            "bpf-linker",
-            "--version",
-            "^0.13",
-            "--no-default-features",
-            "--features",
-            "llvm-22",
-        ]))
+    run(cargo().env("LLVM_PREFIX", "/usr/lib/llvm-22").env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22").args([
+        "install",
+        "bpf-linker",
+        "--version",
+        "^0.13",
+        "--no-default-features",
+        "--features",
+        "llvm-22",
+    ]))
+}
+
+/// cargo as a person would start it. What the cargo that runs xtask has set for xtask would otherwise look like
+/// a change of the environment, and crates with build scripts would be built again at each change of hands.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    let set_by_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| set_by_cargo.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Runs a command and fails with its name when it fails.

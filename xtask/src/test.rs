@@ -1,7 +1,6 @@
 //! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 use clap::Args;
@@ -28,24 +27,24 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     }
     build_release()?;
     let mut tests = if setup::which("cargo-nextest").is_some() {
-        let mut command = Command::new("cargo");
+        let mut command = setup::cargo();
         command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
         command
     } else {
-        let mut command = Command::new("cargo");
+        let mut command = setup::cargo();
         command.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
         command
     };
     setup::run(tests.args(options.filter.as_deref()))?;
     if options.filter.is_none() {
-        setup::run(Command::new("cargo").args(["test", "--workspace", "--doc", "--quiet"]))?;
+        setup::run(setup::cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
     Ok(())
 }
 
 /// Builds the three programs as users run them.
 pub(crate) fn build_release() -> Result<()> {
-    setup::run(Command::new("cargo").args([
+    setup::run(setup::cargo().args([
         "build",
         "--release",
         "-p",

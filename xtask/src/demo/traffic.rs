@@ -29,7 +29,12 @@ pub(super) fn round(nginx: &Nginx, postgres: &Postgres, round: u64) -> Result<()
     curl(&[&format!("{http}/missing")])?;
     let urllib = "import ssl, sys, urllib.request as r\n\
                   r.urlopen(sys.argv[1], context=ssl.create_default_context(cafile=sys.argv[2])).read()";
-    quiet(Command::new("python3").args(["-c", urllib, &format!("{https}/echo?from=python"), &certificate]))?;
+    quiet(Command::new("/usr/bin/python3").args([
+        "-c",
+        urllib,
+        &format!("{https}/echo?from=python"),
+        &certificate,
+    ]))?;
     let psql = |tls: bool, statement: &str| quiet(postgres.psql(tls).args(["-c", statement]));
     psql(true, "SELECT 'anna@example.org' AS contact, 42 AS answer")?;
     psql(false, &format!("SELECT count(*) FROM pg_class WHERE oid > {round}"))?;
