@@ -33,6 +33,9 @@ anomalies! {
     ORDER_UNKNOWN = "order_unknown", "Two chunks claim the same place",
         "Two different byte sequences were seen for the same range of one direction, for instance from two threads that wrote to one socket at once. The first stands in the record; the other is counted, and was not decoded.",
         "Read the exchange beside it with care. If it repeats for one program, its threads share a socket without a lock.";
+    POSITION_IMPOSSIBLE = "position_impossible", "Bytes at a place where no stream can be",
+        "The kernel side told of bytes, of a hole or of an end more than a tebibyte away from where the connection was. It was refused: its bytes are counted as unparsed, and no gap was made of it.",
+        "Report it with the version of the agent and of the kernel: it is a mistake of the probes, not of the observed programs.";
     DECODER_PANICKED = "decoder_panicked", "A decoder failed",
         "The decoder of this connection stopped at bytes that it did not foresee. The rest of the connection is counted, not decoded.",
         "Report it with the version of the agent; the capture of the connection helps.";

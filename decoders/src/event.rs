@@ -114,8 +114,8 @@ pub struct Socket {
     pub netns: u32,
     /// It was open before the agent looked: the stream begins in the middle.
     pub existing: bool,
-    /// Wire positions of the next bytes, ingress and egress.
-    pub positions: [u64; 2],
+    /// Wire positions of the next bytes, ingress and egress; `None` where nobody knows.
+    pub positions: [Option<u64>; 2],
     /// Who caused the first sight.
     pub process: Arc<Process>,
 }

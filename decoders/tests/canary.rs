@@ -69,7 +69,7 @@ fn socket(port: u16) -> Socket {
         peer: None,
         netns: 1,
         existing: false,
-        positions: [0, 0],
+        positions: [Some(0); 2],
         process: Arc::new(process(&["server", &format!("--password={ARGUMENT}")])),
     }
 }

@@ -202,14 +202,23 @@ pub struct SocketOpen {
     pub reserved: [u8; 2],
     /// Inode of the socket.
     pub inode: u64,
-    /// Position of the next byte to be received, at first sight.
+    /// Position of the next byte to be received, before the call that brought it in sight; or
+    /// [`POSITION_UNKNOWN`].
     pub ingress_position: u64,
-    /// Position of the next byte to be sent, at first sight.
+    /// The same of the next byte to be sent.
     pub egress_position: u64,
 }
 
+/// Says that a position is not known.
+pub const POSITION_UNKNOWN: u64 = u64::MAX;
+
+/// A position of [`SocketOpen`] or [`SocketClose`], where it is known.
+pub const fn known_position(position: u64) -> Option<u64> {
+    if position == POSITION_UNKNOWN { None } else { Some(position) }
+}
+
 /// The socket is destroyed. Totals are stream positions of the end (SYN and FIN taken off), or
-/// `u64::MAX` where the kernel could not tell.
+/// [`POSITION_UNKNOWN`] where the kernel could not tell.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SocketClose {

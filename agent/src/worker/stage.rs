@@ -160,8 +160,7 @@ impl Stage {
         }
         self.binder.socket_closed(known.id, event.header.time_ns, &mut self.outputs);
         self.bound();
-        let end = |position: u64| (position != u64::MAX).then_some(position);
-        let ends = [end(event.ingress_position), end(event.egress_position)];
+        let ends = [event.ingress_position, event.egress_position].map(abi::known_position);
         self.trace(known, || format!("close, ends {ends:?}"));
         self.feed(Event::Close(known.id, ends, event.header.time_ns));
     }
@@ -177,7 +176,7 @@ impl Stage {
             self.figures.bytes_unused += bytes.len() as u64;
             return;
         }
-        let Some(known) = self.known(data.socket, data.task, data.header.time_ns, data.position) else {
+        let Some(known) = self.known(data.socket, data.task, data.header.time_ns) else {
             self.figures.bytes_unused += bytes.len() as u64;
             return;
         };
@@ -208,7 +207,7 @@ impl Stage {
             self.binder.on_gap(gap, &mut self.outputs);
             return;
         }
-        let known = self.known(gap.socket, gap.task, gap.header.time_ns, gap.position);
+        let known = self.known(gap.socket, gap.task, gap.header.time_ns);
         let Some(known) = known.filter(|known| !known.canary) else { return };
         let flow = flow(gap.direction);
         self.trace(known, || {
@@ -226,8 +225,8 @@ impl Stage {
     }
 
     /// The socket; one whose first sight was lost, or told to a worker before this one, is opened without its
-    /// addresses, which are not guessed.
-    fn known(&mut self, key: abi::SocketKey, task: abi::TaskKey, time_ns: u64, at: u64) -> Option<Known> {
+    /// addresses and positions, which are not guessed.
+    fn known(&mut self, key: abi::SocketKey, task: abi::TaskKey, time_ns: u64) -> Option<Known> {
         if key.generation == 0 {
             return None;
         }
@@ -240,8 +239,8 @@ impl Stage {
             socket: key,
             task,
             transport: abi::transport::TCP,
-            ingress_position: at,
-            egress_position: at,
+            ingress_position: abi::POSITION_UNKNOWN,
+            egress_position: abi::POSITION_UNKNOWN,
             ..abi::SocketOpen::default()
         };
         let (known, socket) = self.table.open(&open, 0)?;

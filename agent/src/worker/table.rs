@@ -158,7 +158,7 @@ impl Table {
             peer: self.by_address.get(&event.peer_sock).copied().filter(|_| event.peer_sock != 0),
             netns: event.netns,
             existing: event.header.flags & abi::flag::EXISTING != 0,
-            positions: [event.ingress_position, event.egress_position],
+            positions: [event.ingress_position, event.egress_position].map(abi::known_position),
             process: self.process(event.task),
         };
         Some((known, socket))
@@ -190,7 +190,7 @@ impl Table {
             peer: None,
             netns: 0,
             existing,
-            positions: [0; 2],
+            positions: [Some(0); 2],
             process: self.process(task),
         }
     }

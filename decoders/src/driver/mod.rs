@@ -174,16 +174,7 @@ impl Driver {
             return;
         }
         lane.early_since_ns = None;
-        // A frame whose end is known is dropped whole, and the next one begins where its length says.
-        let frame_left = match lane.mode {
-            Mode::Frames if !lane.held.is_empty() && lane.wanted > lane.held.len() => {
-                match self.decoder.framing(direction, &self.lanes[direction as usize].held) {
-                    Framing::Frame(length) => Some(length as u64),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
+        let frame_left = self.torn_frame(direction);
         let lane = &mut self.lanes[direction as usize];
         let held = lane.held.len() as u64;
         lane.account.unparsed += held;
@@ -250,18 +241,42 @@ impl Driver {
         self.context.exchanges.tick(now_ns);
     }
 
-    /// Memory is short: what is buffered is given up.
+    /// Memory is short: what is buffered is given up, as a gap that the decoder hears of.
     pub fn shed(&mut self) {
-        for lane in &mut self.lanes {
-            if !lane.held.is_empty() {
-                lane.account.cut += lane.held.len() as u64;
-                lane.position += lane.held.len() as u64;
-                lane.mode = Mode::Resync;
-            }
-            lane.held = Vec::new();
-            lane.wanted = 0;
-        }
         self.context.note(anomaly::MEMORY_SHED);
+        for direction in [Direction::Up, Direction::Down] {
+            let torn = self.torn_frame(direction);
+            let lane = &mut self.lanes[direction as usize];
+            let held = std::mem::take(&mut lane.held).len() as u64;
+            lane.wanted = 0;
+            if held == 0 || self.state != State::Running {
+                continue;
+            }
+            lane.account.cut += held;
+            lane.position = lane.position.saturating_add(held);
+            lane.early_since_ns = None;
+            lane.mode = match torn {
+                Some(whole) if whole >= held => after(whole - held, |left| Mode::Skip { left, cut: true }),
+                _ => Mode::Resync,
+            };
+            let time_ns = lane.time_ns;
+            self.context.enter(direction, time_ns, time_ns);
+            self.guarded(|driver| driver.decoder.on_gap(direction, held, &mut driver.context));
+            self.settle(direction);
+        }
+    }
+
+    /// Length of the frame whose beginning is held, where its head tells: then it alone is dropped, and the next
+    /// one begins where this length says.
+    fn torn_frame(&mut self, direction: Direction) -> Option<u64> {
+        let lane = &self.lanes[direction as usize];
+        if lane.mode != Mode::Frames || lane.held.is_empty() || lane.wanted <= lane.held.len() {
+            return None;
+        }
+        match self.decoder.framing(direction, &lane.held) {
+            Framing::Frame(length) => Some(length as u64),
+            _ => None,
+        }
     }
 
     /// After one direction moved, the other may be expected now.

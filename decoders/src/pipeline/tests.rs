@@ -67,7 +67,7 @@ fn socket(id: u64, local: (u8, u16), remote: (u8, u16)) -> Socket {
         peer: None,
         netns: 1,
         existing: false,
-        positions: [0, 0],
+        positions: [Some(0); 2],
         process: Arc::new(Process { pid: id as u32, ..Process::default() }),
     }
 }

@@ -152,7 +152,8 @@ impl Session {
         work: impl FnOnce(&mut Stream, &mut dyn FnMut(Delivery<'_>)),
     ) {
         let mut stream = std::mem::take(self.ends[end].stream(layer, flow));
-        let disputed = stream.disputed_bytes();
+        let (disputed, misplaced) = (stream.disputed_bytes(), stream.misplaced());
+        let misplaced_bytes = stream.misplaced_bytes();
         work(&mut stream, &mut |delivery| {
             let direction = self.direction(end, flow);
             self.deliver(layer, direction, delivery, sink);
@@ -160,6 +161,13 @@ impl Session {
         if stream.disputed_bytes() > disputed {
             self.disputed_bytes += stream.disputed_bytes() - disputed;
             self.note(anomaly::ORDER_UNKNOWN);
+        }
+        if stream.misplaced() > misplaced {
+            self.note(anomaly::POSITION_IMPOSSIBLE);
+            let account = &mut self.base[self.direction(end, flow) as usize];
+            let bytes = stream.misplaced_bytes() - misplaced_bytes;
+            account.seen += bytes;
+            account.unparsed += bytes;
         }
         *self.ends[end].stream(layer, flow) = stream;
     }

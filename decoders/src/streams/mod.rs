@@ -14,6 +14,9 @@ pub const REORDER_WAIT_NS: u64 = 100_000_000;
 const TAIL_BYTES: usize = 512;
 /// Pieces out of order that are kept; beyond it waiting ends.
 const PIECES_MAX: usize = 1024;
+/// How far ahead of what was delivered a position may lie, and how long a hole may be. Beyond a tebibyte it is
+/// no loss but a position that somebody got wrong: it is refused and counted, and moves nothing.
+pub const JUMP_BYTES_MAX: u64 = 1 << 40;
 /// What a kept piece costs besides its bytes.
 const PIECE_OVERHEAD: usize = 96;
 
@@ -46,11 +49,15 @@ pub enum Delivery<'a> {
 #[derive(Debug, Default)]
 pub struct Stream {
     next: u64,
+    /// Where it begins is not known: `next` is where the first bytes or the first hole stand.
+    floating: bool,
     pieces: BTreeMap<u64, Piece>,
     held_bytes: usize,
     tail: Vec<u8>,
     duplicate_bytes: u64,
     disputed_bytes: u64,
+    misplaced: u64,
+    misplaced_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -96,9 +103,9 @@ impl Piece {
 }
 
 impl Stream {
-    /// A stream whose next byte stands at `position`.
-    pub fn starting_at(position: u64) -> Self {
-        Stream { next: position, ..Stream::default() }
+    /// A stream whose next byte stands at `position`; `None`: wherever the first one does.
+    pub fn starting_at(position: Option<u64>) -> Self {
+        Stream { next: position.unwrap_or(0), floating: position.is_none(), ..Stream::default() }
     }
 
     /// Position of the next byte to be delivered.
@@ -121,6 +128,16 @@ impl Stream {
         self.disputed_bytes
     }
 
+    /// Chunks, holes and ends that were refused, because no stream is where they claim to be.
+    pub fn misplaced(&self) -> u64 {
+        self.misplaced
+    }
+
+    /// Bytes of the chunks among them.
+    pub fn misplaced_bytes(&self) -> u64 {
+        self.misplaced_bytes
+    }
+
     /// When waiting for the first hole ends, boottime ns.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.pieces.first_key_value().map(|(_, piece)| piece.time_ns.saturating_add(REORDER_WAIT_NS))
@@ -134,8 +151,8 @@ impl Stream {
         bytes: &[u8],
         out: &mut (impl FnMut(Delivery<'_>) + ?Sized),
     ) {
-        let Some(end) = position.checked_add(bytes.len() as u64) else {
-            self.disputed_bytes += bytes.len() as u64;
+        let Some(end) = self.place(position, bytes.len() as u64) else {
+            self.misplaced_bytes += bytes.len() as u64;
             return;
         };
         let (mut position, mut bytes) = (position, bytes);
@@ -167,7 +184,7 @@ impl Stream {
         time_ns: u64,
         out: &mut (impl FnMut(Delivery<'_>) + ?Sized),
     ) {
-        let end = position.saturating_add(length);
+        let Some(end) = self.place(position, length) else { return };
         let mut at = position.max(self.next);
         let claimed: Vec<(u64, u64)> = self
             .pieces
@@ -204,9 +221,24 @@ impl Stream {
     /// The stream ended at this position: what is missing there is a gap.
     pub fn end_at(&mut self, position: u64, time_ns: u64, out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {
         self.flush(out);
+        if self.floating || self.place(position, 0).is_none() {
+            return;
+        }
         if position > self.next {
             self.deliver_gap(position - self.next, Cause::Unseen, time_ns, out);
         }
+    }
+
+    /// Where the range ends, if a stream can reach there from where this one is.
+    fn place(&mut self, position: u64, length: u64) -> Option<u64> {
+        if std::mem::take(&mut self.floating) {
+            self.next = position;
+        }
+        let end = position.checked_add(length);
+        let farthest = self.next.saturating_add(JUMP_BYTES_MAX);
+        let place = end.filter(|_| position <= farthest && length <= JUMP_BYTES_MAX);
+        self.misplaced += u64::from(place.is_none());
+        place
     }
 
     fn give_up(&mut self, out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {

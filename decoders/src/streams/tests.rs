@@ -88,13 +88,62 @@ fn pieces_are_bounded() {
 }
 
 #[test]
-fn positions_at_the_end_of_the_world_do_no_harm() {
+fn positions_at_the_end_of_the_world_are_refused_and_counted() {
     let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(0, 1, b"true", &mut into(&mut got));
+    // What a position below zero looks like, and one past the end of numbers.
+    stream.bytes(0u64.wrapping_sub(717_101_026), 1, b"abcd", &mut into(&mut got));
     stream.bytes(u64::MAX - 1, 1, b"abcd", &mut into(&mut got));
     stream.hole(u64::MAX - 1, u64::MAX, Cause::Unseen, 1, &mut into(&mut got));
-    stream.bytes(u64::MAX - 3, 1, b"ab", &mut into(&mut got));
-    stream.end_at(u64::MAX, 1, &mut into(&mut got));
-    assert_eq!(stream.next_position(), u64::MAX);
+    stream.hole(4, u64::MAX - 100, Cause::PageFault, 1, &mut into(&mut got));
+    stream.hole(0u64.wrapping_sub(10), 5, Cause::PageFault, 1, &mut into(&mut got));
+    stream.end_at(0u64.wrapping_sub(717_101_026), 1, &mut into(&mut got));
+    stream.flush(&mut into(&mut got));
+    assert_eq!((stream.misplaced(), stream.misplaced_bytes()), (6, 8));
+    stream.bytes(4, 1, b"too", &mut into(&mut got));
+    assert_eq!(got, [Got::Bytes(0, b"truetoo".to_vec())], "what is true is read as if nothing had been said");
+}
+
+#[test]
+fn a_stream_of_unknown_beginning_begins_where_its_first_bytes_stand() {
+    let (mut stream, mut got) = (Stream::starting_at(None), Vec::new());
+    stream.bytes(1 << 50, 1, b"ab", &mut into(&mut got));
+    stream.bytes((1 << 50) + 3, 1, b"d", &mut into(&mut got));
+    stream.end_at((1 << 50) + 4, 1, &mut into(&mut got));
+    let at = 1 << 50;
+    let expected = [
+        Got::Bytes(at, b"ab".to_vec()),
+        Got::Gap(at + 2, 1, Cause::Unseen),
+        Got::Bytes(at + 3, b"d".to_vec()),
+    ];
+    assert_eq!(got, expected);
+    let (mut stream, mut got) = (Stream::starting_at(None), Vec::new());
+    stream.end_at(500, 1, &mut into(&mut got));
+    assert!(got.is_empty(), "where it began is not known, so neither is what is missing");
+}
+
+proptest! {
+    /// Whatever is claimed, no gap is longer than a stream can jump, and memory stays bounded.
+    #[test]
+    fn hostile_positions_never_make_impossible_gaps(
+        claims in proptest::collection::vec((any::<u64>(), 0u8..64, any::<u64>(), 0u8..4), 1..80),
+    ) {
+        let (mut stream, mut got) = (Stream::default(), Vec::new());
+        for (position, shift, length, what) in claims {
+            let (position, length) = (position >> shift, length >> shift);
+            match what {
+                0 => stream.hole(position, length, Cause::PageFault, 1, &mut into(&mut got)),
+                1 => stream.expire(u64::MAX, &mut into(&mut got)),
+                _ => stream.bytes(position, 1, &[7; 9], &mut into(&mut got)),
+            }
+        }
+        stream.flush(&mut into(&mut got));
+        for told in got {
+            if let Got::Gap(_, length, _) = told {
+                prop_assert!(length <= JUMP_BYTES_MAX);
+            }
+        }
+    }
 }
 
 proptest! {

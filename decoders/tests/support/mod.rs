@@ -217,7 +217,7 @@ fn open(number: u64, segment: &Segment<'_>, server: Endpoint, time_ns: u64) -> S
         peer: None,
         netns: 0,
         existing: !segment.syn,
-        positions: [0, 0],
+        positions: [Some(0); 2],
         process: Arc::new(Process::default()),
     }
 }
