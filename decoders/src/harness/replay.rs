@@ -60,7 +60,7 @@ impl Replay {
     /// Around a fresh decoder.
     pub fn new(protocol: &dyn Protocol, limits: Limits, middle: bool) -> Self {
         Replay {
-            streams: [Stream::starting_at(0), Stream::starting_at(0)],
+            streams: [Stream::starting_at(Some(0)), Stream::starting_at(Some(0))],
             driver: Driver::new(protocol.open(&limits, middle), limits),
             outcome: Outcome {
                 exchanges: BTreeMap::new(),

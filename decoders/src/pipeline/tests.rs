@@ -214,16 +214,19 @@ fn of_two_plaintexts_the_accepting_one_is_read() {
         let mut host = Host::new();
         host.socket(1, Role::Client, (1, 4000), (1, 443));
         host.socket(2, Role::Server, (1, 443), (1, 4000));
+        // Never so in life: the two ends differ, so that it shows which one was read.
+        let as_the_server_read = b"GET /server HTTP/1.1\r\nHost: x\r\n\r\n";
         host.chunk(1, Flow::Egress, Layer::Plaintext, 0, 12, REQUEST);
         if with_server {
-            host.chunk(2, Flow::Ingress, Layer::Plaintext, 0, 13, REQUEST);
+            host.chunk(2, Flow::Ingress, Layer::Plaintext, 0, 13, as_the_server_read);
             host.chunk(2, Flow::Egress, Layer::Plaintext, 0, 14, ANSWER);
         }
         host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 15, ANSWER);
         host.tick(400);
         assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange]);
-        let pid = if with_server { 2 } else { 1 };
-        assert_eq!(number(&host.records[1], names::PROCESS_PID), Some(pid));
+        let path = if with_server { "/server" } else { "/a" };
+        assert_eq!(text(&host.records[1], names::URL_PATH), Some(path));
+        assert_eq!(number(&host.records[1], names::PROCESS_PID), Some(1), "who connected is asked first");
     }
 }
 
@@ -308,4 +311,25 @@ fn an_idle_connection_is_silent_until_it_ends() {
     host.close(1, 200_000);
     host.tick(200_001);
     assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::SessionClose]);
+}
+
+#[test]
+fn what_is_shed_is_cut_and_what_follows_is_read_anew() {
+    let mut host = Host::new();
+    host.pipeline = Pipeline::new(PipelineOptions { held_bytes_max: 3000, ..PipelineOptions::default() });
+    host.socket(1, Role::Server, (2, 80), (3, 4000));
+    let endless = [b"GET /endless HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 4000]].concat();
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, &endless);
+    assert!(host.pipeline.held_bytes() < 3000, "{} bytes held", host.pipeline.held_bytes());
+    assert_eq!(host.pipeline.counters().sheds, 1);
+    host.chunk(1, Flow::Ingress, Layer::Wire, endless.len() as u64, 11, b"\r\n\r\n");
+    host.chunk(1, Flow::Ingress, Layer::Wire, endless.len() as u64 + 4, 12, REQUEST);
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 13, ANSWER);
+    host.close(1, 20);
+    host.tick(21);
+    let told: Vec<_> = host.records.iter().filter_map(|record| text(record, names::URL_PATH)).collect();
+    assert!(told.contains(&"/a"), "{told:?}");
+    let close = host.of_kind(Kind::SessionClose)[0];
+    assert_eq!(number(close, names::BYTES_CUT), Some(endless.len() as u64));
+    assert!(close.anomalies.iter().any(|code| *code == "memory_shed"), "{:?}", close.anomalies);
 }
