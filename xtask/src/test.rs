@@ -33,6 +33,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     } else {
         let mut command = setup::cargo();
         command.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        // Tests that load probes see the whole host, so one at a time; nextest knows which those are.
+        command.env("RUST_TEST_THREADS", "1");
         command
     };
     setup::run(tests.args(options.filter.as_deref()))?;
