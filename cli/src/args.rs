@@ -19,7 +19,7 @@ pub(crate) struct Custody {
 pub(crate) enum Command {
     /// Get a certificate of a sink by a join token, and remember the sink.
     #[command(
-        after_help = "Example:\n  custody login \"$(custody-sink enroll --person dana@corp --role reader)\""
+        after_help = "Example:\n  custody login \"$(custody-sink enroll --role reader --name dana@corp)\""
     )]
     Login(LoginArgs),
     /// List the hosts that the sink knows, and whether they are heard.

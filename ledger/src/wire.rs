@@ -216,6 +216,8 @@ pub enum RefusalCode {
     Busy,
     /// The sink cannot store now; try again later.
     Unavailable,
+    /// There is no such thing at this sink.
+    NotFound,
     /// A code that is newer than this reader.
     #[serde(other)]
     Unknown,
@@ -244,6 +246,7 @@ impl RefusalCode {
             RefusalCode::TooLarge => 413,
             RefusalCode::Busy => 429,
             RefusalCode::Unavailable => 503,
+            RefusalCode::NotFound => 404,
             RefusalCode::Unknown => 500,
         }
     }

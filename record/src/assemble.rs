@@ -63,6 +63,11 @@ impl Assembler {
         self.forgotten
     }
 
+    /// Whether the beginning of this session passed and is remembered.
+    pub fn knows(&self, session: &SessionId) -> bool {
+        self.sessions.contains_key(session)
+    }
+
     /// The view of one entry. Entries of one session must come in order for its fields to be known.
     pub fn view(&mut self, facts: &Facts<'_>) -> View {
         let has_record = facts.body.is_some_and(|body| !body.is_empty()) && carries_record(facts.entry_type);

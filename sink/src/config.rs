@@ -66,6 +66,8 @@ pub struct LimitsSection {
     pub queue_jobs_max: usize,
     /// Batches that a reader who follows may be behind before it is told that it missed some.
     pub subscriber_batches_max: usize,
+    /// Readers that may follow at once.
+    pub readers_max: usize,
 }
 
 impl Default for Config {
@@ -102,6 +104,7 @@ impl Default for LimitsSection {
             appends_max: 16,
             queue_jobs_max: 256,
             subscriber_batches_max: 1_024,
+            readers_max: 64,
         }
     }
 }
@@ -204,6 +207,7 @@ impl Config {
                 "limits.subscriber_batches_max",
                 "must be from 1 to 65536",
             ),
+            (within(self.limits.readers_max as u64, 1..=256), "limits.readers_max", "must be from 1 to 256"),
         ];
         match demands.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, detail)) => Err((key, detail)),
@@ -267,6 +271,7 @@ mod tests {
             "appends_max",
             "queue_jobs_max",
             "subscriber_batches_max",
+            "readers_max",
         ];
         for key in keys {
             assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Acceptor;
 use crate::authority::Authority;
@@ -42,6 +43,7 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     let acceptor = Acceptor::new(Arc::clone(&store), Arc::new(key), Arc::clone(&metrics))?;
     let tls = authority.server_config(&config.server_names)?;
     let hosts_max = config.limits.hosts_max;
+    let (stop, stopping) = watch::channel(false);
     let services = Arc::new(Services {
         store: Arc::clone(&store),
         acceptor,
@@ -50,10 +52,12 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         appends: Intake::new(config.limits.appends_max),
         enrolments: Intake::new(ENROLMENTS_MAX),
+        readers: Arc::new(Semaphore::new(config.limits.readers_max)),
+        stopping,
         hosts_max,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(serve(config, tls, services, metrics))?;
+    runtime.block_on(serve(config, tls, services, metrics, stop))?;
     // Ends tasks that still hold the store, so that its last commit is the last.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if store.has_failed() {
@@ -68,6 +72,7 @@ async fn serve(
     tls: Arc<rustls::ServerConfig>,
     services: http::State,
     metrics: Arc<Metrics>,
+    stop_readers: watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen)
         .await
@@ -86,6 +91,8 @@ async fn serve(
             () = store_failure(&store) => tracing::error!("the store has failed: stopping, a restart recovers it"),
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // Nobody follows: then there is nobody to tell.
+        let _ = stop_readers.send(true);
     };
     let router = http::router(services);
     server::serve(listener, tls, router, metrics, config.limits.connections_max, stop).await;

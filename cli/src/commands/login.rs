@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: &LoginArgs) -> Outcome {
     if !response.identity.starts_with("custody:person:") {
         return Err(Failure::usage(anyhow!(
             "this token enrols a host, not a person: give it to custody-agent, and ask for one of \
-             `custody-sink enroll --person NAME --role reader`"
+             `custody-sink enroll --role reader --name NAME`"
         )));
     }
     let profile = Profile {

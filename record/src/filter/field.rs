@@ -121,6 +121,11 @@ impl Field {
     }
 
     /// Whether `=` takes the beginning of the value, as people type ids.
+    /// Whether every entry of a host says the same.
+    pub(super) fn is_of_host(&self) -> bool {
+        matches!(self, Field::Derived(Derived::Host) | Field::Label(_))
+    }
+
     pub(super) fn is_prefix(&self) -> bool {
         *self == Field::Derived(Derived::Session)
     }

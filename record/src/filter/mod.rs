@@ -52,6 +52,11 @@ impl Filter {
         self.root.matches(view)
     }
 
+    /// Whether entries of this host can match at all; only the view's host and labels are looked at.
+    pub fn admits_host(&self, view: &View) -> bool {
+        self.root.of_host(view) != Some(false)
+    }
+
     /// The text that it was made from.
     pub fn source(&self) -> &str {
         &self.source
@@ -136,6 +141,19 @@ impl Node {
         }
     }
 
+    /// What is sure of all entries of a host; `None` when it depends on the entry.
+    fn of_host(&self, view: &View) -> Option<bool> {
+        match self {
+            Node::Or(nodes) => decided(nodes, view, true),
+            Node::And(nodes) => decided(nodes, view, false),
+            Node::Not(node) => node.of_host(view).map(|sure| !sure),
+            Node::Has(field) | Node::Compare { field, .. } | Node::Pattern { field, .. } => {
+                field.is_of_host().then(|| self.matches(view))
+            }
+            Node::Error | Node::Open => None,
+        }
+    }
+
     fn mentions(&self, name: &str) -> bool {
         match self {
             Node::Or(nodes) | Node::And(nodes) => nodes.iter().any(|node| node.mentions(name)),
@@ -147,6 +165,12 @@ impl Node {
             Node::Open => name == "type",
         }
     }
+}
+
+/// One node that is `by` decides; all of them the other way decide, too.
+fn decided(nodes: &[Node], view: &View, by: bool) -> Option<bool> {
+    let sure: Vec<Option<bool>> = nodes.iter().map(|node| node.of_host(view)).collect();
+    if sure.contains(&Some(by)) { Some(by) } else { sure.iter().all(|one| *one == Some(!by)).then_some(!by) }
 }
 
 impl Literal {

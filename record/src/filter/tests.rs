@@ -163,6 +163,18 @@ fn mentions_finds_a_field_wherever_it_stands() {
     assert!(filter.mentions("type") && filter.mentions("host") && !filter.mentions("seq"));
 }
 
+#[test]
+fn a_host_is_left_out_only_when_no_entry_of_it_can_match() {
+    let mut host = view();
+    (host.host_name, host.labels) = ("db-7".into(), [("env".to_owned(), "prod".to_owned())].into());
+    let admits = |text: &str| text.parse::<Filter>().unwrap().admits_host(&host);
+    assert!(
+        admits("host = db-7 and error") && admits("host = other or type = gap") && admits("label.env = prod")
+    );
+    assert!(!admits("host = other and error") && !admits("not host = db-7") && !admits("label.env = test"));
+    assert!(!admits("host = other or (label.env = test and type = gap)"));
+}
+
 fn any_filter() -> impl Strategy<Value = String> {
     let field = prop::sample::select(
         fields().map(|(name, _)| name.trim_end_matches('.').to_owned()).collect::<Vec<_>>(),

@@ -1,7 +1,6 @@
 //! One port: routes, who may call them, and limits on what they read.
 //!
-//! The query API is merged in [`router`], at the place marked there; its handlers take [`Caller`] to know who
-//! asks, and [`State`] for the store.
+//! What people read is in [`crate::query`].
 
 mod answer;
 mod append;
@@ -17,6 +16,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
 use custody_ledger::wire::RefusalCode;
+use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Acceptor;
 use crate::authority::Authority;
@@ -44,6 +44,10 @@ pub struct Services {
     pub appends: Intake,
     /// Room for the bodies of enrolments, apart: strangers must not take the hosts' room.
     pub enrolments: Intake,
+    /// Room for those who follow.
+    pub readers: Arc<Semaphore>,
+    /// Changes when the sink is told to stop: who follows would not end by itself.
+    pub stopping: watch::Receiver<bool>,
     /// Most hosts that may be enrolled.
     pub hosts_max: usize,
 }
@@ -61,8 +65,8 @@ pub fn router(services: State) -> Router {
         .route("/metrics", get(observe::metrics))
         .route("/livez", get(observe::livez))
         .route("/readyz", get(observe::readyz));
-    // The query API: `.merge(crate::query::routes())`, a `Router<State>` whose handlers take `Caller`.
-    Router::new().merge(hosts).merge(enrolment).merge(observation).with_state(services)
+    let readers = crate::query::routes();
+    Router::new().merge(hosts).merge(enrolment).merge(observation).merge(readers).with_state(services)
 }
 
 /// The caller, as the connection's client certificate says. As an extractor it refuses who has none.

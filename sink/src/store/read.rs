@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use custody_ledger::statement::{Signed, Statement};
-use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, HostId, ReceiptLevel, Salt, Seq};
+use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, HostId, Position, ReceiptLevel, Salt, Seq};
 
-use super::{BatchRow, Job, Pending, Store, StoreError};
+use super::{BatchRow, Job, Pending, Store, StoreError, StoredBatch};
 
 /// Rows of the index that an iterator holds at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -106,20 +106,36 @@ impl Store {
         self.writer.has_room()
     }
 
-    fn entries_of(&self, row: &BatchRow) -> Result<Vec<StoredEntry>, StoreError> {
-        let frame = self.frame(row)?;
-        let batch = Batch::decode(&frame)
-            .map_err(|error| StoreError::Damaged { detail: format!("{}: {error}", row.batch) })?;
-        let entry = |view: custody_ledger::batch::EntryView<'_>| StoredEntry {
-            header_bytes: view.header_bytes.to_vec(),
-            body: view.body.map(|body| (body.salt, body.bytes.to_vec())),
-            header: view.header,
-            received_ns: row.received_ns,
-            level: ReceiptLevel::Stored,
-            batch: row.batch.number,
-        };
-        Ok(batch.entries.into_iter().map(entry).collect())
+    /// Counter and random part of an epoch of which something is stored.
+    pub fn epoch(&self, host: HostId, counter: u64) -> Result<Option<EpochId>, StoreError> {
+        let rows = self.index.batches_from(host, counter, 0, 1)?;
+        Ok(rows.first().map(|row| row.batch.epoch).filter(|epoch| epoch.counter == counter))
     }
+
+    fn entries_of(&self, row: &BatchRow) -> Result<Vec<StoredEntry>, StoreError> {
+        entries(&self.frame(row)?, row.batch, row.received_ns)
+    }
+}
+
+impl StoredBatch {
+    /// Its entries in order.
+    pub fn entries(&self) -> Result<Vec<StoredEntry>, StoreError> {
+        entries(&self.frame, self.batch, self.received_ns)
+    }
+}
+
+fn entries(frame: &[u8], batch: Position, received_ns: u64) -> Result<Vec<StoredEntry>, StoreError> {
+    let decoded =
+        Batch::decode(frame).map_err(|error| StoreError::Damaged { detail: format!("{batch}: {error}") })?;
+    let entry = |view: custody_ledger::batch::EntryView<'_>| StoredEntry {
+        header_bytes: view.header_bytes.to_vec(),
+        body: view.body.map(|body| (body.salt, body.bytes.to_vec())),
+        header: view.header,
+        received_ns,
+        level: ReceiptLevel::Stored,
+        batch: batch.number,
+    };
+    Ok(decoded.entries.into_iter().map(entry).collect())
 }
 
 /// Iterator of [`Store::entries`]; holds one batch at a time.
