@@ -102,6 +102,9 @@ anomalies! {
     HTTP1_CHUNK_EXTENSION = "http1_chunk_extension", "A chunk extension",
         "A chunk's size line carried an extension (RFC 9112, 7.1.1). Hardly any program sends them; smuggling does.",
         "Look at the sender.";
+    HTTP1_HEAD_TOO_LONG = "http1_head_too_long", "A head longer than is held",
+        "The head of the message was longer than the limit of a frame. Header fields behind the limit were not kept, but where the body ends was read from all of them.",
+        "Look at the sender: a head of that length hides something or exhausts a parser.";
     HTTP1_TOO_MANY_HEADERS = "http1_too_many_headers", "More headers than are kept",
         "The message had more header fields than the limit. Those over it were not kept.",
         "Look at the sender.";

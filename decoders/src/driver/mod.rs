@@ -9,6 +9,7 @@ mod context;
 pub mod exchanges;
 mod step;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::anomaly;
@@ -22,6 +23,8 @@ use exchanges::Exchanges;
 
 /// How long bytes of a direction that the decoder does not expect yet are kept back.
 const PATIENCE_NS: u64 = 100_000_000;
+/// Chunks of held bytes whose times are kept apart; beyond it the newest stands for several.
+const TIMES_MAX: usize = 256;
 /// Stands for "since when" once the wait is over and the bytes are told as they are.
 const PATIENCE_OVER: u64 = 0;
 
@@ -53,10 +56,10 @@ struct Lane {
     held: Vec<u8>,
     /// How many bytes must be there before asking again.
     wanted: usize,
-    /// When the oldest held byte was seen.
-    held_since_ns: u64,
     position: u64,
     time_ns: u64,
+    /// When the held bytes came: end position and time of each chunk, boottime ns.
+    times: VecDeque<(u64, u64)>,
     mode: Mode,
     /// Kept back since, because the decoder does not expect it.
     early_since_ns: Option<u64>,
@@ -77,6 +80,35 @@ enum Mode {
         cut: bool,
     },
     Resync,
+}
+
+impl Lane {
+    /// A chunk came that ends there.
+    fn came(&mut self, end: u64, time_ns: u64) {
+        let full = self.times.len() >= TIMES_MAX;
+        match self.times.back_mut() {
+            Some(last) if full || last.1 == time_ns => *last = (end, time_ns),
+            _ => self.times.push_back((end, time_ns)),
+        }
+    }
+
+    /// When the byte at this position came; those before it are not asked for any more.
+    fn time_at(&mut self, position: u64) -> u64 {
+        while self.times.front().is_some_and(|(end, _)| *end <= position) {
+            self.times.pop_front();
+        }
+        self.times.front().map_or(self.time_ns, |(_, time_ns)| *time_ns)
+    }
+
+    /// When the first and the last of the next bytes came.
+    fn times_of(&mut self, length: usize) -> (u64, u64) {
+        let first_ns = self.time_at(self.position);
+        (first_ns, self.time_at(self.position + (length as u64).saturating_sub(1)))
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held.capacity() + self.times.capacity() * size_of::<(u64, u64)>()
+    }
 }
 
 impl Driver {
@@ -119,7 +151,7 @@ impl Driver {
 
     /// Memory held.
     pub fn held_bytes(&self) -> usize {
-        let lanes: usize = self.lanes.iter().map(|lane| lane.held.capacity()).sum();
+        let lanes: usize = self.lanes.iter().map(Lane::held_bytes).sum();
         lanes + self.decoder.held_bytes() + self.context.exchanges.held_bytes()
     }
 
@@ -145,19 +177,17 @@ impl Driver {
         let lane = &mut self.lanes[direction as usize];
         lane.account.seen = lane.account.seen.saturating_add(bytes.len() as u64);
         lane.time_ns = time_ns;
+        lane.came(position + bytes.len() as u64, time_ns);
         if self.state != State::Running {
             lane.position = position + bytes.len() as u64;
+            lane.times.clear();
             return self.count(direction, bytes.len() as u64);
         }
         if lane.held.is_empty() {
             lane.position = position;
-            lane.held_since_ns = time_ns;
             let used = self.consume(direction, bytes);
             let lane = &mut self.lanes[direction as usize];
             lane.held.extend_from_slice(&bytes[used..]);
-            if used > 0 {
-                lane.held_since_ns = time_ns;
-            }
         } else {
             lane.held.extend_from_slice(bytes);
             self.retry(direction);
@@ -179,6 +209,7 @@ impl Driver {
         let held = lane.held.len() as u64;
         lane.account.unparsed += held;
         lane.held.clear();
+        lane.times.clear();
         lane.wanted = 0;
         lane.mode = match (lane.mode, frame_left) {
             (Mode::Body { left: u64::MAX }, _) => lane.mode,
@@ -248,6 +279,7 @@ impl Driver {
             let torn = self.torn_frame(direction);
             let lane = &mut self.lanes[direction as usize];
             let held = std::mem::take(&mut lane.held).len() as u64;
+            lane.times.clear();
             lane.wanted = 0;
             if held == 0 || self.state != State::Running {
                 continue;
@@ -297,6 +329,7 @@ impl Driver {
             let lane = &mut self.lanes[direction as usize];
             let held = std::mem::take(&mut lane.held).len() as u64;
             lane.position += held;
+            lane.times.clear();
             lane.mode = Mode::Frames;
             lane.wanted = 0;
             lane.early_since_ns = None;
@@ -322,7 +355,6 @@ impl Driver {
         let used = self.consume(direction, &held);
         let lane = &mut self.lanes[direction as usize];
         if used > 0 {
-            lane.held_since_ns = lane.time_ns;
             work::looked_at(held.len() - used);
             held.drain(..used);
         }

@@ -115,13 +115,15 @@ impl Driver {
     }
 
     fn tell_frame(&mut self, direction: Direction, bytes: &[u8], cut: u64) -> usize {
+        let expected = self.decoder.expects(direction);
         let lane = &mut self.lanes[direction as usize];
         lane.wanted = 0;
-        if self.decoder.expects(direction) {
+        if expected {
             lane.early_since_ns = None;
         }
-        let frame = Frame { direction, position: lane.position, time_ns: lane.time_ns, bytes };
-        self.context.enter(direction, lane.held_since_ns, lane.time_ns);
+        let (first_ns, time_ns) = lane.times_of(bytes.len());
+        let frame = Frame { direction, position: lane.position, time_ns, bytes };
+        self.context.enter(direction, first_ns, time_ns);
         self.context.unclaimed[direction as usize] += bytes.len() as u64;
         self.decoder.on_frame(frame, cut, &mut self.context);
         self.lanes[direction as usize].account.framed += bytes.len() as u64;
@@ -130,10 +132,10 @@ impl Driver {
 
     fn tell_body(&mut self, direction: Direction, bytes: &[u8], last: bool) {
         let lane = &mut self.lanes[direction as usize];
-        self.context.enter(direction, lane.time_ns, lane.time_ns);
+        let (_, time_ns) = lane.times_of(bytes.len());
+        self.context.enter(direction, time_ns, time_ns);
         self.context.unclaimed[direction as usize] += bytes.len() as u64;
-        let body = Body { direction, time_ns: lane.time_ns, bytes, last };
-        self.decoder.on_body(body, &mut self.context);
+        self.decoder.on_body(Body { direction, time_ns, bytes, last }, &mut self.context);
         self.lanes[direction as usize].account.framed += bytes.len() as u64;
     }
 }

@@ -5,6 +5,7 @@ use custody_record::Value;
 use super::case::Case;
 use super::render;
 use super::replay::{Outcome, Told};
+use crate::anomaly;
 use crate::driver::exchanges::End;
 use crate::item::{Class, Field};
 
@@ -58,6 +59,10 @@ pub(super) fn within(case: &Case, whole: &Outcome, part: &Outcome) -> Result<(),
                     render::exchange(told)
                 ));
             }
+            continue;
+        }
+        // What may answer an unknown request is read without knowing what was asked, and says so.
+        if !told.requested || told.anomalies.contains(&anomaly::PAIRING_UNCERTAIN) {
             continue;
         }
         for field in told.fields.values() {

@@ -17,6 +17,8 @@ pub(super) enum Length {
 pub(super) struct Asked {
     pub(super) head: bool,
     pub(super) connect: bool,
+    /// After its answer the connection may speak another protocol.
+    pub(super) switch: bool,
 }
 
 /// Where the body behind this head ends. `asked` tells of the request that a response answers.

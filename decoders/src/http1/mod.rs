@@ -6,11 +6,13 @@
 
 mod decoder;
 mod fields;
+mod framing;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
 pub mod fuzz;
 mod head;
 mod length;
+mod message;
 
 use crate::protocol::{Decoder, Heads, Limits, Probe, Protocol};
 
@@ -40,8 +42,8 @@ impl Protocol for Http1 {
         }
     }
 
-    fn open(&self, limits: &Limits, _middle: bool) -> Box<dyn Decoder> {
-        Box::new(decoder::Http1Decoder::new(*limits))
+    fn open(&self, limits: &Limits, middle: bool) -> Box<dyn Decoder> {
+        Box::new(decoder::Http1Decoder::new(*limits, middle))
     }
 }
 

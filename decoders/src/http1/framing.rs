@@ -1,0 +1,222 @@
+//! Where heads, chunk lines and trailers end, and what chunks hold (RFC 9112, 2.2, 6 and 7).
+
+use memchr::memchr;
+
+use super::decoder::{Http1Decoder, State};
+use super::fields;
+use super::head::{self, HEADERS_MAX, Head, StartLine};
+use super::length::{self, Length};
+use crate::anomaly;
+use crate::protocol::{Body, Direction, Frame, Framing, Out};
+use crate::work;
+use custody_record::names;
+
+/// So long is a beginning without an end asked whether a message begins so.
+const FIRST_LOOK_BYTES: usize = 64;
+/// Longest size line of a chunk, extensions included, and longest trailer line.
+const CHUNK_LINE_MAX: usize = 8192;
+
+impl Http1Decoder {
+    pub(super) fn frame_head(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        let blank = bytes.len() - head::without_blank_lines(bytes).len();
+        if blank == bytes.len() {
+            // Told as a frame that says nothing: kept, they would be looked at again with each byte.
+            return Framing::Frame(blank);
+        }
+        let searched = std::mem::replace(&mut self.lane(direction).searched, bytes.len());
+        let Some(end) = head::end_of_head(bytes, searched) else {
+            let begins = || head::message_begins(&bytes[blank..], direction == Direction::Up);
+            // Asked while the first line comes, and never again of a line that is long.
+            let started = searched > FIRST_LOOK_BYTES || begins() != Some(false);
+            return match started {
+                true if bytes.len() >= self.limits.frame_bytes_max => self.frame_long_head(direction, bytes),
+                true => Framing::NeedMore(bytes.len() + 1),
+                false => Framing::Unframed,
+            };
+        };
+        if end > self.limits.frame_bytes_max {
+            return self.frame_long_head(direction, bytes);
+        }
+        self.lane(direction).searched = 0;
+        match head::parse(&bytes[..end]) {
+            Some(head) if fits(&head, direction) => {
+                framed(end, length::of(&head, self.asked(direction), &mut Vec::new()))
+            }
+            _ => Framing::Unframed,
+        }
+    }
+
+    /// A head that does not fit into a frame is told by its first lines; the rest is read line by line.
+    fn frame_long_head(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        let bytes = &bytes[..bytes.len().min(self.limits.frame_bytes_max)];
+        self.lane(direction).searched = 0;
+        match memchr::memrchr(b'\n', bytes).map(|end| end + 1) {
+            Some(end) if head::parse(&bytes[..end]).is_some_and(|head| fits(&head, direction)) => {
+                Framing::Frame(end)
+            }
+            _ => Framing::Unframed,
+        }
+    }
+
+    /// A line of the rest of a long head; behind the last one the body begins.
+    fn frame_head_rest(&self, direction: Direction, line: &[u8], torn: bool) -> Framing {
+        let lane = &self.lanes[direction as usize];
+        let Some(message) = lane.message.as_ref().filter(|_| !torn && without_line_end(line).is_empty())
+        else {
+            return Framing::Frame(line.len());
+        };
+        let length = head::parse(&message.framing_lines)
+            .map_or(Length::UntilEnd, |head| length::of(&head, self.asked(direction), &mut Vec::new()));
+        framed(line.len(), length)
+    }
+
+    pub(super) fn on_head_rest(&mut self, frame: Frame<'_>, torn: bool, out: &mut dyn Out) {
+        let lane = self.lane(frame.direction);
+        let Some(message) = &mut lane.message else { return };
+        let text = without_line_end(frame.bytes);
+        let ends = frame.bytes.ends_with(b"\n");
+        lane.state = State::HeadRest { torn: !ends };
+        if torn || !ends {
+            return;
+        }
+        if !text.is_empty() {
+            let room = message.framing_lines.len() < CHUNK_LINE_MAX && frame.bytes.len() <= CHUNK_LINE_MAX;
+            if room && says_framing(text) {
+                message.framing_lines.extend_from_slice(frame.bytes);
+            }
+            return;
+        }
+        let Some(mut message) = lane.message.take() else { return };
+        let lines = std::mem::take(&mut message.framing_lines);
+        if let Some(head) = head::parse(&lines) {
+            self.begin_body(frame, message, &head, out);
+        }
+    }
+
+    pub(super) fn frame_line(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        let line_max = CHUNK_LINE_MAX.min(self.limits.frame_bytes_max);
+        let lane = &mut self.lanes[direction as usize];
+        let searched = std::mem::replace(&mut lane.searched, bytes.len()).min(bytes.len());
+        work::looked_at(bytes.len() - searched);
+        let end = memchr(b'\n', &bytes[searched..]).map(|at| searched + at + 1);
+        let end = match (end.filter(|end| *end <= line_max), lane.state) {
+            (Some(end), _) => end,
+            (None, _) if bytes.len() < line_max => return Framing::NeedMore(bytes.len() + 1),
+            // What says nothing of the body may be as long as it likes.
+            (None, State::HeadRest { .. }) => line_max,
+            (None, _) => return Framing::Unframed,
+        };
+        lane.searched = 0;
+        match lane.state {
+            State::Trailers => return Framing::Frame(end),
+            State::HeadRest { torn } => return self.frame_head_rest(direction, &bytes[..end], torn),
+            _ => {}
+        }
+        match length::chunk_size(without_line_end(&bytes[..end])) {
+            Some((0, _)) => Framing::Frame(end),
+            Some((size, _)) => Framing::Streamed { head: end, body: size + 2 },
+            // Told, so that the message says what was wrong with it.
+            None => Framing::Frame(end),
+        }
+    }
+
+    pub(super) fn on_line(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        let text = without_line_end(frame.bytes);
+        let bare = !frame.bytes.ends_with(b"\r\n");
+        let lane = self.lane(frame.direction);
+        let id = lane.message.as_ref().map(|message| message.id);
+        if bare {
+            out.anomaly(id, anomaly::HTTP1_BARE_LF);
+        }
+        if lane.state == State::Trailers {
+            if text.is_empty() {
+                lane.state = State::Head;
+                self.finish(frame.direction, frame.time_ns, out);
+            } else if let Some(id) = id {
+                let prefix = match frame.direction {
+                    Direction::Up => names::HTTP_REQUEST_HEADER,
+                    Direction::Down => names::HTTP_RESPONSE_HEADER,
+                };
+                let (mut odd, mut fields) = (Vec::new(), Vec::new());
+                fields::headers(&head::headers(frame.bytes, &mut odd), prefix, &mut fields);
+                out.fields(id, fields);
+                for code in odd {
+                    out.anomaly(Some(id), code);
+                }
+            }
+            return;
+        }
+        match length::chunk_size(text) {
+            Some((size, extended)) => {
+                lane.state = if size == 0 { State::Trailers } else { State::Chunk { left: size + 2 } };
+                if extended {
+                    out.anomaly(id, anomaly::HTTP1_CHUNK_EXTENSION);
+                }
+            }
+            None => self.break_off(frame.direction, frame.time_ns, out),
+        }
+    }
+
+    /// Where this message ends cannot be said any more: it is told as it is, and nothing behind it is taken for
+    /// a frame before a message surely begins.
+    fn break_off(&mut self, direction: Direction, time_ns: u64, out: &mut dyn Out) {
+        let id = self.lane(direction).message.as_ref().map(|message| message.id);
+        out.anomaly(id, anomaly::HTTP1_BAD_CHUNK);
+        self.finish(direction, time_ns, out);
+        self.lane(direction).state = State::Broken;
+    }
+
+    /// The last two bytes of a chunk are its CRLF.
+    pub(super) fn on_chunk_data(&mut self, body: Body<'_>, left: u64, out: &mut dyn Out) {
+        let bytes_max = self.limits.body_bytes_max;
+        let lane = &mut self.lanes[body.direction as usize];
+        let Some(message) = &mut lane.message else { return };
+        let data = left.saturating_sub(2).min(body.bytes.len() as u64) as usize;
+        message.content.push(&body.bytes[..data], bytes_max);
+        let expected = &b"\r\n"[2 - (left.min(2) as usize)..];
+        let ending = &body.bytes[data..];
+        if !expected.starts_with(ending) {
+            return self.break_off(body.direction, body.time_ns, out);
+        }
+        out.fields(message.id, Vec::new());
+        let left = left.saturating_sub(body.bytes.len() as u64);
+        lane.state = if left == 0 { State::ChunkSize } else { State::Chunk { left } };
+    }
+}
+
+/// A head, and the body behind it.
+fn framed(head: usize, length: Length) -> Framing {
+    match length {
+        Length::Known(body) => Framing::Streamed { head, body },
+        Length::UntilEnd => Framing::Streamed { head, body: u64::MAX },
+        Length::Empty | Length::Chunked => Framing::Frame(head),
+    }
+}
+
+/// Whether a head's bytes end with its empty line.
+pub(super) fn is_whole(head: &[u8]) -> bool {
+    head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n")
+}
+
+/// Of a head, what says where its body ends: the start line and two header fields.
+pub(super) fn start_and_framing_lines(head: &[u8]) -> Vec<u8> {
+    let mut lines = head::without_blank_lines(head).split_inclusive(|byte| *byte == b'\n');
+    let start = lines.next().unwrap_or_default();
+    let framing = lines.filter(|line| says_framing(line) && line.len() <= CHUNK_LINE_MAX).take(HEADERS_MAX);
+    std::iter::once(start).chain(framing).flatten().copied().collect()
+}
+
+fn says_framing(line: &[u8]) -> bool {
+    let name = &line[..memchr(b':', line).unwrap_or(0)];
+    let name = name.trim_ascii();
+    name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+}
+
+fn fits(head: &Head<'_>, direction: Direction) -> bool {
+    matches!(head.start, StartLine::Request { .. }) == (direction == Direction::Up)
+}
+
+fn without_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
