@@ -14,7 +14,8 @@ pub(super) async fn entry(
     caller: Caller,
     Path((name, epoch, seq)): Path<(String, u64, u64)>,
 ) -> Result<Response<Body>, Refused> {
-    tracing::info!(reader = caller.reader()?, host = ?name, epoch, seq, "entry read");
+    let reader = caller.reader()?;
+    tracing::info!(reader, host = ?name, epoch, seq, "entry read");
     let view = blocking(move || {
         let store = &services.store;
         let hosts = store.hosts().map_err(store_trouble)?;

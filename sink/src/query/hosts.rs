@@ -22,7 +22,8 @@ pub(super) async fn hosts(
     caller: Caller,
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Refused> {
-    tracing::info!(reader = caller.reader()?, "hosts read");
+    let reader = caller.reader()?;
+    tracing::info!(reader, "hosts read");
     let wanted = Wanted::of(query)?;
     let rows = blocking(move || {
         let rows = services.store.hosts().map_err(store_trouble)?;

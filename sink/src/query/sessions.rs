@@ -34,7 +34,8 @@ pub(super) async fn list(
     caller: Caller,
     query: Result<Query<Parameters>, Rejection>,
 ) -> Result<Response<Body>, Refused> {
-    tracing::info!(reader = caller.reader()?, "sessions read");
+    let reader = caller.reader()?;
+    tracing::info!(reader, "sessions read");
     let wanted = Wanted::of(query)?;
     let rows = blocking(move || newest(&services.store, &wanted).map_err(store_trouble));
     json(&rows.await?)

@@ -13,8 +13,8 @@ use custody_ledger::wire::{
 };
 use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey, Resume, SignedBatch};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
@@ -22,6 +22,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// The program under test.
 pub(crate) struct Sink {
@@ -32,12 +34,17 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With more settings, which begin with a section.
+    pub(crate) fn start_with(settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
             "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n[store]\ngroup_commit_ms = 5\n\
-             disk_reserve_bytes = 0\n",
+             disk_reserve_bytes = 0\n{settings}\n",
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
@@ -112,7 +119,20 @@ impl Sink {
         method: Method,
         path: &str,
         body: Vec<u8>,
-    ) -> Result<(u16, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<(u16, Vec<u8>), Trouble> {
+        let response = self.open(client, method, path, body).await?;
+        let status = response.status().as_u16();
+        Ok((status, response.into_body().collect().await?.to_bytes().to_vec()))
+    }
+
+    /// A request whose answer is still to be read.
+    pub(crate) async fn open(
+        &self,
+        client: Option<&Credentials>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, Trouble> {
         let builder = ClientConfig::builder().with_root_certificates(self.roots());
         let tls = match client {
             None => builder.with_no_client_auth(),
@@ -130,9 +150,7 @@ impl Sink {
             .uri(path)
             .header("host", "localhost")
             .body(Full::new(Bytes::from(body)))?;
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        Ok((status, response.into_body().collect().await?.to_bytes().to_vec()))
+        Ok(sender.send_request(request).await?)
     }
 
     pub(crate) async fn enrol_with(&self, token: &JoinToken) -> Result<Host, Refusal> {
@@ -176,7 +194,7 @@ impl Sink {
         host: &Host,
         to: HostId,
         batches: &[&SignedBatch],
-    ) -> Result<AppendResponse, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<AppendResponse, Trouble> {
         let mut body = Vec::new();
         batches.iter().for_each(|batch| wire::put_frame(&mut body, &batch.frame));
         let path = wire::batches_path(to);
@@ -220,13 +238,17 @@ impl Host {
 
 /// The next batch of a chain, with one entry.
 pub(crate) fn batch(chain: &mut Chain, body: &str) -> SignedBatch {
+    batch_of(chain, body.as_bytes())
+}
+
+pub(crate) fn batch_of(chain: &mut Chain, body: &[u8]) -> SignedBatch {
     let draft = Draft {
         entry_type: EntryType::Exchange,
         first_ns: 1,
         last_ns: 2,
         wall_ns: 3,
         session: None,
-        body: body.as_bytes(),
+        body,
         sealed: None,
     };
     chain.append(&draft).unwrap();

@@ -156,6 +156,7 @@ pub(super) const VENDORS: &[Vendor] = &[
     vendor_of("hf_", 34, ANY, is_word),             // Hugging Face
     vendor_of("SG.", 60, 80, is_dotted),            // SendGrid
     vendor_of("AGE-SECRET-KEY-1", 58, 58, is_word), // age
+    vendor_of("custody-join-1.", 40, ANY, is_base64_url), // our own join tokens
 ];
 
 /// The token of `VENDORS[index]` whose prefix stands at `start`.
