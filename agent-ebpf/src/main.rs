@@ -17,6 +17,7 @@ mod payload;
 mod process;
 mod rings;
 mod rules;
+mod sequences;
 mod socket_hooks;
 mod sockets;
 mod syscall_hooks;

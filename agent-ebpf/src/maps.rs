@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use custody_abi::{Endpoint, Executable, RuleCounters, SourceCounters, TaskKey, rule, shape, source};
+use custody_abi::{Endpoint, Executable, RuleCounters, Socket, SourceCounters, rule, shape, source};
 
 /// Payload.
 #[map]
@@ -41,33 +41,10 @@ pub(crate) static RULES_EPOCH: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65536, 0);
 
-/// What is known of a socket. One entry serves all processes that have it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Socket {
-    pub generation: u64,
-    pub inode: u64,
-    /// Stream positions of the next bytes, by direction.
-    pub next: [u64; 2],
-    /// TCP sequence of stream position 0 (modulo 2^32), by direction.
-    pub base: [u32; 2],
-    /// `sk_prot` at first sight: another one later means that an upper layer (kTLS) took over.
-    pub prot: u64,
-    /// `mm` of the process that `task_verdict` was found for.
-    pub mm: u64,
-    pub rules_epoch: u64,
-    /// Rule that leaves this socket out because of its addresses; 0 none (see `rules`).
-    pub address_verdict: u32,
-    /// Rule that leaves it out because of the process `mm`.
-    pub task_verdict: u32,
-    /// Who connected, as far as the kernel ran on its behalf.
-    pub opener: TaskKey,
-    pub transport: u8,
-    pub role: u8,
-    /// Bits of `sockets::state`.
-    pub state: u16,
-    pub reserved: u32,
-}
+/// Inodes of the sockets without handshake (unix, UDP) that were there when the agent began to look. The agent
+/// fills it once everything is attached, and inode 0 says that it is complete.
+#[map]
+pub(crate) static EXISTING: HashMap<u64, u8> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
 
 /// TCP sends that a thread is inside of, by thread.
 #[map]

@@ -5,16 +5,21 @@
 
 use crate::kernel::{current, load, offset, read, setting};
 use crate::maps::{
-    RULE_CGROUP, RULE_CIDR, RULE_COUNTERS, RULE_ENDPOINT, RULE_EXECUTABLE, RULE_PORT, RULES_EPOCH, Socket,
+    RULE_CGROUP, RULE_CIDR, RULE_COUNTERS, RULE_ENDPOINT, RULE_EXECUTABLE, RULE_PORT, RULES_EPOCH,
 };
 use crate::rings::add;
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use aya_ebpf::maps::lpm_trie::Key;
-use custody_abi::{Endpoint, Executable, rule};
+use custody_abi::{Endpoint, Executable, Socket, rule};
 
 setting!(/// Whether there are include rules: then what none of them names is left out.
     INCLUDE_ONLY: u32 = 0, include_only);
 
+setting!(/// Port of the agent's own exchange, which must come through though the agent is left out; 0 none.
+    CANARY_PORT: u32 = 0, canary_port);
+
+/// Set in the verdict of the agent's own exchange: no rule leaves it out.
+const CANARY: u32 = 1 << 29;
 /// Nothing left out, and no include rule matched yet.
 const UNDECIDED: u32 = 0;
 /// An include rule matched.
@@ -27,6 +32,9 @@ const EXCLUDED: u32 = 1 << 30;
 pub(crate) fn excluded(socket: *mut Socket) -> Option<u32> {
     // SAFETY: a map's value, alive while the program runs.
     let socket = unsafe { &mut *socket };
+    if socket.address_verdict & CANARY != 0 {
+        return None;
+    }
     let mm: u64 = load(current(), offset::TASK_MM());
     let epoch = epoch();
     if socket.rules_epoch != epoch || socket.mm != mm {
@@ -49,6 +57,13 @@ pub(crate) fn excluded(socket: *mut Socket) -> Option<u32> {
 pub(crate) fn is_wanted() -> bool {
     let verdict = task_verdict(load(current(), offset::TASK_MM()));
     verdict & EXCLUDED == 0 && (include_only() == 0 || verdict & INCLUDED != 0)
+}
+
+/// Whether the addresses alone leave a socket out, or nothing includes it: for those that nobody used.
+#[inline(always)]
+pub(crate) fn unwanted(socket: &Socket) -> bool {
+    let verdict = socket.address_verdict | socket.task_verdict;
+    verdict & EXCLUDED != 0 || (include_only() != 0 && verdict & (INCLUDED | CANARY) == 0)
 }
 
 /// Counts what a rule left out.
@@ -115,6 +130,10 @@ fn executable(mm: u64) -> Result<Executable, ()> {
 /// What the addresses of a socket say; asked once, at first sight.
 #[inline(always)]
 pub(crate) fn address_verdict(local: &Endpoint, remote: &Endpoint) -> u32 {
+    let canary = canary_port();
+    if canary != 0 && (u32::from(local.port) == canary || u32::from(remote.port) == canary) {
+        return CANARY;
+    }
     join(endpoint_verdict(remote), endpoint_verdict(local))
 }
 

@@ -2,20 +2,21 @@
 //! way into it, and cost calls on other files nothing.
 
 use crate::kernel::{current, current_key, load, offset, read};
-use crate::maps::{SENDS, SOCKETS, Send, Socket};
+use crate::maps::{SENDS, SOCKETS, Send};
 use crate::payload::{self, Moved, Origin, form};
 use crate::rings::now;
 use crate::sockets::{self, EGRESS, state};
 use crate::transfer::{self, Transfer};
-use crate::{kernel, rules, syscalls};
+use crate::{kernel, rules, sequences, syscalls};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use custody_abi::{direction, flag, role, transport};
+use custody_abi::{Socket, direction, flag, role, transport};
 
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
 const TCP_SYN_RECV: i32 = 3;
 const TCP_FIN_WAIT1: i32 = 4;
+const TCP_CLOSE: i32 = 7;
 const TCP_LAST_ACK: i32 = 9;
 
 #[inline(always)]
@@ -65,14 +66,15 @@ pub fn tcp_sendmsg_locked(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn sending(sock: u64, message: u64) -> Result<(), ()> {
-    let entry = sockets::find(sock).ok_or(())?;
+    let entry = sockets::find(sock, [0; 2]).ok_or(())?;
     if rules::excluded(entry).is_some() {
         return Ok(());
     }
+    sockets::tell(sock, entry);
     // SAFETY: a map's value, alive while the program runs.
     let socket = unsafe { &mut *entry };
     let sequence: u32 = read(sock + offset::TCP_WRITE_SEQ() as u64)?;
-    let position = sockets::position(socket.next[EGRESS], socket.base[EGRESS], sequence);
+    let position = sequences::position(socket.next[EGRESS], socket.base[EGRESS], sequence);
     let thread = thread();
     let mut send = iterator(message + offset::MSG_ITER() as u64)?;
     (send.sock, send.position, send.time_ns) = (sock, position, now());
@@ -171,7 +173,7 @@ fn sent(sock: u64, length: u64, thread: u32) {
         let send = unsafe { &mut *send };
         if send.sock == sock && send.rest != 0 && length >= send.told {
             let last = length - send.told;
-            let Some(entry) = sockets::find(sock) else { return };
+            let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return };
             if last != 0 {
                 tell_sent(sock, entry, send, last);
             }
@@ -187,43 +189,97 @@ fn sent(sock: u64, length: u64, thread: u32) {
     transfer::custody_transfer(&raw mut transfer);
 }
 
-/// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, or sends its FIN. Runs in
+/// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, sends its FIN, or is over. Runs in
 /// softirq too, so the current task means something only for the start of a connect.
 #[raw_tracepoint]
 pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     let sock: u64 = ctx.arg(0);
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
-    if new == TCP_ESTABLISHED {
-        established(sock, old);
-        return 0;
-    }
-    if new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK {
-        return 0;
-    }
-    if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
-        // SAFETY: a map's value, alive while the program runs.
-        unsafe { (*socket).state |= state::FIN_SENT };
+    match new {
+        TCP_SYN_SENT => connecting(sock),
+        TCP_ESTABLISHED => established(sock, old),
+        TCP_FIN_WAIT1 | TCP_LAST_ACK => mark(sock, state::FIN_SENT),
+        TCP_CLOSE => {
+            if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
+                // SAFETY: a map's value, alive while the program runs.
+                let socket = unsafe { &mut *socket };
+                // A disconnect that follows moves the sequences away from the data.
+                if let Ok(sequence) = read(sock + offset::TCP_WRITE_SEQ() as u64) {
+                    socket.end_sequence = sequence;
+                    socket.state |= state::OVER;
+                }
+            }
+        }
+        _ => {}
     }
     0
 }
 
 #[inline(always)]
-fn established(sock: u64, old: i32) {
-    if sockets::transport_of(sock) != Some(transport::TCP)
-        || read::<u8>(sock + offset::TCP_IS_MPTCP() as u64).unwrap_or(0) != 0
-    {
+fn mark(sock: u64, bit: u16) {
+    if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
+        // SAFETY: a map's value, alive while the program runs.
+        unsafe { (*socket).state |= bit };
+    }
+}
+
+#[inline(always)]
+fn is_plain_tcp(sock: u64) -> bool {
+    sockets::transport_of(sock) == Some(transport::TCP)
+        && read::<u8>(sock + offset::TCP_IS_MPTCP() as u64).unwrap_or(0) == 0
+}
+
+/// The one moment at which the current task is who connects.
+#[inline(always)]
+fn connecting(sock: u64) {
+    if !is_plain_tcp(sock) {
         return;
     }
     if let Some(stale) = SOCKETS.get_ptr_mut(&sock) {
-        sockets::close(sock, stale);
+        sockets::forget(sock, stale);
+    }
+    sockets::insert(sock, transport::TCP, role::CLIENT, state::CONNECTING, [0; 2]);
+    if let Some(entry) = SOCKETS.get_ptr_mut(&sock) {
+        // SAFETY: a map's value, alive while the program runs.
+        unsafe { (*entry).opener = current_key() };
+        let _ = rules::excluded(entry);
+    }
+}
+
+#[inline(always)]
+fn established(sock: u64, old: i32) {
+    if !is_plain_tcp(sock) {
+        return;
+    }
+    if let Some(entry) = SOCKETS.get_ptr_mut(&sock) {
+        // SAFETY: a map's value, alive while the program runs.
+        if unsafe { (*entry).state } & state::CONNECTING != 0 {
+            sockets::connected(sock, entry);
+            return;
+        }
+        sockets::forget(sock, entry);
     }
     let role = match old {
         TCP_SYN_SENT => role::CLIENT,
         TCP_SYN_RECV => role::SERVER,
         _ => role::UNKNOWN,
     };
-    sockets::insert(sock, transport::TCP, role, 0);
+    sockets::insert(sock, transport::TCP, role, 0, [0; 2]);
+}
+
+/// `tcp_receive_reset(sk)`: the peer broke the connection off.
+#[raw_tracepoint]
+pub fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {
+    mark(ctx.arg(0), state::RESET_RECEIVED);
+    0
+}
+
+/// `tcp_send_reset(sk, skb, ...)`: this end broke it off; `sk` is null where no connection was.
+#[raw_tracepoint]
+pub fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
+    mark(ctx.arg(0), state::RESET_SENT);
+    0
 }
 
 /// `tcp_destroy_sock(sk)`: the end of a TCP socket, after which its address may serve another.

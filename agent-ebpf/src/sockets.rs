@@ -5,12 +5,14 @@
 //! generation: the kernel reuses both.
 
 use crate::kernel::{current, current_key, load, offset, read};
-use crate::maps::{SOCKETS, Socket};
+use crate::maps::{EXISTING, SOCKETS};
 use crate::rings::{add, control, now, shared};
 use crate::rules;
+use crate::sequences::{fin_received, position, tcp_positions, tcp_sequences};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use custody_abi::{
-    Endpoint, SocketClose, SocketKey, SocketOpen, TaskKey, flag, kind, role, source, transport,
+    Endpoint, POSITION_UNKNOWN, Socket, SocketClose, SocketKey, SocketOpen, TaskKey, flag, kind, role, source,
+    transport,
 };
 
 pub(crate) const AF_UNIX: u16 = 1;
@@ -33,31 +35,49 @@ pub(crate) mod state {
     pub(crate) const EXISTING: u16 = 1 << 1;
     /// We sent FIN: `write_seq` is one past the data.
     pub(crate) const FIN_SENT: u16 = 1 << 2;
+    /// A connect that has no answer yet: sequences mean nothing.
+    pub(crate) const CONNECTING: u16 = 1 << 3;
+    /// `end_sequence` is set.
+    pub(crate) const OVER: u16 = 1 << 4;
+    /// A rule left out what was moved.
+    pub(crate) const LEFT_OUT: u16 = 1 << 5;
+    /// The peer broke it off.
+    pub(crate) const RESET_RECEIVED: u16 = 1 << 6;
+    /// This end broke it off.
+    pub(crate) const RESET_SENT: u16 = 1 << 7;
 }
 
-/// The entry of a socket that moves data now, made and told at its first sight. `None` for families that are
-/// not observed, and when the table is full.
+/// The entry of a socket that moves data now, made at its first sight. `before`: bytes by direction that the
+/// kernel has counted already and that will be told from now on. `None` for families that are not observed,
+/// and when the table is full.
 #[inline(always)]
-pub(crate) fn find(sock: u64) -> Option<*mut Socket> {
-    let mut entry = SOCKETS.get_ptr_mut(&sock);
-    if let Some(socket) = entry {
+pub(crate) fn find(sock: u64, before: [u64; 2]) -> Option<*mut Socket> {
+    if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
         // SAFETY: a map's value, alive while the program runs.
         let known = unsafe { &*socket };
         // TCP tells its end; of others only the inode tells that the address serves another socket now.
-        if known.transport != transport::TCP && inode(sock) != known.inode {
-            close(sock, socket);
-            entry = None;
+        if known.transport == transport::TCP || inode(sock) == known.inode {
+            return Some(socket);
         }
+        close(sock, socket);
     }
-    let socket = match entry {
-        Some(socket) => socket,
-        None => first_sight(sock)?,
-    };
-    // SAFETY: as above.
+    first_sight(sock, before)
+}
+
+/// Tells of a socket that is wanted, before anything else is told of it.
+#[inline(always)]
+pub(crate) fn tell(sock: u64, socket: *mut Socket) {
+    // SAFETY: a map's value, alive while the program runs.
     if unsafe { (*socket).state } & state::ANNOUNCED == 0 {
         announce(sock, socket, &current_key());
     }
-    Some(socket)
+}
+
+/// Remembers that a rule left out what was moved: such a socket's end is not told either.
+#[inline(always)]
+pub(crate) fn leave_out(socket: *mut Socket) {
+    // SAFETY: a map's value, alive while the program runs.
+    unsafe { (*socket).state |= state::LEFT_OUT };
 }
 
 /// Whether this socket is of a kind that is observed; cheap for those that are known.
@@ -87,12 +107,23 @@ pub(crate) fn sock_of_fd(fd: i32) -> Result<u64, ()> {
     read(socket + offset::SOCKET_SK() as u64)
 }
 
-/// The entry of a socket that was there before us.
+/// The entry of a socket whose beginning was not told by a hook.
 #[inline(always)]
-fn first_sight(sock: u64) -> Option<*mut Socket> {
-    insert(sock, transport_of(sock)?, role::UNKNOWN, state::EXISTING);
+fn first_sight(sock: u64, before: [u64; 2]) -> Option<*mut Socket> {
+    let transport = transport_of(sock)?;
+    let bits = if is_older(sock, transport) { state::EXISTING } else { 0 };
+    insert(sock, transport, role::UNKNOWN, bits, before);
     // Another CPU may have been first; then its entry holds.
     SOCKETS.get_ptr_mut(&sock)
+}
+
+/// Whether the socket was there before the agent looked. TCP connections tell when they are made, so one that
+/// did not is older; others stand in a list, and until it is complete each of them may be.
+#[inline(always)]
+fn is_older(sock: u64, transport: u8) -> bool {
+    transport == transport::TCP
+        || EXISTING.get_ptr_mut(&0).is_none()
+        || EXISTING.get_ptr_mut(&inode(sock)).is_some()
 }
 
 /// The socket's name in events.
@@ -134,10 +165,11 @@ fn inode(sock: u64) -> u64 {
 
 /// Makes the entry of a socket; nothing is told yet. A function of its own, for its share of the stack.
 #[inline(never)]
-pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16) -> u64 {
+pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64; 2]) -> u64 {
     let Some(shared) = shared() else { return 1 };
     // SAFETY: only the address of a member is taken.
     let generation = add(unsafe { &raw mut (*shared).generation }, 1) + 1;
+    let net: u64 = read(sock + offset::SK_NET() as u64).unwrap_or(0);
     let mut socket = Socket {
         generation,
         inode: inode(sock),
@@ -148,17 +180,18 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16) -> u64 {
         rules_epoch: 0,
         address_verdict: 0,
         task_verdict: 0,
-        opener: TaskKey::default(),
+        opener: TaskKey { start_ns: 0, pid: 0, tid: 0 },
         transport,
         role,
         state: bits,
+        end_sequence: 0,
+        netns: if net == 0 { 0 } else { read(net + offset::NET_INUM() as u64).unwrap_or(0) },
         reserved: 0,
     };
-    if transport == transport::TCP {
-        let Ok((egress, ingress)) = tcp_positions(sock) else { return 1 };
-        let Ok((write_seq, copied_seq)) = tcp_sequences(sock) else { return 1 };
-        socket.next = [ingress, egress];
-        socket.base = [copied_seq.wrapping_sub(ingress as u32), write_seq.wrapping_sub(egress as u32)];
+    if transport == transport::TCP && bits & state::CONNECTING == 0 {
+        if place(sock, &mut socket, before).is_err() {
+            return 1;
+        }
     } else if transport == transport::UNIX_STREAM && role == role::UNKNOWN {
         socket.role = unix_role(sock);
     }
@@ -168,40 +201,31 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16) -> u64 {
     0
 }
 
-/// Whether the peer's FIN came: `SOCK_DONE`, which TCP sets for nothing else. The state does not tell: from
-/// FIN_WAIT2 a socket goes to CLOSE by a FIN as by a reset.
+/// Where a TCP socket stands in its streams: behind what the kernel has counted, less what is told from now on.
 #[inline(always)]
-pub(crate) fn fin_received(sock: u64) -> bool {
-    const SOCK_DONE: u64 = 1 << 1;
-    read::<u64>(sock + offset::SK_FLAGS() as u64).unwrap_or(0) & SOCK_DONE != 0
-}
-
-/// `write_seq` and `copied_seq`.
-#[inline(always)]
-pub(crate) fn tcp_sequences(sock: u64) -> Result<(u32, u32), ()> {
-    Ok((read(sock + offset::TCP_WRITE_SEQ() as u64)?, read(sock + offset::TCP_COPIED_SEQ() as u64)?))
-}
-
-/// Stream positions of `write_seq` and `copied_seq`, from the kernel's own 64-bit sums, which know neither
-/// SYN nor a FIN that is not sent yet. Right for connections that are older than the agent, too.
-#[inline(always)]
-fn tcp_positions(sock: u64) -> Result<(u64, u64), ()> {
+fn place(sock: u64, socket: &mut Socket, before: [u64; 2]) -> Result<(), ()> {
     let (write_seq, copied_seq) = tcp_sequences(sock)?;
-    let sent: u64 = read(sock + offset::TCP_BYTES_SENT() as u64)?;
-    let again: u64 = read(sock + offset::TCP_BYTES_RETRANS() as u64)?;
-    let snd_nxt: u32 = read(sock + offset::TCP_SND_NXT() as u64)?;
-    let received: u64 = read(sock + offset::TCP_BYTES_RECEIVED() as u64)?;
-    let rcv_nxt: u32 = read(sock + offset::TCP_RCV_NXT() as u64)?;
-    let unsent = u64::from(write_seq.wrapping_sub(snd_nxt));
-    let unread = u64::from(rcv_nxt.wrapping_sub(copied_seq));
-    Ok((sent.wrapping_sub(again).wrapping_add(unsent), received.saturating_sub(unread)))
+    let (egress, ingress) = tcp_positions(sock, write_seq, copied_seq)?;
+    // The sums may lag behind for a moment; nothing that moved stands below zero.
+    let egress = if egress < before[EGRESS] { before[EGRESS] } else { egress };
+    let ingress = if ingress < before[INGRESS] { before[INGRESS] } else { ingress };
+    socket.base = [copied_seq.wrapping_sub(ingress as u32), write_seq.wrapping_sub(egress as u32)];
+    socket.next = [ingress - before[INGRESS], egress - before[EGRESS]];
+    Ok(())
 }
 
-/// Stream position of a TCP sequence near the last known one.
-#[inline(always)]
-pub(crate) fn position(next: u64, base: u32, sequence: u32) -> u64 {
-    let low = sequence.wrapping_sub(base);
-    next.wrapping_add((low.wrapping_sub(next as u32) as i32) as i64 as u64)
+/// The answer to a connect came: from now on the sequences mean something, and the own address is known.
+#[inline(never)]
+pub(crate) fn connected(sock: u64, entry: *mut Socket) -> u64 {
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &mut *entry };
+    socket.state &= !state::CONNECTING;
+    if place(sock, socket, [0; 2]).is_err() {
+        return 1;
+    }
+    let (local, remote) = endpoints(sock);
+    socket.address_verdict = rules::address_verdict(&local, &remote);
+    0
 }
 
 /// An accepted unix socket shares its listener's name; one that connected mostly has none.
@@ -254,16 +278,14 @@ pub(crate) fn announce(sock: u64, entry: *mut Socket, task: &TaskKey) -> u64 {
         socket.inode = inode(sock);
     }
     let (local, remote) = endpoints(sock);
-    let is_unix = socket.transport == transport::UNIX_STREAM || socket.transport == transport::UNIX_DATAGRAM;
-    let net: u64 = read(sock + offset::SK_NET() as u64).unwrap_or(0);
     let open = SocketOpen {
         header: Default::default(),
         socket: key(sock, entry),
-        peer_sock: if is_unix { read(sock + offset::UNIX_PEER() as u64).unwrap_or(0) } else { 0 },
+        peer: if socket.transport == transport::UNIX_STREAM { unix_peer(sock) } else { NOBODY },
         task: *task,
         local,
         remote,
-        netns: if net == 0 { 0 } else { read(net + offset::NET_INUM() as u64).unwrap_or(0) },
+        netns: socket.netns,
         transport: socket.transport,
         role: socket.role,
         reserved: [0; 2],
@@ -275,25 +297,68 @@ pub(crate) fn announce(sock: u64, entry: *mut Socket, task: &TaskKey) -> u64 {
     u64::from(control(kind::SOCKET_OPEN, flags, now(), source::CONTROL, open))
 }
 
-/// The socket is gone; an entry that was never told is told now, by who connected it.
-#[inline(never)]
+const NOBODY: SocketKey = SocketKey { sock: 0, generation: 0 };
+
+/// The other end, if it was seen: an entry of another inode is of a socket that is gone.
+#[inline(always)]
+fn unix_peer(sock: u64) -> SocketKey {
+    let peer: u64 = read(sock + offset::UNIX_PEER() as u64).unwrap_or(0);
+    let Some(entry) = SOCKETS.get_ptr_mut(&peer) else { return NOBODY };
+    // SAFETY: a map's value, alive while the program runs.
+    if unsafe { (*entry).inode } != inode(peer) { NOBODY } else { key(peer, entry) }
+}
+
+/// The socket is gone; an entry that was never told is told now, by who connected it, unless it is unwanted.
 pub(crate) fn close(sock: u64, entry: *mut Socket) -> u64 {
     // SAFETY: a map's value, alive while the program runs.
     let socket = unsafe { &mut *entry };
     if socket.state & state::ANNOUNCED == 0 {
+        let silent = state::CONNECTING | state::LEFT_OUT | state::EXISTING;
+        if socket.state & silent != 0 || rules::unwanted(socket) {
+            let _ = SOCKETS.remove(&sock);
+            return 0;
+        }
         let opener = socket.opener;
         announce(sock, entry, &opener);
     }
-    let mut ends = [u64::MAX; 2];
-    if socket.transport != transport::TCP {
-        ends = socket.next;
-    } else if let Ok((write_seq, copied_seq)) = tcp_sequences(sock) {
-        let received: u32 = read(sock + offset::TCP_RCV_NXT() as u64).unwrap_or(copied_seq.wrapping_add(1));
-        let sent_fin = u64::from(socket.state & state::FIN_SENT != 0);
-        let read_fin = u64::from(fin_received(sock) && received == copied_seq);
-        ends[INGRESS] =
-            position(socket.next[INGRESS], socket.base[INGRESS], copied_seq).wrapping_sub(read_fin);
-        ends[EGRESS] = position(socket.next[EGRESS], socket.base[EGRESS], write_seq).wrapping_sub(sent_fin);
+    let ends = if socket.transport == transport::TCP { tcp_ends(sock, socket) } else { socket.next };
+    tell_close(sock, entry, ends)
+}
+
+/// Another socket stands at this address, whose sequences say nothing of where this one ended.
+pub(crate) fn forget(sock: u64, entry: *mut Socket) -> u64 {
+    // SAFETY: a map's value, alive while the program runs.
+    if unsafe { (*entry).state } & state::ANNOUNCED == 0 {
+        let _ = SOCKETS.remove(&sock);
+        return 0;
+    }
+    tell_close(sock, entry, [POSITION_UNKNOWN; 2])
+}
+
+/// Where the streams of a TCP socket ended, FIN taken off.
+#[inline(always)]
+fn tcp_ends(sock: u64, socket: &Socket) -> [u64; 2] {
+    let Ok((write_seq, copied_seq)) = tcp_sequences(sock) else { return [POSITION_UNKNOWN; 2] };
+    let over = socket.state & state::OVER != 0;
+    let write_end = if over { socket.end_sequence } else { write_seq };
+    let fin = u64::from(socket.state & state::FIN_SENT != 0);
+    let egress = position(socket.next[EGRESS], socket.base[EGRESS], write_end).saturating_sub(fin);
+    if write_end != write_seq {
+        // Disconnected after its end (close with SO_LINGER 0): `copied_seq` jumped over what nobody read.
+        return [POSITION_UNKNOWN, egress];
+    }
+    let received: u32 = read(sock + offset::TCP_RCV_NXT() as u64).unwrap_or(copied_seq.wrapping_add(1));
+    let fin = u64::from(fin_received(sock) && received == copied_seq);
+    [position(socket.next[INGRESS], socket.base[INGRESS], copied_seq).saturating_sub(fin), egress]
+}
+
+#[inline(never)]
+fn tell_close(sock: u64, entry: *mut Socket, ends: [u64; 2]) -> u64 {
+    // SAFETY: a map's value, alive while the program runs.
+    let state = unsafe { (*entry).state };
+    let mut flags = if state & state::RESET_RECEIVED != 0 { flag::RESET_RECEIVED } else { 0 };
+    if state & state::RESET_SENT != 0 {
+        flags |= flag::RESET_SENT;
     }
     let close = SocketClose {
         header: Default::default(),
@@ -302,5 +367,5 @@ pub(crate) fn close(sock: u64, entry: *mut Socket) -> u64 {
         egress_position: ends[EGRESS],
     };
     let _ = SOCKETS.remove(&sock);
-    u64::from(control(kind::SOCKET_CLOSE, 0, now(), source::CONTROL, close))
+    u64::from(control(kind::SOCKET_CLOSE, flags, now(), source::CONTROL, close))
 }

@@ -309,7 +309,12 @@ fn observed() -> Option<TaskKey> {
 fn socket_of_fd(fd: i32) -> SocketKey {
     let unknown = SocketKey { sock: 0, generation: 0 };
     let Ok(sock) = sockets::sock_of_fd(fd) else { return unknown };
-    sockets::find(sock).map_or(unknown, |socket| sockets::key(sock, socket))
+    let Some(socket) = sockets::find(sock, [0; 2]) else { return unknown };
+    if rules::excluded(socket).is_some() {
+        return unknown;
+    }
+    sockets::tell(sock, socket);
+    sockets::key(sock, socket)
 }
 
 #[inline(always)]

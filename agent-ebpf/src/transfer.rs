@@ -4,11 +4,10 @@
 //! Must not: look at system call numbers or descriptors; the hooks say which socket and which memory.
 
 use crate::kernel::{current_key, offset, read};
-use crate::maps::Socket;
 use crate::payload::{self, Moved, Origin};
-use crate::rules;
+use crate::{rules, sequences};
 use crate::sockets::{self, EGRESS, INGRESS};
-use custody_abi::{TaskKey, cause, direction, flag, transport};
+use custody_abi::{Socket, TaskKey, cause, direction, flag, transport};
 
 const MSG_OOB: u32 = 0x1;
 const MSG_PEEK: u32 = 0x2;
@@ -43,7 +42,13 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
         // Looking does not move anything, and the error queue is no traffic.
         return 0;
     }
-    let Some(socket) = sockets::find(transfer.sock) else { return 0 };
+    let counted = transfer.length + transfer.after;
+    let before = if transfer.sends != 0 { [0, counted] } else { [counted, 0] };
+    let Some(socket) = sockets::find(transfer.sock, before) else { return 0 };
+    let left_out = rules::excluded(socket);
+    if left_out.is_none() {
+        sockets::tell(transfer.sock, socket);
+    }
     let mut moved = moved(transfer, socket);
     if transfer.sends != 0 {
         place_sent(transfer, socket, &mut moved);
@@ -52,9 +57,10 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
         // SAFETY: a map's value, alive while the program runs.
         moved.position = unsafe { (*socket).next[INGRESS] };
     } else {
-        place_received(transfer, socket, &mut moved);
+        place_received(transfer, socket, &mut moved, left_out.is_none());
     }
-    if let Some(rule) = rules::excluded(socket) {
+    if let Some(rule) = left_out {
+        sockets::leave_out(socket);
         rules::skipped(rule, transfer.length);
         return 0;
     }
@@ -88,7 +94,7 @@ fn moved(transfer: &Transfer, socket: *mut Socket) -> Moved {
 
 /// Sets the position of received bytes, and tells of bytes that passed unseen before them.
 #[inline(always)]
-fn place_received(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved) {
+fn place_received(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved, wanted: bool) {
     let sock = transfer.sock;
     // SAFETY: a map's value, alive while the program runs.
     let socket = unsafe { &mut *entry };
@@ -98,12 +104,12 @@ fn place_received(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved) {
     }
     let copied: u32 = read(sock + offset::TCP_COPIED_SEQ() as u64).unwrap_or(0);
     let next = socket.next[INGRESS];
-    let mut end = sockets::position(next, socket.base[INGRESS], copied) - transfer.after;
-    if end == next + moved.length + 1 && sockets::fin_received(sock) {
+    let mut end = sequences::position(next, socket.base[INGRESS], copied).saturating_sub(transfer.after);
+    if end == next + moved.length + 1 && sequences::fin_received(sock) {
         // The read took the FIN too, which has a number of its own.
         end -= 1;
     }
-    moved.position = end.wrapping_sub(moved.length);
+    moved.position = end.saturating_sub(moved.length);
     if end == next + moved.length {
         moved.flags |= flag::POSITION_EXACT;
     } else if end > next + moved.length {
@@ -111,7 +117,7 @@ fn place_received(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved) {
         let mut unseen = Moved { position: next, ..*moved };
         unseen.length = end - moved.length - next;
         unseen.task = current_key();
-        if rules::excluded(entry).is_none() {
+        if wanted {
             payload::missing(&unseen, 0, unseen.length, cause::NO_PAYLOAD);
         }
     }
@@ -151,8 +157,9 @@ fn place_sent(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved) {
         return;
     }
     let sequence: u32 = read(sock + offset::TCP_WRITE_SEQ() as u64).unwrap_or(0);
-    let end = sockets::position(socket.next[EGRESS], socket.base[EGRESS], sequence) - transfer.after;
-    moved.position = end.wrapping_sub(moved.length);
+    let end = sequences::position(socket.next[EGRESS], socket.base[EGRESS], sequence)
+        .saturating_sub(transfer.after);
+    moved.position = end.saturating_sub(moved.length);
     if moved.position == socket.next[EGRESS] {
         moved.flags |= flag::POSITION_EXACT;
     }

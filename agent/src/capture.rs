@@ -14,13 +14,17 @@ use custody_ledger::Counters;
 
 use crate::config::{self, Selectors};
 use crate::events;
+use crate::link::{GoneSocket, ToWorker};
 use crate::probes::tls::{self, Libraries};
 use crate::probes::{Match, ProbeOptions, Probes, Rule};
 use crate::shared::{Amount, ProbeState, Shared, lock};
+use crate::workers::Downlink;
 
 const TICK: Duration = Duration::from_millis(20);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-/// Programs of ours on this host, beside the agent: what they move is never recorded.
+/// Ends of unix and UDP sockets are told with this delay at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Programs of ours on this host, beside the agent's own: what they move is never recorded.
 const OUR_PROGRAMS: [&str; 2] = ["custody-sink", "custody"];
 /// Where packages put them; those beside the agent's own program are ours as well.
 const PROGRAM_FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
@@ -32,8 +36,6 @@ pub enum Seen {
     Program(u32),
     /// A process speaks TLS.
     Tls(u32),
-    /// The canary was seen: from now on the agent's own program is left out.
-    Canary,
     /// These are the addresses of our sink now.
     Sink(Vec<IpAddr>, u16),
     /// The agent ends.
@@ -45,7 +47,6 @@ pub struct Capture {
     probes: Probes,
     libraries: Libraries<aya::Ebpf>,
     shared: Arc<Shared>,
-    own_program: PathBuf,
     sink: Vec<(IpAddr, u16)>,
 }
 
@@ -85,22 +86,39 @@ fn executable(path: &Path) -> std::io::Result<Match> {
     Ok(Match::Executable { device: metadata.dev(), inode: metadata.ino() })
 }
 
+fn our_programs(own: &Path) -> Vec<Match> {
+    let beside = own.parent().map(Path::to_owned);
+    let folders: Vec<PathBuf> = beside.into_iter().chain(PROGRAM_FOLDERS.map(PathBuf::from)).collect();
+    let others = folders.iter().flat_map(|folder| OUR_PROGRAMS.map(|name| folder.join(name)));
+    // One that is not there moves nothing.
+    std::iter::once(own.to_owned()).chain(others).filter_map(|path| executable(&path).ok()).collect()
+}
+
 impl Capture {
-    /// Loads and attaches everything but the exclusion of the agent itself, which follows its canary.
-    pub fn load(config: &config::Capture, own_program: PathBuf, shared: Arc<Shared>) -> Result<Self> {
+    /// Loads and attaches everything. Our own programs and connections to our sink are left out from the first
+    /// moment; of the agent, its canary alone is seen.
+    pub fn load(
+        config: &config::Capture,
+        own_program: &Path,
+        sink: Vec<(IpAddr, u16)>,
+        canary_port: u16,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
+        let ours = our_programs(own_program).into_iter();
+        let sinks = sink.iter().map(|&(address, port)| Match::Endpoint { address, port });
+        let ours = ours.chain(sinks).map(|matches| Rule { include: false, matches });
         let options = ProbeOptions {
             data_ring_bytes: config.data_ring_bytes,
             control_ring_bytes: config.control_ring_bytes,
             call_bytes_max: u64::from(config.call_bytes_max),
-            rules: rules(config)?,
+            rules: ours.chain(rules(config)?).collect(),
+            canary_port,
             ..ProbeOptions::default()
         };
         let mut probes = Probes::load(&options)?;
         tls::load(probes.ebpf())?;
         let libraries = Libraries::new(Path::new("/"));
-        let mut capture = Capture { probes, libraries, shared, own_program, sink: Vec::new() };
-        // Before the first library is probed: our own programs use TLS as well.
-        capture.exclude_our_programs()?;
+        let mut capture = Capture { probes, libraries, shared, sink };
         capture.libraries.attach_known(capture.probes.ebpf(), Instant::now());
         capture.tell_probes();
         Ok(capture)
@@ -111,22 +129,10 @@ impl Capture {
         &self.probes
     }
 
-    fn exclude_our_programs(&mut self) -> Result<()> {
-        let beside = self.own_program.parent().map(Path::to_owned);
-        for folder in beside.into_iter().chain(PROGRAM_FOLDERS.map(PathBuf::from)) {
-            for name in OUR_PROGRAMS {
-                // One that is not there moves nothing.
-                if let Ok(Match::Executable { device, inode }) = executable(&folder.join(name)) {
-                    self.probes.exclude_executable(device, inode)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Works until it is told to stop.
-    pub fn run(mut self, seen: &Receiver<Seen>) {
+    pub fn run(mut self, seen: &Receiver<Seen>, downlink: &Downlink) {
         let mut next_count = Instant::now();
+        let mut next_sweep = Instant::now() + SWEEP_EVERY;
         loop {
             let result = match seen.recv_timeout(TICK) {
                 Ok(Seen::Stop) | Err(RecvTimeoutError::Disconnected) => {
@@ -147,6 +153,27 @@ impl Capture {
                 self.count();
                 self.tell_probes();
             }
+            if now >= next_sweep {
+                next_sweep = now + SWEEP_EVERY;
+                self.sweep(downlink);
+            }
+        }
+    }
+
+    /// Sockets without a handshake end unseen: they are looked for in procfs, and the worker is told.
+    fn sweep(&mut self, downlink: &Downlink) {
+        let gone = match self.probes.sweep() {
+            Ok(gone) => gone,
+            Err(error) => return events::probe_missing("sockets", &error.to_string()),
+        };
+        let named = gone.iter().map(|gone| GoneSocket {
+            sock: gone.socket.sock,
+            generation: gone.socket.generation,
+            ends: gone.ends,
+        });
+        if !gone.is_empty() {
+            // A worker that is not there knows no socket.
+            downlink.send(&ToWorker::Gone(named.collect()));
         }
     }
 
@@ -161,12 +188,6 @@ impl Capture {
                 Ok(())
             }
             Seen::Stop => Ok(()),
-            Seen::Canary => {
-                if let Match::Executable { device, inode } = executable(&self.own_program)? {
-                    self.probes.exclude_executable(device, inode)?;
-                }
-                Ok(())
-            }
             Seen::Sink(addresses, port) => self.exclude_sink(&addresses, port),
         }
     }

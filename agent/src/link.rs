@@ -33,8 +33,8 @@ pub enum ToWorker {
         masking: Box<MaskRules>,
         /// Session numbers that workers before it used.
         sessions_before: u64,
-        /// Port of the agent's own exchange, whose sight is reported and not recorded.
-        canary_port: u16,
+        /// The agent's own exchange, whose sight is reported and not recorded.
+        canary: Canary,
     },
     /// Names of user ids, as they are now.
     Users(Users),
@@ -49,8 +49,31 @@ pub enum ToWorker {
         /// Process; 0 for none.
         pid: u32,
     },
+    /// Sockets whose end no hook tells are gone; everything that they moved stands in the rings.
+    Gone(Vec<GoneSocket>),
     /// Read what is there, end all sessions, say [`FromWorker::Finished`].
     Finish,
+}
+
+/// How the agent's own exchange is known: a connection of loopback with this port at one end, used by this
+/// process. The port alone would hide whoever has it elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Where it listens; 0 for none.
+    pub port: u16,
+    /// The agent.
+    pub pid: u32,
+}
+
+/// A socket that is gone: its name in events, and where its streams ended, ingress and egress.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct GoneSocket {
+    /// `struct sock *`.
+    pub sock: u64,
+    /// Its generation.
+    pub generation: u64,
+    /// Ends.
+    pub ends: [u64; 2],
 }
 
 /// What the worker tells beside records.
@@ -225,7 +248,7 @@ mod tests {
             limits: config::Limits::default(),
             masking: Box::default(),
             sessions_before: 3,
-            canary_port: 9,
+            canary: Canary { port: 9, pid: 7 },
         };
         put_down(&mut bytes, &setup).unwrap();
         let (back, _) = take_down(&bytes).unwrap().unwrap();

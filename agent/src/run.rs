@@ -148,30 +148,34 @@ impl Agent {
     ) -> Result<Self> {
         let own_program = std::env::current_exe().context("finding the agent's own program")?;
         let account = account(&config)?;
-        let mut capture = Capture::load(&config.capture, own_program.clone(), Arc::clone(&shared))?;
+        let canary = Canary::listen()?;
         let address = Address::parse(&identity.facts.sink_url)?;
-        match address.resolve() {
-            Ok(addresses) => capture.exclude_sink(&addresses, address.port)?,
+        let sink = address.resolve().unwrap_or_else(|error| {
             // It is tried again before each connection.
-            Err(error) => events::sink_unreachable(&error, Duration::ZERO),
-        }
+            events::sink_unreachable(&error, Duration::ZERO);
+            Vec::new()
+        });
+        let sink = sink.into_iter().map(|known| (known, address.port)).collect();
+        let capture = Capture::load(&config.capture, &own_program, sink, canary.port(), Arc::clone(&shared))?;
         let rings = capture.probes().rings();
         let copy = |ring: crate::probes::RingHandle<'_>| -> Result<RingFd> {
             Ok(RingFd { fd: ring.fd.try_clone_to_owned()?, bytes: ring.bytes })
         };
         let (data, control) = (copy(rings.data)?, copy(rings.control)?);
         let (capture_sender, seen) = channel();
-        let capturing = thread("capture", move || capture.run(&seen))?;
-        let canary = Canary::listen()?;
-        let traces = tokio::sync::broadcast::Sender::new(1024);
         let downlink = Arc::new(Downlink::default());
+        let capturing = {
+            let downlink = Arc::clone(&downlink);
+            thread("capture", move || capture.run(&seen, &downlink))?
+        };
+        let traces = tokio::sync::broadcast::Sender::new(1024);
         let orders =
             Arc::new(Mutex::new(Orders { limits: config.limits.clone(), masking: config.masking.clone() }));
         let workers = Workers {
             account,
             data,
             control,
-            canary_port: canary.port(),
+            canary: crate::link::Canary { port: canary.port(), pid: std::process::id() },
             orders: Arc::clone(&orders),
             program: own_program,
             shared: Arc::clone(&shared),
@@ -292,14 +296,13 @@ struct Readiness {
     began: Instant,
     told: bool,
     complained: bool,
-    excluded: bool,
     pinged: Instant,
 }
 
 impl Readiness {
     fn new() -> Self {
         let now = Instant::now();
-        Readiness { began: now, told: false, complained: false, excluded: false, pinged: now }
+        Readiness { began: now, told: false, complained: false, pinged: now }
     }
 
     fn look(&mut self, agent: &Agent) -> Result<()> {
@@ -313,10 +316,6 @@ impl Readiness {
                 self.complained = true;
                 events::canary_missing();
             }
-        }
-        if canary_seen && !self.excluded {
-            self.excluded = true;
-            agent.capture.send(Seen::Canary).context("the probes' thread ended")?;
         }
         if canary_seen && acknowledged && !self.told {
             self.told = true;

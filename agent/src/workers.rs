@@ -63,8 +63,8 @@ pub struct Workers {
     pub data: RingFd,
     /// The control ring.
     pub control: RingFd,
-    /// Port of the canary.
-    pub canary_port: u16,
+    /// How the canary's exchange is known.
+    pub canary: link::Canary,
     /// What it is told.
     pub orders: Arc<Mutex<Orders>>,
     /// The agent's own program.
@@ -218,7 +218,7 @@ impl Workers {
             limits: orders.limits,
             masking: Box::new(orders.masking),
             sessions_before: number * SESSIONS_PER_WORKER,
-            canary_port: self.canary_port,
+            canary: self.canary,
         };
         let portions = processes.chunks(PORTION).map(|portion| ToWorker::Processes(portion.to_vec()));
         for message in [setup, ToWorker::Users(users)].into_iter().chain(portions).chain([ToWorker::Begin]) {

@@ -203,6 +203,9 @@ pub enum Event<'a> {
     Bound(SocketId, Binding, u64),
     /// The socket is gone; end positions of the wire layer, ingress and egress, where known.
     Close(SocketId, [Option<u64>; 2], u64),
+    /// The connection of this socket was broken off by a reset that it sent (egress) or received (ingress); its
+    /// close follows.
+    Reset(SocketId, Flow),
     /// A program started.
     Exec(Arc<Process>, u64),
     /// A program ended: who, wait status.

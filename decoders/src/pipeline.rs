@@ -145,6 +145,11 @@ impl Pipeline {
                     session.bound(end, binding);
                 }
             }
+            Event::Reset(socket, flow) => {
+                if let Some((session, end)) = self.find(socket) {
+                    session.reset(end, flow);
+                }
+            }
             Event::Close(socket, positions, time_ns) => self.close(socket, positions, time_ns),
             Event::Exec(process, time_ns) => tell_process(Kind::Exec, &process, None, time_ns, sink),
             Event::Exit(process, status, time_ns) => {

@@ -172,6 +172,8 @@ names! {
     BINDING = "custody.binding";
     /// `ok`, `error`, `reset`, `no_response`, `cancelled`, `denied`, `held`.
     OUTCOME = "custody.outcome";
+    /// Which end broke the connection off by a reset: `client` or `server`.
+    RESET_BY = "custody.reset.by";
     /// From the first byte of the request to the last of the answer.
     DURATION = "custody.duration_ns";
     /// Bytes from client to server.

@@ -13,7 +13,7 @@
 pub mod offsets;
 
 /// Raised whenever a struct below changes; the agent refuses an object of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -122,6 +122,10 @@ pub mod flag {
     pub const EXISTING: u16 = 1 << 4;
     /// One datagram begins and ends here (UDP, unix datagrams): `position` is its number.
     pub const DATAGRAM: u16 = 1 << 5;
+    /// Of a [`crate::SocketClose`]: the peer reset the connection.
+    pub const RESET_RECEIVED: u16 = 1 << 7;
+    /// Of a [`crate::SocketClose`]: this end reset the connection.
+    pub const RESET_SENT: u16 = 1 << 8;
     /// The event was cut at its limit; the rest is said by a [`crate::Gap`].
     pub const CUT: u16 = 1 << 6;
 }
@@ -184,8 +188,8 @@ pub struct SocketOpen {
     pub header: Header,
     /// The socket.
     pub socket: SocketKey,
-    /// The other end on this host where the kernel knows it (unix peer), else zero.
-    pub peer_sock: u64,
+    /// The other end of a unix stream, where it is known already; else generation 0.
+    pub peer: SocketKey,
     /// Who caused the first sight.
     pub task: TaskKey,
     /// Own address.
@@ -230,6 +234,45 @@ pub struct SocketClose {
     pub ingress_position: u64,
     /// End of what was written by the program.
     pub egress_position: u64,
+}
+
+/// What the kernel side keeps of a socket, the value of its map `SOCKETS`. One entry serves all processes that
+/// have the socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Socket {
+    /// See [`SocketKey::generation`].
+    pub generation: u64,
+    /// Inode of the socket, 0 while it is not accepted.
+    pub inode: u64,
+    /// Stream positions of the next bytes, by direction.
+    pub next: [u64; 2],
+    /// TCP sequence of stream position 0 (modulo 2^32), by direction.
+    pub base: [u32; 2],
+    /// `sk_prot` at first sight: another one later means that an upper layer (kTLS) took over.
+    pub prot: u64,
+    /// `mm` of the process that `task_verdict` was found for.
+    pub mm: u64,
+    /// State of the rules when `task_verdict` was found.
+    pub rules_epoch: u64,
+    /// Rule that leaves this socket out because of its addresses; 0 none.
+    pub address_verdict: u32,
+    /// Rule that leaves it out because of the process `mm`.
+    pub task_verdict: u32,
+    /// Who connected.
+    pub opener: TaskKey,
+    /// One of [`transport`].
+    pub transport: u8,
+    /// One of [`role`].
+    pub role: u8,
+    /// Bits that the kernel side alone knows.
+    pub state: u16,
+    /// TCP: `write_seq` when the state became CLOSE; what changes it later is no data.
+    pub end_sequence: u32,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Padding.
+    pub reserved: u32,
 }
 
 /// Values of [`Gap::cause`]. Those from 64 on are policy (`skipped`), 32 to 63 limits (`cut`), below
@@ -517,7 +560,8 @@ const _: () = {
     assert!(size_of::<SocketKey>() == 16);
     assert!(size_of::<Endpoint>() == 24);
     assert!(size_of::<Data>() == 88);
-    assert!(size_of::<SocketOpen>() == 144);
+    assert!(size_of::<SocketOpen>() == 152);
+    assert!(size_of::<Socket>() == 104);
     assert!(size_of::<SocketClose>() == 56);
     assert!(size_of::<Gap>() == 96);
     assert!(size_of::<Exec>() == 128);

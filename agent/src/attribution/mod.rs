@@ -3,4 +3,5 @@
 
 pub mod cgroup;
 pub mod process;
+pub mod sockets;
 pub mod users;

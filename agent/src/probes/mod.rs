@@ -8,6 +8,7 @@ mod error;
 mod offsets;
 mod path;
 mod rules;
+mod standing;
 mod syscalls;
 mod table;
 pub mod tls;
@@ -16,6 +17,7 @@ pub use counters::Counters;
 pub use error::ProbeError;
 pub use path::path_of_names;
 pub use rules::{Match, Rule};
+pub use standing::Gone;
 pub use table::{Probe, State, table};
 
 use aya::maps::{MapData, RingBuf};
@@ -51,8 +53,12 @@ pub struct ProbeOptions {
     pub locked_sends: bool,
     /// What is observed and what is not; the first exclusion that matches names the counter.
     pub rules: Vec<Rule>,
+    /// Port of the agent's own exchange, which no rule leaves out; 0 none.
+    pub canary_port: u16,
     /// Where `/sys` is mounted.
     pub sys: PathBuf,
+    /// Where `/proc` is mounted.
+    pub proc: PathBuf,
 }
 
 impl Default for ProbeOptions {
@@ -65,7 +71,9 @@ impl Default for ProbeOptions {
             backend: None,
             locked_sends: true,
             rules: Vec::new(),
+            canary_port: 0,
             sys: "/sys".into(),
+            proc: "/proc".into(),
         }
     }
 }
@@ -96,6 +104,7 @@ pub struct Probes {
     ring_bytes: [usize; 2],
     backend: Backend,
     rules: rules::Rules,
+    standing: standing::Standing,
 }
 
 /// The object that `cargo xtask build-ebpf` made.
@@ -112,7 +121,9 @@ pub fn object_hash() -> Option<[u8; 32]> {
 
 /// Attached with either back-end.
 const PROCESS_HOOKS: [&str; 3] = ["sched_process_exec", "sched_process_fork", "sched_process_exit"];
-const LIFE_HOOKS: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
+const LIFE_HOOKS: [&str; 2] = ["tcp_destroy_sock", "inet_sock_set_state"];
+/// Where the kernel has them: who broke a connection off.
+const RESET_HOOKS: [&str; 2] = ["tcp_receive_reset", "tcp_send_reset"];
 const SOCKET_HOOKS: [&str; 2] = ["sock_send_length", "sock_recv_length"];
 /// Under the socket's lock: exact places where threads write one socket at the same time.
 const LOCKED_HOOK: &str = "tcp_sendmsg_locked";
@@ -134,17 +145,20 @@ impl Probes {
             rules.add(rule)?;
         }
         let hooks: &[&str] = if backend == Backend::Sockets { &SOCKET_HOOKS } else { &CALL_HOOKS };
-        if backend == Backend::Sockets && options.locked_sends && kernel.has_tracepoint(LOCKED_HOOK) {
-            attach(&mut ebpf, LOCKED_HOOK)?;
-        }
-        // Lives first: a socket must not be seen before its hooks are there to see its end.
-        for hook in LIFE_HOOKS.iter().chain(hooks).chain(&PROCESS_HOOKS) {
+        let locked = backend == Backend::Sockets && options.locked_sends;
+        let optional = RESET_HOOKS.into_iter().chain(locked.then_some(LOCKED_HOOK));
+        let optional = optional.filter(|hook| kernel.has_tracepoint(hook));
+        // Lives first: a socket that is seen before the hook of its end is there would be taken for the next
+        // one at its address.
+        for hook in LIFE_HOOKS.into_iter().chain(optional).chain(hooks.iter().copied()).chain(PROCESS_HOOKS) {
             attach(&mut ebpf, hook)?;
         }
+        let standing = standing::Standing::new(&mut ebpf, &options.proc, options.sockets_max)?;
+        standing.list_existing(&mut ebpf)?;
         let data = take(&mut ebpf, "DATA")?;
         let control = take(&mut ebpf, "CONTROL")?;
         let ring_bytes = [options.data_ring_bytes as usize, options.control_ring_bytes as usize];
-        Ok(Self { ebpf, data, control, ring_bytes, backend, rules })
+        Ok(Self { ebpf, data, control, ring_bytes, backend, rules, standing })
     }
 
     /// Which back-end observes sockets.
@@ -192,6 +206,14 @@ impl Probes {
         self.rules.add(&Rule { include: false, matches: Match::Endpoint { address, port } })
     }
 
+    /// Sockets without a handshake that are gone since the last time; the kernel side has forgotten them.
+    ///
+    /// # Errors
+    /// When the kernel refuses to read its map.
+    pub fn sweep(&mut self) -> Result<Vec<Gone>, ProbeError> {
+        self.standing.sweep()
+    }
+
     /// The loaded object, for probes that attach later (TLS libraries).
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
@@ -217,6 +239,7 @@ fn load_object(object: &[u8], options: &ProbeOptions, kernel: &offsets::Kernel) 
     let data_wake = u64::from(options.data_ring_bytes / 8);
     let control_wake = u64::from(options.control_ring_bytes / 8);
     let include_only = u32::from(options.rules.iter().any(|rule| rule.include));
+    let canary_port = u32::from(options.canary_port);
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("DATA", options.data_ring_bytes)
@@ -226,6 +249,7 @@ fn load_object(object: &[u8], options: &ProbeOptions, kernel: &offsets::Kernel) 
         .override_global("CONTROL_WAKE_BYTES", &control_wake, true)
         .override_global("CALL_BYTES_MAX", &options.call_bytes_max, true)
         .override_global("INCLUDE_ONLY", &include_only, true)
+        .override_global("CANARY_PORT", &canary_port, true)
         .override_global("ITER_UBUF", &kernel.iter_ubuf, true)
         .override_global("ITER_IOVEC", &kernel.iter_iovec, true)
         .override_global("MEMORY_SUBSYSTEM", &kernel.memory_subsystem, false);

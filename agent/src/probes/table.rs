@@ -40,7 +40,7 @@ macro_rules! probes {
     };
 }
 
-const PROBES: [(&str, &str, &str, &str, &str, &str); 10] = probes! {
+const PROBES: [(&str, &str, &str, &str, &str, &str); 12] = probes! {
     "sock_recv_length", "struct sock *sk, int ret, int flags", "6.3", "BTF, bpf_task_pt_regs (5.15)",
         "sys_enter and sys_exit", "nothing, but every system call of the host then costs more";
     "sock_send_length", "struct sock *sk, int ret, int flags", "6.3", "BTF, bpf_task_pt_regs (5.15)",
@@ -52,6 +52,10 @@ const PROBES: [(&str, &str, &str, &str, &str, &str); 10] = probes! {
         "none", "who connected and who accepted; connections without data";
     "tcp_destroy_sock", "struct sock *sk", "4.16", "BTF",
         "none", "the end of TCP connections and their final byte counts";
+    "tcp_receive_reset", "struct sock *sk", "4.16", "BTF",
+        "none", "that the peer broke a connection off";
+    "tcp_send_reset", "struct sock *sk, struct sk_buff *skb", "4.16", "BTF",
+        "none", "that this host broke a connection off";
     "sched_process_exec", "struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm", "3.4", "BTF",
         "/proc when a process first moves data", "programs that start and end without any traffic";
     "sched_process_fork", "struct task_struct *parent, struct task_struct *child", "3.2", "BTF",

@@ -116,9 +116,9 @@ fn set_up(link: &mut Link) -> Result<Option<Stage>> {
         link.wait(REPORT)?;
         while let Some(message) = link.next()? {
             match (message, &mut stage) {
-                (ToWorker::Setup { limits, masking, sessions_before, canary_port }, None) => {
+                (ToWorker::Setup { limits, masking, sessions_before, canary }, None) => {
                     let masker = Masker::new(*masking).context("masking rules")?;
-                    stage = Some(Stage::new(&limits, masker, sessions_before, canary_port));
+                    stage = Some(Stage::new(&limits, masker, sessions_before, canary));
                 }
                 (ToWorker::Users(users), Some(stage)) => stage.table.set_users(users),
                 (ToWorker::Processes(processes), Some(stage)) => {
@@ -140,6 +140,7 @@ fn work(link: &mut Link, rings: &mut Rings, stage: &mut Stage) -> Result<()> {
             return Ok(());
         }
         let mut finish = false;
+        let mut gone = Vec::new();
         while let Some(message) = link.next()? {
             match message {
                 ToWorker::Users(users) => stage.table.set_users(users),
@@ -147,11 +148,15 @@ fn work(link: &mut Link, rings: &mut Rings, stage: &mut Stage) -> Result<()> {
                 ToWorker::Processes(processes) => {
                     processes.into_iter().for_each(|process| stage.table.add_process(process));
                 }
+                ToWorker::Gone(sockets) => gone.extend(sockets),
                 ToWorker::Finish => finish = true,
                 ToWorker::Setup { .. } | ToWorker::Begin => bail!("the agent's messages are out of order"),
             }
         }
         rings.drain(link, stage)?;
+        for socket in gone {
+            stage.gone(socket);
+        }
         if finish {
             return end(link, rings, stage);
         }

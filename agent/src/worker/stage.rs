@@ -11,6 +11,7 @@ use custody_decoders::protocol::Limits;
 use super::parse::{Parsed, parse};
 use super::table::{Known, Table, unbound_id};
 use super::tls::{self, Binder, Output, Owner};
+use crate::clock;
 use crate::config;
 use crate::link::{self, Figures, FromWorker};
 
@@ -21,7 +22,7 @@ pub struct Stage {
     binder: Binder<SocketId>,
     pipeline: Pipeline,
     outputs: Vec<Output<SocketId>>,
-    canary_port: u16,
+    canary: link::Canary,
     canary_seen: bool,
     trace: (u16, u32),
     /// Frames for the agent.
@@ -32,7 +33,7 @@ pub struct Stage {
 
 impl Stage {
     /// With these bounds and masks.
-    pub fn new(limits: &config::Limits, masker: Masker, sessions_before: u64, canary_port: u16) -> Self {
+    pub fn new(limits: &config::Limits, masker: Masker, sessions_before: u64, canary: link::Canary) -> Self {
         let limits = Limits {
             frame_bytes_max: limits.frame_bytes_max,
             body_bytes_max: limits.body_bytes_max,
@@ -46,7 +47,7 @@ impl Stage {
             binder: Binder::new(tls::Limits::default()),
             pipeline: Pipeline::new(options),
             outputs: Vec::new(),
-            canary_port,
+            canary,
             canary_seen: false,
             trace: (0, 0),
             out: Vec::new(),
@@ -140,7 +141,7 @@ impl Stage {
     }
 
     fn open(&mut self, event: &abi::SocketOpen) {
-        let Some((known, socket)) = self.table.open(event, self.canary_port) else { return };
+        let Some((known, socket)) = self.table.open(event, self.canary) else { return };
         if known.canary {
             return;
         }
@@ -153,6 +154,15 @@ impl Stage {
         self.feed(Event::Open(socket));
     }
 
+    /// A socket whose end no hook tells is gone, and all that it moved has been read.
+    pub fn gone(&mut self, gone: link::GoneSocket) {
+        let socket = abi::SocketKey { sock: gone.sock, generation: gone.generation };
+        let header = abi::Header { time_ns: clock::boottime_ns(), ..abi::Header::default() };
+        let [ingress_position, egress_position] = gone.ends;
+        self.close(&abi::SocketClose { header, socket, ingress_position, egress_position });
+        self.bound();
+    }
+
     fn close(&mut self, event: &abi::SocketClose) {
         let Some(known) = self.table.close(event.socket) else { return };
         if known.canary {
@@ -162,6 +172,11 @@ impl Stage {
         self.bound();
         let ends = [event.ingress_position, event.egress_position].map(abi::known_position);
         self.trace(known, || format!("close, ends {ends:?}"));
+        for (bit, flow) in [(flag::RESET_RECEIVED, Flow::Ingress), (flag::RESET_SENT, Flow::Egress)] {
+            if event.header.flags & bit != 0 {
+                self.feed(Event::Reset(known.id, flow));
+            }
+        }
         self.feed(Event::Close(known.id, ends, event.header.time_ns));
     }
 
@@ -243,7 +258,7 @@ impl Stage {
             egress_position: abi::POSITION_UNKNOWN,
             ..abi::SocketOpen::default()
         };
-        let (known, socket) = self.table.open(&open, 0)?;
+        let (known, socket) = self.table.open(&open, link::Canary::default())?;
         self.feed(Event::Open(socket));
         Some(known)
     }

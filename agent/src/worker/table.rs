@@ -11,6 +11,7 @@ use custody_decoders::event::{Endpoint, Process, Role, Socket, SocketId, Transpo
 
 use crate::attribution::process::{split_arguments, tty_name};
 use crate::attribution::users::Users;
+use crate::link::Canary;
 use crate::probes::path_of_names;
 
 /// Sockets at one time.
@@ -42,8 +43,6 @@ pub struct Known {
 #[derive(Debug, Default)]
 pub struct Table {
     sockets: HashMap<abi::SocketKey, Known>,
-    /// Newest generation by kernel address: how unix sockets name their peers.
-    by_address: HashMap<u64, SocketId>,
     processes: HashMap<(u32, u64), Arc<Process>>,
     users: Users,
     /// Sockets and processes that found no room.
@@ -134,28 +133,30 @@ impl Table {
     }
 
     /// First sight of a socket; `None` when there is no room.
-    pub fn open(&mut self, event: &abi::SocketOpen, canary_port: u16) -> Option<(Known, Socket)> {
+    pub fn open(&mut self, event: &abi::SocketOpen, canary: Canary) -> Option<(Known, Socket)> {
         if self.sockets.len() >= SOCKETS_MAX {
             self.refused += 1;
             return None;
         }
         let ports = [event.local.port, event.remote.port];
+        let (local, remote) = (endpoint(&event.local), endpoint(&event.remote));
+        let loopback = |end: Option<Endpoint>| end.is_some_and(|end| end.address.is_loopback());
+        let of_agent = event.task.pid == canary.pid && loopback(local) && loopback(remote);
         let known = Known {
             id: SocketId(event.socket.generation),
             ports,
             pid: event.task.pid,
-            canary: canary_port != 0 && ports.contains(&canary_port),
+            canary: canary.port != 0 && ports.contains(&canary.port) && of_agent,
         };
         self.sockets.insert(event.socket, known);
-        self.by_address.insert(event.socket.sock, known.id);
         let socket = Socket {
             id: known.id,
             time_ns: event.header.time_ns,
             transport: transport(event.transport),
             role: role(event.role),
-            local: endpoint(&event.local),
-            remote: endpoint(&event.remote),
-            peer: self.by_address.get(&event.peer_sock).copied().filter(|_| event.peer_sock != 0),
+            local,
+            remote,
+            peer: (event.peer.generation != 0).then_some(SocketId(event.peer.generation)),
             netns: event.netns,
             existing: event.header.flags & abi::flag::EXISTING != 0,
             positions: [event.ingress_position, event.egress_position].map(abi::known_position),
@@ -171,11 +172,7 @@ impl Table {
 
     /// A socket is gone.
     pub fn close(&mut self, key: abi::SocketKey) -> Option<Known> {
-        let known = self.sockets.remove(&key)?;
-        if self.by_address.get(&key.sock) == Some(&known.id) {
-            self.by_address.remove(&key.sock);
-        }
-        Some(known)
+        self.sockets.remove(&key)
     }
 
     /// A TLS object that no socket is known for, as a session of its own without addresses.

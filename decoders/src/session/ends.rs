@@ -89,7 +89,7 @@ pub(crate) fn face_each_other(one: &Socket, other: &Socket) -> bool {
 
 /// The other end is a socket of this host too, as far as the addresses tell.
 pub(crate) fn expects_peer(socket: &Socket) -> bool {
-    if socket.peer.is_some() {
+    if socket.peer.is_some() || socket.transport == Transport::Unix {
         return true;
     }
     let (Some(local), Some(remote)) = (socket.local, socket.remote) else { return false };

@@ -205,7 +205,8 @@ impl Session {
         for direction in DIRECTIONS {
             driver.end(direction, self.last_ns);
         }
-        driver.exchanges().close(ExchangeEnd::NoResponse);
+        let reset = self.reset_by_client.is_some();
+        driver.exchanges().close(if reset { ExchangeEnd::Reset } else { ExchangeEnd::NoResponse });
         self.follow_driver(sink);
         if let Reader::Decoding(driver) = std::mem::replace(&mut self.reader, Reader::Counting) {
             for direction in DIRECTIONS {

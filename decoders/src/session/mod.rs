@@ -63,6 +63,8 @@ pub(crate) struct Session {
     first_ns: u64,
     last_ns: u64,
     data_ns: Option<u64>,
+    /// Who broke the connection off, told by either end: `true` for the client.
+    reset_by_client: Option<bool>,
     opened: bool,
     disputed_bytes: u64,
     /// Memory held when it was last asked.
@@ -124,6 +126,7 @@ impl Session {
             first_ns: socket.time_ns,
             last_ns: socket.time_ns,
             data_ns: None,
+            reset_by_client: None,
             opened: false,
             disputed_bytes: 0,
             held_bytes: 0,
@@ -156,6 +159,12 @@ impl Session {
     pub(crate) fn bound(&mut self, end: usize, binding: Binding) {
         if let Some(end) = self.ends.get_mut(end) {
             end.binding.get_or_insert(binding);
+        }
+    }
+
+    pub(crate) fn reset(&mut self, end: usize, flow: Flow) {
+        if let Some(end) = self.ends.get(end) {
+            self.reset_by_client.get_or_insert(end.client == (flow == Flow::Egress));
         }
     }
 

@@ -51,6 +51,11 @@ impl Session {
         ] {
             fields.push(Field::structure(name, bytes));
         }
+        if let Some(by_client) = self.reset_by_client {
+            let by = if by_client { "client" } else { "server" };
+            fields.push(Field::structure(names::OUTCOME, "reset"));
+            fields.push(Field::structure(names::RESET_BY, by));
+        }
         let mut draft = self.own(draft(Kind::SessionClose, self.first_ns, self.last_ns, fields));
         draft.anomalies = self.anomalies.iter().map(|code| (*code).into()).collect();
         draft
