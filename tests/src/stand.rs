@@ -73,6 +73,9 @@ impl Stand {
                 .arg("--config")
                 .arg(folder.join("agent.toml")),
         )?;
+        let token = stand.sink_command(&["enroll", "--role", "reader", "--name", "dana@corp"])?;
+        let mut login = stand.program("custody");
+        output(stand.as_reader(&mut login).args(["login", token.trim()]))?;
         Ok(stand)
     }
 
@@ -138,7 +141,13 @@ impl Stand {
         command.env("CUSTODY_HOME", self.folder.join("reader"))
     }
 
-    /// All records that match a filter, in the order of the chain, as `custody tail -o json` prints them.
+    /// A command of `custody` as the reader who logged in, against the running sink; its output.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        output(self.as_reader(&mut self.program("custody")).args(arguments))
+    }
+
+    /// All records that match a filter, in the order of the chain, as `custody tail --from` prints them of the
+    /// sink's folder, whether the sink runs or not.
     pub fn records(&self, filter: &str) -> Result<Vec<Value>> {
         let store = self.folder.join("sink").display().to_string();
         let mut arguments = vec!["tail", "--from", &store, "--since", "1d", "-n", "1000000", "-o", "json"];

@@ -3,8 +3,10 @@
 
 mod traffic;
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -12,6 +14,7 @@ use custody_tests::process;
 use custody_tests::servers::{Nginx, Postgres};
 use custody_tests::stand::Stand;
 use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -19,6 +22,10 @@ use crate::{build_ebpf, setup, test};
 
 /// Between two rounds of traffic, so that a person can read along.
 const ROUND_PAUSE: Duration = Duration::from_millis(900);
+/// How long the last lines may take from the sink to the terminal.
+const TAIL_MOMENT: Duration = Duration::from_millis(500);
+/// How long the tail may take to end.
+const TAIL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How to show it.
 #[derive(Args)]
@@ -63,12 +70,14 @@ fn show(options: &Options) -> Result<()> {
     let nginx = Nginx::start(&subfolder(&options.folder, "nginx")?, &traffic::PAGES)?;
     let postgres = Postgres::start(&subfolder(&options.folder, "postgres")?)?;
     println!("\nWhat the programs of this host say to each other, decoded and masked (Ctrl-C ends it):\n");
-    let mut tail = Tail { printed: 0 };
-    let made = make_traffic(&nginx, &postgres, options.rounds, || tail.show(&stand));
+    let tail = Tail::start(&stand)?;
+    let made = make_traffic(&nginx, &postgres, options.rounds);
     if made.is_ok() && !process::interrupted() {
         stand.wait_records(&traffic::last_of(&nginx, options.rounds), 1)?;
     }
-    tail.show(&stand)?;
+    // The tail has what the sink has a moment later.
+    std::thread::sleep(TAIL_MOMENT);
+    tail.stop()?;
     println!();
     step("servers and agent stop; the agent sends what it still holds");
     nginx.stop()?;
@@ -88,12 +97,7 @@ fn show(options: &Options) -> Result<()> {
 }
 
 /// Rounds of traffic until the count is reached or somebody pressed Ctrl-C.
-fn make_traffic(
-    nginx: &Nginx,
-    postgres: &Postgres,
-    rounds: Option<u64>,
-    mut after_each: impl FnMut() -> Result<()>,
-) -> Result<()> {
+fn make_traffic(nginx: &Nginx, postgres: &Postgres, rounds: Option<u64>) -> Result<()> {
     let mut round = 0;
     while !process::interrupted() && rounds.is_none_or(|rounds| round < rounds) {
         round += 1;
@@ -101,25 +105,45 @@ fn make_traffic(
             Err(error) if !process::interrupted() => return Err(error),
             _ => std::thread::sleep(ROUND_PAUSE),
         }
-        after_each()?;
     }
     Ok(())
 }
 
-/// `custody tail` over the sink's folder, printed as it grows.
+/// `custody tail` on this terminal.
 struct Tail {
-    printed: usize,
+    child: Child,
 }
 
 impl Tail {
-    fn show(&mut self, stand: &Stand) -> Result<()> {
-        let store = stand.folder.join("sink").display().to_string();
-        let text = stand.custody(&["tail", "--from", &store])?;
-        for line in text.lines().skip(self.printed) {
-            println!("{line}");
-            self.printed += 1;
+    fn start(stand: &Stand) -> Result<Tail> {
+        let mut tail = Command::new("setpriv");
+        tail.args(["--pdeathsig", "INT", "--"]).arg(stand.binary("custody")).args(["tail", "-n", "0"]);
+        // A group of its own: Ctrl-C is for the demo, which ends the tail when the last lines have come.
+        let child = stand.as_reader(&mut tail).process_group(0).stdin(Stdio::null()).spawn()?;
+        Ok(Tail { child })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("custody tail ended by itself with {status}");
+        }
+        kill_process(Pid::from_raw(self.child.id() as i32).context("pid 0")?, Signal::INT)?;
+        let end = Instant::now() + TAIL_PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > end {
+                self.child.kill()?;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // On the way out of a failure; after `stop` there is nothing to end.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
