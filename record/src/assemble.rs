@@ -121,10 +121,21 @@ impl Assembler {
     }
 }
 
-/// Bodies of these hold a [`Record`]; those of others (configuration, heartbeats …) hold what their writer says.
+/// Bodies of these hold a [`Record`]; those of keys, resumptions and the sink's own hold what their writer says.
 fn carries_record(entry_type: &str) -> bool {
-    entry_type.starts_with("exchange")
-        || matches!(entry_type, "session.open" | "session.close" | "exec" | "exit" | "gap" | "terminal")
+    const FACTS: [&str; 10] = [
+        "session.open",
+        "session.close",
+        "exec",
+        "exit",
+        "gap",
+        "terminal",
+        "agent.start",
+        "agent.stop",
+        "config",
+        "heartbeat",
+    ];
+    entry_type.starts_with("exchange") || FACTS.contains(&entry_type)
 }
 
 fn missing_from(
