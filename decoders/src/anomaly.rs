@@ -93,6 +93,12 @@ anomalies! {
     HTTP1_BAD_LENGTH = "http1_bad_length", "A Content-Length that is no number",
         "The value was empty, signed, too large or not digits (RFC 9110, 8.6). The message was taken to end with the connection.",
         "Treat as hostile.";
+    HTTP1_BAD_STATUS = "http1_bad_status", "A status line that is none",
+        "The version was not HTTP/1, or the status was not three digits and a space (RFC 9112, 4). It was read up to the first byte that is no digit; other programs may read it otherwise.",
+        "Treat as hostile: such answers are made to pass a filter.";
+    HTTP1_BLANK_BEFORE_STATUS = "http1_blank_before_status", "Empty lines before an answer",
+        "Empty lines are allowed before requests only (RFC 9112, 2.2). They were left out.",
+        "Look at the server: something writes between its answers.";
     HTTP1_BAD_TRANSFER_CODING = "http1_bad_transfer_coding", "An odd Transfer-Encoding",
         "`chunked` was missing, not last, repeated or disguised, or sent with HTTP/1.0 (RFC 9112, 6.1).",
         "Treat as hostile: it is used to hide a request from one of two parsers.";

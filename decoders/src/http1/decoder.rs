@@ -34,6 +34,8 @@ pub(super) struct Lane {
     /// Bytes of an unfinished head or line that were searched already.
     pub(super) searched: usize,
     pub(super) message: Option<Message>,
+    /// Empty lines came before the message that follows.
+    pub(super) blank: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +116,9 @@ impl Decoder for Http1Decoder {
             State::Head => {}
             State::HeadRest { torn } => return self.on_head_rest(frame, torn, out),
             _ => return self.on_line(frame, out),
+        }
+        if head::without_blank_lines(frame.bytes).len() < frame.bytes.len() {
+            self.lane(frame.direction).blank = true;
         }
         let Some(head) = head::parse(frame.bytes) else { return };
         match head.start {

@@ -4,10 +4,9 @@
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr_iter, memrchr};
-use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while_m_n, take_while1};
+use nom::bytes::complete::{tag, take_while_m_n};
 use nom::character::complete::{char, satisfy};
-use nom::combinator::{eof, map, value};
+use nom::combinator::{eof, map};
 use nom::sequence::{delimited, terminated};
 use nom::{IResult, Parser};
 
@@ -131,13 +130,14 @@ pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
         let possible = if request {
             request_line_begins(bytes) != Some(false)
         } else {
-            bytes.starts_with(b"HTTP/1.") || b"HTTP/1.".starts_with(bytes)
+            bytes.starts_with(b"HTTP/") || b"HTTP/".starts_with(bytes)
         };
         return if possible { None } else { Some(false) };
     };
     work::looked_at(end);
     let first = line(&bytes[..end]).0;
-    if !(if request { request_line(first).is_some() } else { status_line(first).is_some() }) {
+    if !(if request { request_line(first).is_some() } else { status_line(first, &mut Vec::new()).is_some() })
+    {
         return Some(false);
     }
     let next = &bytes[end + 1..];
@@ -153,7 +153,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Head<'_>> {
     let end = memchr(b'\n', bytes)?;
     let mut odd = Vec::new();
     let first = checked_line(&bytes[..end], &mut odd);
-    let start = request_line(first).or_else(|| status_line(first))?;
+    let start = request_line(first).or_else(|| status_line(first, &mut odd))?;
     let headers = headers(&bytes[end + 1..], &mut odd);
     Some(Head { start, headers, odd })
 }
@@ -252,23 +252,29 @@ fn request_line(text: &[u8]) -> Option<StartLine<'_>> {
     Some(StartLine::Request { method: std::str::from_utf8(method).ok()?, target, minor })
 }
 
-/// `HTTP/1.x SP ddd [SP reason]`.
-fn status_line(text: &[u8]) -> Option<StartLine<'_>> {
+/// `HTTP/1.x SP ddd [SP reason]`, and what servers send instead: another version, too few or too many digits,
+/// bytes behind them. Those are told as they are read most often, and noted.
+fn status_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartLine<'a>> {
     let space = memchr(b' ', text)?;
-    let (_, minor) = version(&text[..space]).ok()?;
-    let (_, digits) = status(&text[space..]).ok()?;
-    let status = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let minor = match (version(&text[..space]), &text[..space]) {
+        (Ok((_, minor)), _) => minor,
+        (_, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => {
+            note(odd, anomaly::HTTP1_BAD_STATUS);
+            0
+        }
+        _ => return None,
+    };
+    let code = text[space..].trim_ascii_start();
+    let digits = code.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits != 3 || !matches!(code.get(3), None | Some(b' ' | b'\t')) {
+        note(odd, anomaly::HTTP1_BAD_STATUS);
+    }
+    let status = std::str::from_utf8(&code[..digits.min(4)]).ok()?.parse().ok()?;
     Some(StartLine::Status { status, minor })
 }
 
 fn method(text: &[u8]) -> IResult<&[u8], &[u8], ()> {
     terminated(take_while_m_n(1, METHOD_BYTES_MAX, is_method), char(' ')).parse(text)
-}
-
-fn status(text: &[u8]) -> IResult<&[u8], &[u8], ()> {
-    let digits = take_while_m_n(1, 4, |byte: u8| byte.is_ascii_digit());
-    let end = alt((value((), eof), value((), char(' ')), value((), char('\t'))));
-    delimited(take_while1(|byte| byte == b' '), digits, end).parse(text)
 }
 
 fn version(text: &[u8]) -> IResult<&[u8], u8, ()> {

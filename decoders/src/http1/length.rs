@@ -65,7 +65,8 @@ fn transfer_coding(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Lengt
     if !last_is_chunked || chunked != 1 || head.minor() == 0 {
         note(odd, anomaly::HTTP1_BAD_TRANSFER_CODING);
     }
-    Some(if last_is_chunked { Length::Chunked } else { Length::UntilEnd })
+    // HTTP/1.0 knows no chunks: framing is faulty, and the connection is over with this message (6.1).
+    Some(if last_is_chunked && head.minor() > 0 { Length::Chunked } else { Length::UntilEnd })
 }
 
 fn content_length(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Length> {

@@ -58,6 +58,9 @@ impl Http1Decoder {
             self.last_id
         });
         out.fields(id, fields::response(status, head));
+        if std::mem::take(&mut self.lane(Direction::Down).blank) {
+            out.anomaly(Some(id), anomaly::HTTP1_BLANK_BEFORE_STATUS);
+        }
         if self.uncertain && answered.is_some() {
             out.anomaly(Some(id), anomaly::PAIRING_UNCERTAIN);
         }

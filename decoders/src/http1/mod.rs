@@ -37,6 +37,10 @@ impl Protocol for Http1 {
             (_, Start::Request) => Probe::Reversed,
             (Start::Status, Start::Nothing) => Probe::Reversed,
             (Start::Nothing, Start::Status) => Probe::Yes,
+            // Only a server of this protocol says so, whatever it was asked.
+            (Start::Other, Start::Status) => Probe::Yes,
+            (Start::Status, Start::Other) => Probe::Reversed,
+            (Start::Other, Start::Nothing | Start::Unsure) => Probe::More,
             (Start::Other, _) | (_, Start::Other) => Probe::No,
             _ => Probe::More,
         }
