@@ -126,6 +126,9 @@ names! {
     DB_COPY_DATA = "db.postgresql.copy.data";
     /// Why the client gave a COPY up.
     DB_COPY_FAILURE = "db.postgresql.copy.failure";
+    /// Why a statement was cancelled, where the server says it: `user_request`, `statement_timeout`,
+    /// `authentication_timeout`, or `copy_fail` when the client gave its COPY up.
+    DB_CANCEL_CAUSE = "db.postgresql.cancel_cause";
     /// Severity of an error or notice.
     DB_SEVERITY = "db.postgresql.severity";
     /// Field NAME of an error follows.

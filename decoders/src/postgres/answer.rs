@@ -167,7 +167,12 @@ impl Answer {
 
     /// The server said no.
     pub(super) fn fail(&mut self, report: Report<'_>) {
-        self.failure = Some((report::outcome(report), report::error(report)));
+        self.failure = Some(report::failure(report, self.gave_up()));
+    }
+
+    /// The client has ended its COPY with CopyFail.
+    pub(super) fn gave_up(&self) -> bool {
+        self.fields.iter().any(|field| field.name == names::DB_COPY_FAILURE)
     }
 
     /// The same, when the error is read already.

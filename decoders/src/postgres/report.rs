@@ -8,16 +8,37 @@ use crate::protocol::Outcome;
 use super::parse::Report;
 use super::value::text;
 
-/// SQLSTATE of a statement that was cancelled, on request or by a time limit.
+/// SQLSTATE `query_canceled`: a statement that was cancelled, on request, by a time limit, or because the client
+/// gave its COPY up. Only the message tells which.
 const QUERY_CANCELED: &[u8] = b"57014";
 
-/// How an error ends its request.
-pub(super) fn outcome(report: Report<'_>) -> Outcome {
-    if report.field(b'C') == QUERY_CANCELED { Outcome::Cancelled } else { Outcome::Error }
+/// The server's words for each cause (`ProcessInterrupts` of all versions since 9.3). A server that speaks
+/// another language leaves the cause unknown.
+const CANCEL_CAUSES: &[(&[u8], &str)] = &[
+    (b"canceling statement due to user request", "user_request"),
+    (b"canceling statement due to statement timeout", "statement_timeout"),
+    (b"canceling authentication due to timeout", "authentication_timeout"),
+];
+
+/// How an error ends its request, and its fields. `gave_up`: the client has ended its COPY with CopyFail.
+pub(super) fn failure(report: Report<'_>, gave_up: bool) -> (Outcome, Vec<Field>) {
+    let mut fields = error(report);
+    let cause = match report.field(b'C') {
+        QUERY_CANCELED if gave_up => Some("copy_fail"),
+        QUERY_CANCELED => {
+            let said = report.field(b'M');
+            CANCEL_CAUSES.iter().find(|(message, _)| *message == said).map(|(_, cause)| *cause)
+        }
+        _ => None,
+    };
+    fields.extend(cause.map(|cause| Field::structure(names::DB_CANCEL_CAUSE, cause)));
+    // What is not known to be somebody's wish is an error.
+    let wished = matches!(cause, Some("user_request" | "copy_fail"));
+    (if wished { Outcome::Cancelled } else { Outcome::Error }, fields)
 }
 
 /// The fields of an error, each with its class.
-pub(super) fn error(report: Report<'_>) -> Vec<Field> {
+fn error(report: Report<'_>) -> Vec<Field> {
     let mut fields = Vec::new();
     for (code, value) in report.iter() {
         let value = text(value);

@@ -237,12 +237,15 @@ impl Connection {
             Subject::Portal(portal, before) if portal.name.is_empty() => *before = None,
             _ => {}
         }
+        let gave_up = self.answer.gave_up();
+        let (outcome, response) =
+            report.map_or((Outcome::Error, Vec::new()), |report| report::failure(report, gave_up));
         let mut failure = Some(Failure {
             sent_ns: head.time_ns,
             failed_ns: time_ns,
             request: step_fields(head),
-            outcome: report.map_or(Outcome::Error, report::outcome),
-            response: report.map_or_else(Vec::new, report::error),
+            outcome,
+            response,
         });
         if head.step == Step::Execute {
             // What came of it before it failed is told with it.
@@ -294,7 +297,8 @@ impl Connection {
             // The server ends the session: shutdown, time limit, administrator.
             (_, Some(FromServer::Error(report))) if self.pairing.is_sure() => {
                 let request = vec![Field::structure(names::DB_MESSAGE, "ErrorResponse")];
-                self.tell_unasked(request, report::outcome(report), report::error(report), time_ns, out);
+                let (outcome, response) = report::failure(report, false);
+                self.tell_unasked(request, outcome, response, time_ns, out);
             }
             (b'T' | b'D' | b'C' | b'I' | b'E' | b's' | b'V' | b'G' | b'H' | b'W', message)
                 if !self.pairing.is_full() =>
@@ -325,7 +329,8 @@ impl Connection {
         match message {
             Some(Ok(FromServer::Error(report))) => {
                 let request = vec![Field::structure(names::DB_MESSAGE, "SSLRequest")];
-                self.tell_unasked(request, Outcome::Error, report::error(report), frame.time_ns, out);
+                let (outcome, response) = report::failure(report, false);
+                self.tell_unasked(request, outcome, response, frame.time_ns, out);
             }
             _ => out.anomaly(None, anomaly::POSTGRES_SHORT),
         }

@@ -46,8 +46,21 @@ fn an_error_is_told_with_its_state_and_its_request() {
     assert_eq!(told.text("db.response.status_code"), "42601");
     assert_eq!(told.text("db.postgresql.severity"), "ERROR");
     assert_eq!(told.class("error.message"), &Class::Text);
-    talk.up(query("select pg_sleep(9)")).down(error("57014", "canceling")).down(ready(b'I'));
-    assert_eq!(talk.exchange(2).outcome, Some(Outcome::Cancelled));
+}
+
+#[test]
+fn a_cancelled_statement_says_why_as_far_as_the_server_says_it() {
+    for (message, outcome, cause) in [
+        ("canceling statement due to user request", Outcome::Cancelled, "user_request"),
+        ("canceling statement due to statement timeout", Outcome::Error, "statement_timeout"),
+        ("annulation de la requête à la demande de l'utilisateur", Outcome::Error, ""),
+    ] {
+        let mut talk = Talk::joined();
+        talk.up(query("select pg_sleep(9)")).down(error("57014", message)).down(ready(b'I'));
+        assert_eq!(talk.exchange(1).outcome, Some(outcome), "{message}");
+        assert_eq!(talk.exchange(1).text("db.postgresql.cancel_cause"), cause, "{message}");
+        assert_eq!(talk.exchange(1).text("db.response.status_code"), "57014");
+    }
 }
 
 #[test]
