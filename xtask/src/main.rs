@@ -3,6 +3,8 @@
 mod build_ebpf;
 mod check;
 mod demo;
+mod golden;
+mod new_decoder;
 mod setup;
 mod test;
 
@@ -25,6 +27,10 @@ enum Verb {
     BuildEbpf,
     /// Tests everything that can be tested on this machine, set-up included
     Test(test::Options),
+    /// Compares golden files with what decoders and ledger say now, or writes them anew
+    Golden(golden::Options),
+    /// Makes the folder of a protocol that compiles, is registered and runs the harness
+    NewDecoder(new_decoder::Options),
     /// Checks the rules of the house: who imports whom, file headers, formatting, lints
     Check,
 }
@@ -35,6 +41,8 @@ fn main() -> Result<()> {
         Verb::Demo(options) => demo::run(root, &options),
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
         Verb::Test(options) => test::run(root, &options),
+        Verb::Golden(options) => golden::run(root, &options),
+        Verb::NewDecoder(options) => new_decoder::run(root, &options),
         Verb::Check => check::run(),
     }
 }

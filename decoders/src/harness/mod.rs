@@ -26,14 +26,15 @@ use case::Case;
 /// A protocol and its folder of cases.
 pub struct Suite {
     protocol: &'static dyn Protocol,
+    folder: &'static str,
     fixtures: PathBuf,
 }
 
 impl Suite {
     /// Of a protocol whose folder is `src/FOLDER`.
-    pub fn new(protocol: &'static dyn Protocol, folder: &str) -> Self {
+    pub fn new(protocol: &'static dyn Protocol, folder: &'static str) -> Self {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        Suite { protocol, fixtures: root.join("src").join(folder).join("fixtures") }
+        Suite { protocol, folder, fixtures: root.join("src").join(folder).join("fixtures") }
     }
 
     /// Files of cases, with their cases.
@@ -107,7 +108,7 @@ impl Suite {
     pub fn fuzz(&self) {
         let seeds = self.seeds();
         if let Some(folder) = std::env::var_os("CUSTODY_FUZZ_SEEDS") {
-            let folder = PathBuf::from(folder).join(self.protocol.name());
+            let folder = PathBuf::from(folder).join(self.folder);
             std::fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{error}"));
             for (number, seed) in seeds.iter().enumerate() {
                 let path = folder.join(format!("case-{number:03}"));
