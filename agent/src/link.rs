@@ -8,7 +8,7 @@
 //! ```
 
 use custody_decoders::event::Process;
-use custody_decoders::mask::link::{self as records, Body};
+use custody_decoders::mask::link::{self as records, Body, WorkerReader};
 use custody_decoders::mask::{MaskRules, Masked};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -187,11 +187,12 @@ pub fn put_record(out: &mut Vec<u8>, record: &Masked<custody_record::Record>) ->
     Ok(result?)
 }
 
-/// The frame at the head of `bytes` and its length; `None` when more bytes are needed.
-pub fn take_up(bytes: &[u8]) -> Result<Option<(Up, usize)>, LinkError> {
+/// The frame at the head of `bytes`, which came over the worker's socket, and its length; `None` when more bytes
+/// are needed.
+pub fn take_up(reader: &WorkerReader, bytes: &[u8]) -> Result<Option<(Up, usize)>, LinkError> {
     let Some((&tag, rest)) = bytes.split_first() else { return Ok(None) };
     let taken = match tag {
-        RECORD => records::decode(rest)?.map(|(body, length)| (Up::Record(body), length)),
+        RECORD => reader.decode(rest)?.map(|(body, length)| (Up::Record(body), length)),
         MESSAGE => take(rest)?.map(|(message, length)| (Up::Message(message), length)),
         tag => return Err(LinkError::Tag { tag }),
     };
@@ -227,18 +228,24 @@ mod tests {
         let mut bytes = Vec::new();
         put_up(&mut bytes, &FromWorker::TlsSeen { pid: 7 }).unwrap();
         for end in 0..bytes.len() {
-            assert!(take_up(&bytes[..end]).unwrap().is_none());
+            assert!(take_up(&WorkerReader::at_the_socket(), &bytes[..end]).unwrap().is_none());
         }
-        let (up, length) = take_up(&bytes).unwrap().unwrap();
+        let (up, length) = take_up(&WorkerReader::at_the_socket(), &bytes).unwrap().unwrap();
         assert_eq!(length, bytes.len());
         assert!(matches!(up, Up::Message(FromWorker::TlsSeen { pid: 7 })));
     }
 
     #[test]
     fn a_worker_that_lies_about_lengths_is_refused() {
-        assert!(matches!(take_up(&[1, 255, 255, 255, 255]), Err(LinkError::TooLong { .. })));
-        assert!(matches!(take_up(&[9]), Err(LinkError::Tag { tag: 9 })));
-        assert!(matches!(take_up(&[1, 1, 0, 0, 0, 0xc1]), Err(LinkError::Decode(_))));
+        assert!(matches!(
+            take_up(&WorkerReader::at_the_socket(), &[1, 255, 255, 255, 255]),
+            Err(LinkError::TooLong { .. })
+        ));
+        assert!(matches!(take_up(&WorkerReader::at_the_socket(), &[9]), Err(LinkError::Tag { tag: 9 })));
+        assert!(matches!(
+            take_up(&WorkerReader::at_the_socket(), &[1, 1, 0, 0, 0, 0xc1]),
+            Err(LinkError::Decode(_))
+        ));
     }
 
     #[test]

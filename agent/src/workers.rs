@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use custody_decoders::mask::MaskRules;
+use custody_decoders::mask::link::WorkerReader;
 use rustix::io::FdFlags;
 
 use crate::attribution::{process, users};
@@ -187,7 +188,8 @@ impl Workers {
     }
 
     fn converse(&self, stream: &UnixStream, number: u64) -> Result<()> {
-        let mut reader = Reader { stream: stream.try_clone()?, bytes: Vec::new(), taken: 0 };
+        let right = WorkerReader::at_the_socket();
+        let mut reader = Reader { stream: stream.try_clone()?, right, bytes: Vec::new(), taken: 0 };
         match reader.next()? {
             Some(Up::Message(FromWorker::Isolated)) => {}
             Some(_) => bail!("the worker spoke before it gave up its rights"),
@@ -254,6 +256,8 @@ impl Workers {
 
 struct Reader {
     stream: UnixStream,
+    /// What it reads has been masked by the worker.
+    right: WorkerReader,
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -262,7 +266,7 @@ impl Reader {
     /// The next frame; `None` when the worker is gone.
     fn next(&mut self) -> Result<Option<Up>> {
         loop {
-            if let Some((up, length)) = link::take_up(&self.bytes[self.taken..])? {
+            if let Some((up, length)) = link::take_up(&self.right, &self.bytes[self.taken..])? {
                 self.taken += length;
                 return Ok(Some(up));
             }

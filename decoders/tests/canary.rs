@@ -81,7 +81,10 @@ fn stored(port: u16, turns: &Turns, size: usize, layer: Layer) -> Vec<u8> {
     let mut keep = |masked| {
         let mut frame = Vec::new();
         link::encode(&masked, &mut frame).expect("the record fits into a frame");
-        let (body, _) = link::decode(&frame).expect("the frame is whole").expect("the frame is whole");
+        let (body, _) = link::WorkerReader::at_the_socket()
+            .decode(&frame)
+            .expect("the frame is whole")
+            .expect("the frame is whole");
         bytes.extend_from_slice(&body.get().bytes);
     };
     pipeline.feed(Event::Open(socket(port)), &mut keep);

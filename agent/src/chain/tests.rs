@@ -21,7 +21,7 @@ fn record(kind: Kind, session: Option<u64>) -> Input {
     };
     let mut frame = Vec::new();
     link::encode(&Masker::default().mask(draft), &mut frame).unwrap();
-    Input::Record(link::decode(&frame).unwrap().unwrap().0)
+    Input::Record(link::WorkerReader::at_the_socket().decode(&frame).unwrap().unwrap().0)
 }
 
 fn signer(folder: &Path) -> Signer {

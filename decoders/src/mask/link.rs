@@ -1,9 +1,10 @@
 //! The way of masked records from the worker to the agent: one frame per record over their socket.
 //!
 //! The agent appends the body's bytes as they are: it never parses or re-serialises them, because what is
-//! hashed must be what is stored. Reading a frame makes a [`Masked`] out of bytes, which no other place can:
-//! it must be called on the worker's socket only. What the worker puts there has been through
-//! [`Masker::mask`](super::Masker::mask), since [`encode`] takes nothing else.
+//! hashed must be what is stored. Reading a frame makes a [`Masked`] out of bytes, which no other place can: it
+//! takes a [`WorkerReader`], which only the reader of the worker's socket makes (`cargo xtask check` knows that
+//! one place). What the worker puts there has been through [`Masker::mask`](super::Masker::mask), since [`encode`]
+//! takes nothing else.
 
 use custody_record::{Kind, Record, Times};
 
@@ -93,40 +94,52 @@ fn append(record: &Record, out: &mut Vec<u8>, start: usize) -> Result<(), LinkEr
     }
 }
 
-/// Reads the frame at the head of `bytes`: the body and how many bytes the frame took, or `None` when more
-/// bytes are needed. After an error the stream is useless: the worker must be started anew.
-pub fn decode(bytes: &[u8]) -> Result<Option<(Masked<Body>, usize)>, LinkError> {
-    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*length) as usize;
-    if length < HEADER_BYTES {
-        return Err(LinkError::Damaged { what: "its length is shorter than its header" });
+/// The right to take bytes for masked records. Whoever holds it vouches that its bytes come over the socket of a
+/// worker that this process started, and from nowhere else.
+#[derive(Debug)]
+pub struct WorkerReader(());
+
+impl WorkerReader {
+    /// For the one place that reads the worker's socket. `cargo xtask check` refuses any other.
+    pub fn at_the_socket() -> Self {
+        WorkerReader(())
     }
-    if length > FRAME_BYTES_MAX - LENGTH_BYTES {
-        return Err(LinkError::Damaged { what: "its length is over the limit" });
+
+    /// Reads the frame at the head of `bytes`: the body and how many bytes the frame took, or `None` when more
+    /// bytes are needed. After an error the stream is useless: the worker must be started anew.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Option<(Masked<Body>, usize)>, LinkError> {
+        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length < HEADER_BYTES {
+            return Err(LinkError::Damaged { what: "its length is shorter than its header" });
+        }
+        if length > FRAME_BYTES_MAX - LENGTH_BYTES {
+            return Err(LinkError::Damaged { what: "its length is over the limit" });
+        }
+        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        let (header, body) = frame.split_at(HEADER_BYTES);
+        if header[0] != VERSION {
+            return Err(LinkError::Version { found: header[0] });
+        }
+        let kind = kind_of(header[1]).ok_or(LinkError::Damaged { what: "its kind is not known" })?;
+        let flags = header[2];
+        if flags & !(HAS_SESSION | HAS_EXCHANGE) != 0 || header[3] != 0 {
+            return Err(LinkError::Damaged { what: "reserved bits are set" });
+        }
+        let number = |index: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&header[4 + index * 8..12 + index * 8]);
+            u64::from_le_bytes(eight)
+        };
+        let body = Body {
+            kind,
+            session: (flags & HAS_SESSION != 0).then(|| number(0)),
+            exchange: (flags & HAS_EXCHANGE != 0).then(|| number(1)),
+            times: Times { first_ns: number(2), last_ns: number(3) },
+            bytes: body.to_vec(),
+        };
+        Ok(Some((Masked::new(body), LENGTH_BYTES + length)))
     }
-    let Some(frame) = rest.get(..length) else { return Ok(None) };
-    let (header, body) = frame.split_at(HEADER_BYTES);
-    if header[0] != VERSION {
-        return Err(LinkError::Version { found: header[0] });
-    }
-    let kind = kind_of(header[1]).ok_or(LinkError::Damaged { what: "its kind is not known" })?;
-    let flags = header[2];
-    if flags & !(HAS_SESSION | HAS_EXCHANGE) != 0 || header[3] != 0 {
-        return Err(LinkError::Damaged { what: "reserved bits are set" });
-    }
-    let number = |index: usize| {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(&header[4 + index * 8..12 + index * 8]);
-        u64::from_le_bytes(eight)
-    };
-    let body = Body {
-        kind,
-        session: (flags & HAS_SESSION != 0).then(|| number(0)),
-        exchange: (flags & HAS_EXCHANGE != 0).then(|| number(1)),
-        times: Times { first_ns: number(2), last_ns: number(3) },
-        bytes: body.to_vec(),
-    };
-    Ok(Some((Masked::new(body), LENGTH_BYTES + length)))
 }
 
 /// Each kind with its code on the link. The stored form has names; these codes live no longer than a worker.
@@ -187,7 +200,7 @@ mod tests {
             let record = record(kind, (code % 2 == 0).then_some(41));
             let mut frames = vec![0xAA];
             encode(&record, &mut frames).unwrap();
-            let (body, taken) = decode(&frames[1..]).unwrap().unwrap();
+            let (body, taken) = WorkerReader::at_the_socket().decode(&frames[1..]).unwrap().unwrap();
             assert_eq!(taken, frames.len() - 1);
             assert_eq!(body.get().kind, kind);
             assert_eq!(body.get().session, record.get().session);
@@ -203,9 +216,9 @@ mod tests {
         let mut frames = Vec::new();
         encode(&record(Kind::Exec, None), &mut frames).unwrap();
         for end in 0..frames.len() {
-            assert!(decode(&frames[..end]).unwrap().is_none(), "{end} bytes");
+            assert!(WorkerReader::at_the_socket().decode(&frames[..end]).unwrap().is_none(), "{end} bytes");
         }
-        assert!(decode(&frames).unwrap().is_some());
+        assert!(WorkerReader::at_the_socket().decode(&frames).unwrap().is_some());
     }
 
     #[test]
@@ -215,13 +228,15 @@ mod tests {
         let with = |at: usize, byte: u8| {
             let mut bad = good.clone();
             bad[at] = byte;
-            decode(&bad).unwrap_err().to_string()
+            WorkerReader::at_the_socket().decode(&bad).unwrap_err().to_string()
         };
         assert!(with(4, 9).contains("version 9"));
         assert!(with(5, 200).contains("kind"));
         assert!(with(6, 0x80).contains("reserved"));
         assert!(with(7, 1).contains("reserved"));
         assert!(with(3, 0xFF).contains("over the limit"));
-        assert!(decode(&[1, 0, 0, 0]).unwrap_err().to_string().contains("shorter"));
+        assert!(
+            WorkerReader::at_the_socket().decode(&[1, 0, 0, 0]).unwrap_err().to_string().contains("shorter")
+        );
     }
 }

@@ -58,7 +58,7 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 pub struct Masked<T>(T);
 
 impl<T> Masked<T> {
-    /// The one constructor: for [`Masker::mask`], and for [`link::decode`] on the other side of the socket.
+    /// The one constructor: for [`Masker::mask`], and for [`link::WorkerReader::decode`] on the other side of the socket.
     fn new(value: T) -> Self {
         Masked(value)
     }
