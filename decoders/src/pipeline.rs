@@ -3,6 +3,8 @@
 //! Pure: time comes with the events, and [`Event::Tick`] alone lets waits end. Holds the sessions, finds the
 //! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
 
+mod orphans;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::item::Field;
 use crate::mask::{Draft, Masked, Masker};
 use crate::protocol::Limits;
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
+use orphans::{Orphan, orphan_weight};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
@@ -82,16 +85,6 @@ pub struct Pipeline {
     sessions_begun: u64,
     now_ns: u64,
     counters: Counters,
-}
-
-/// Bytes or a hole of a socket that was not seen yet.
-struct Orphan {
-    socket: SocketId,
-    layer: Layer,
-    flow: Flow,
-    position: u64,
-    time_ns: u64,
-    what: What<Vec<u8>>,
 }
 
 impl Pipeline {
@@ -276,48 +269,6 @@ impl Pipeline {
         self.arm(number);
     }
 
-    fn adopt_orphans(&mut self, socket: SocketId, sink: &mut dyn FnMut(Draft)) {
-        if !self.orphans.iter().any(|orphan| orphan.socket == socket) {
-            return;
-        }
-        for orphan in std::mem::take(&mut self.orphans) {
-            if orphan.socket != socket {
-                self.orphans.push_back(orphan);
-                continue;
-            }
-            self.orphan_bytes -= orphan_weight(&orphan.what);
-            let Orphan { layer, flow, position, time_ns, what, .. } = orphan;
-            let what = match &what {
-                What::Bytes(bytes) => What::Bytes(bytes.as_slice()),
-                What::Hole(length, cause) => What::Hole(*length, *cause),
-            };
-            self.input(socket, layer, flow, position, time_ns, what, sink);
-        }
-    }
-
-    /// Bytes whose socket never came in sight are lost, and that is told.
-    fn drop_orphans(&mut self, before_ns: u64, sink: &mut dyn FnMut(Draft)) {
-        let (mut bytes, mut first_ns, mut last_ns) = (0u64, u64::MAX, 0);
-        while self.orphans.front().is_some_and(|orphan| orphan.time_ns <= before_ns) {
-            let Some(orphan) = self.orphans.pop_front() else { break };
-            self.orphan_bytes -= orphan_weight(&orphan.what);
-            bytes = bytes.saturating_add(match &orphan.what {
-                What::Bytes(bytes) => bytes.len() as u64,
-                What::Hole(length, _) => *length,
-            });
-            first_ns = first_ns.min(orphan.time_ns);
-            last_ns = last_ns.max(orphan.time_ns);
-        }
-        if bytes > 0 {
-            self.counters.orphan_bytes = self.counters.orphan_bytes.saturating_add(bytes);
-            let fields = vec![
-                Field::structure(names::BYTES_LOST, bytes),
-                Field::structure(names::GAP_CAUSE, "unknown_socket"),
-            ];
-            sink(draft(Kind::Gap, first_ns, last_ns, fields));
-        }
-    }
-
     fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
         self.now_ns = self.now_ns.max(now_ns);
         self.drop_orphans(now_ns.saturating_sub(ORPHAN_WAIT_NS), sink);
@@ -378,10 +329,6 @@ impl Pipeline {
             }
         }
     }
-}
-
-fn orphan_weight(what: &What<Vec<u8>>) -> usize {
-    size_of::<Orphan>() + if let What::Bytes(bytes) = what { bytes.len() } else { 0 }
 }
 
 fn tell_process(

@@ -7,9 +7,9 @@
 pub mod account;
 mod context;
 pub mod exchanges;
+mod lane;
 mod step;
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::anomaly;
@@ -20,11 +20,10 @@ use crate::work;
 use account::Account;
 use context::Context;
 use exchanges::Exchanges;
+use lane::{Lane, Mode};
 
 /// How long bytes of a direction that the decoder does not expect yet are kept back.
 const PATIENCE_NS: u64 = 100_000_000;
-/// Chunks of held bytes whose times are kept apart; beyond it the newest stands for several.
-const TIMES_MAX: usize = 256;
 /// Stands for "since when" once the wait is over and the bytes are told as they are.
 const PATIENCE_OVER: u64 = 0;
 
@@ -48,67 +47,6 @@ pub struct Driver {
     lanes: [Lane; 2],
     context: Context,
     state: State,
-}
-
-/// One direction.
-#[derive(Default)]
-struct Lane {
-    held: Vec<u8>,
-    /// How many bytes must be there before asking again.
-    wanted: usize,
-    position: u64,
-    time_ns: u64,
-    /// When the held bytes came: end position and time of each chunk, boottime ns.
-    times: VecDeque<(u64, u64)>,
-    mode: Mode,
-    /// Kept back since, because the decoder does not expect it.
-    early_since_ns: Option<u64>,
-    ended: bool,
-    account: Account,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mode {
-    #[default]
-    Frames,
-    Body {
-        left: u64,
-    },
-    /// The rest of a frame whose end is known: over the limit (cut), or torn by a gap.
-    Skip {
-        left: u64,
-        cut: bool,
-    },
-    Resync,
-}
-
-impl Lane {
-    /// A chunk came that ends there.
-    fn came(&mut self, end: u64, time_ns: u64) {
-        let full = self.times.len() >= TIMES_MAX;
-        match self.times.back_mut() {
-            Some(last) if full || last.1 == time_ns => *last = (end, time_ns),
-            _ => self.times.push_back((end, time_ns)),
-        }
-    }
-
-    /// When the byte at this position came; those before it are not asked for any more.
-    fn time_at(&mut self, position: u64) -> u64 {
-        while self.times.front().is_some_and(|(end, _)| *end <= position) {
-            self.times.pop_front();
-        }
-        self.times.front().map_or(self.time_ns, |(_, time_ns)| *time_ns)
-    }
-
-    /// When the first and the last of the next bytes came.
-    fn times_of(&mut self, length: usize) -> (u64, u64) {
-        let first_ns = self.time_at(self.position);
-        (first_ns, self.time_at(self.position + (length as u64).saturating_sub(1)))
-    }
-
-    fn held_bytes(&self) -> usize {
-        self.held.capacity() + self.times.capacity() * size_of::<(u64, u64)>()
-    }
 }
 
 impl Driver {

@@ -1,8 +1,8 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
 //!
 //! In flow order: [`probe`](Protocol::probe) (is it this protocol) → `head` (start line and headers) → `length`
-//! (where the body ends) → `decoder` (messages, chunks, pairing) → `fields` (what is told). README.md says what
-//! is decoded and what is not.
+//! (where the body ends) → `framing` (heads, chunks, trailers) → `decoder` and `message` (state, pairing) → `fields`
+//! (what is told). README.md says what is decoded and what is not.
 
 mod decoder;
 mod fields;

@@ -4,9 +4,9 @@ use crate::anomaly;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use custody_record::{Value, names};
+use custody_record::names;
 
-use crate::item::{Class, Dialect, Field};
+use crate::item::{Class, Field};
 use crate::protocol::{ExchangeId, Frame, Out, Outcome};
 
 use super::answer::CopyDirection;
@@ -15,9 +15,10 @@ use super::frame;
 use super::names::{Portal, Statement};
 use super::pairing::{Entry, Subject};
 use super::parse::{self, Bind, FromClient, Target};
+use super::request::{parameter_fields, startup_fields, statement_fields};
 use super::state::Step;
 use super::statement::Facts;
-use super::value::{self, text};
+use super::value::text;
 
 impl Connection {
     /// A packet of before the start-up.
@@ -327,75 +328,4 @@ pub(super) fn skipped(id: ExchangeId, time_ns: u64, failure: Option<Failure>, ou
         Some(failure) => out.response(id, failure.failed_ns.max(time_ns), failure.outcome, failure.response),
         None => out.response(id, time_ns, Outcome::Error, vec![Field::structure(names::DB_SKIPPED, true)]),
     }
-}
-
-/// Text and summary of a statement; `odd` says why the text is not whole, and then how much is missing is not
-/// known.
-pub(super) fn statement_fields(query: String, summary: &str, odd: Option<&'static str>) -> Vec<Field> {
-    let statement = Field::new(names::DB_QUERY_TEXT, query, Class::Statement(Dialect::Postgres));
-    let mut fields = vec![statement.cut_by(u64::from(odd.is_some()))];
-    if !summary.is_empty() {
-        fields.push(Field::new(names::DB_QUERY_SUMMARY, summary, Class::Identifier));
-    }
-    fields
-}
-
-fn parameter_fields(
-    values: parse::Cells<'_>,
-    formats: &[bool],
-    types: &[u32],
-    statement: Option<&Statement>,
-) -> Vec<Field> {
-    values
-        .iter()
-        .enumerate()
-        .map(|(index, bytes)| {
-            let name = format!("{}{}", names::DB_QUERY_PARAMETER, index + 1);
-            let column = statement.map_or("", |statement| statement.facts.parameter(index + 1));
-            let Some(bytes) = bytes else {
-                return Field::new(name, Value::List(vec![None]), Class::Value { name: column.to_owned() });
-            };
-            let binary = super::answer::format(formats, index).unwrap_or(false);
-            value::decode(types.get(index).copied().unwrap_or(0), binary, bytes).field(name, column)
-        })
-        .collect()
-}
-
-/// Facts of the session, and the other parameters of a start-up.
-fn startup_fields(startup: parse::Startup<'_>) -> (Vec<Field>, Vec<Field>) {
-    let mut session = vec![
-        Field::structure(names::DB_SYSTEM, "postgresql"),
-        Field::structure(names::PROTOCOL_VERSION, format!("3.{}", startup.minor)),
-    ];
-    let mut others = Vec::new();
-    let mut user = None;
-    let mut database = None;
-    for (name, value) in startup.iter() {
-        let value = text(value);
-        match name {
-            b"user" => user = Some(value),
-            b"database" => database = Some(value),
-            b"application_name" => session.push(Field::new(names::DB_APPLICATION, value, Class::Identifier)),
-            b"replication" => {
-                let mode = match value.as_str() {
-                    "database" => "logical",
-                    "false" | "off" | "no" | "0" => continue,
-                    _ => "physical",
-                };
-                session.push(Field::structure(names::DB_REPLICATION, mode));
-            }
-            name => {
-                // A field's name is never masked, so it must be plain.
-                let plain =
-                    name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
-                let name = if plain && name.len() <= 64 { text(name) } else { "other".to_owned() };
-                others.push(Field::new(format!("{}{name}", names::DB_STARTUP_PARAMETER), value, Class::Text));
-            }
-        }
-    }
-    // Without a name of its own the database is called as the user is.
-    let database = database.filter(|name| !name.is_empty()).or_else(|| user.clone());
-    session.extend(database.map(|name| Field::new(names::DB_NAMESPACE, name, Class::Identifier)));
-    session.extend(user.map(|name| Field::new(names::DB_USER, name, Class::Identifier)));
-    (session, others)
 }

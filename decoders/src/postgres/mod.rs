@@ -1,15 +1,18 @@
 //! PostgreSQL's frontend/backend protocol 3.0 to 3.2.
 //!
-//! In flow order: `probe` (is it this protocol) → `frame` (where messages end) → `parse` (bodies to borrowed
-//! values) → `connection` with `client` and `server` (what a message means, by the pure table `state`) →
-//! `pairing` (which answer belongs to which request) → `answer` (results, rows, errors within their limits).
-//! `names` holds prepared statements and portals, `value` reads formats, `statement` and `lexer` read what SQL
-//! tells without its values. README.md lists each message of the specification with its test.
+//! In flow order: `probe` (is it this protocol) → `frame` (where messages end) → `parse` with `pieces` (bodies to
+//! borrowed values) → `connection` with `client`, `request`, `server` and `failure` (what a message means, by the
+//! pure table `state`) → `pairing` (which answer belongs to which request) → `answer` and `report` (results, rows,
+//! errors within their limits); `early` keeps COPY data that overtake the wish for them. `names` holds prepared
+//! statements and portals, `value` and `binary` read formats, `statement`, `parameters`, `words` and `lexer` read what
+//! SQL tells without its values. README.md lists each message of the specification.
 
 mod answer;
+mod binary;
 mod client;
 mod connection;
 mod early;
+mod failure;
 mod frame;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
@@ -17,15 +20,19 @@ pub mod fuzz;
 mod lexer;
 mod names;
 mod pairing;
+mod parameters;
 mod parse;
+mod pieces;
 mod probe;
 mod report;
+mod request;
 mod server;
 mod state;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod value;
+mod words;
 
 use crate::protocol::{Decoder, Heads, Limits, Probe, Protocol};
 

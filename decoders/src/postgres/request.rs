@@ -1,0 +1,80 @@
+//! Fields of requests: statements, parameters, start-up.
+
+use custody_record::{Value, names};
+
+use crate::item::{Class, Dialect, Field};
+
+use super::names::Statement;
+use super::parse;
+use super::value::{self, text};
+
+/// Text and summary of a statement; `odd` says why the text is not whole, and then how much is missing is not
+/// known.
+pub(super) fn statement_fields(query: String, summary: &str, odd: Option<&'static str>) -> Vec<Field> {
+    let statement = Field::new(names::DB_QUERY_TEXT, query, Class::Statement(Dialect::Postgres));
+    let mut fields = vec![statement.cut_by(u64::from(odd.is_some()))];
+    if !summary.is_empty() {
+        fields.push(Field::new(names::DB_QUERY_SUMMARY, summary, Class::Identifier));
+    }
+    fields
+}
+
+pub(super) fn parameter_fields(
+    values: parse::Cells<'_>,
+    formats: &[bool],
+    types: &[u32],
+    statement: Option<&Statement>,
+) -> Vec<Field> {
+    values
+        .iter()
+        .enumerate()
+        .map(|(index, bytes)| {
+            let name = format!("{}{}", names::DB_QUERY_PARAMETER, index + 1);
+            let column = statement.map_or("", |statement| statement.facts.parameter(index + 1));
+            let Some(bytes) = bytes else {
+                return Field::new(name, Value::List(vec![None]), Class::Value { name: column.to_owned() });
+            };
+            let binary = super::answer::format(formats, index).unwrap_or(false);
+            value::decode(types.get(index).copied().unwrap_or(0), binary, bytes).field(name, column)
+        })
+        .collect()
+}
+
+/// Facts of the session, and the other parameters of a start-up.
+pub(super) fn startup_fields(startup: parse::Startup<'_>) -> (Vec<Field>, Vec<Field>) {
+    let mut session = vec![
+        Field::structure(names::DB_SYSTEM, "postgresql"),
+        Field::structure(names::PROTOCOL_VERSION, format!("3.{}", startup.minor)),
+    ];
+    let mut others = Vec::new();
+    let mut user = None;
+    let mut database = None;
+    for (name, value) in startup.iter() {
+        let value = text(value);
+        match name {
+            b"user" => user = Some(value),
+            b"database" => database = Some(value),
+            b"application_name" => session.push(Field::new(names::DB_APPLICATION, value, Class::Identifier)),
+            b"replication" => {
+                let mode = match value.as_str() {
+                    "database" => "logical",
+                    "false" | "off" | "no" | "0" => continue,
+                    _ => "physical",
+                };
+                session.push(Field::structure(names::DB_REPLICATION, mode));
+            }
+            name => {
+                // A field's name is never masked, so it must be plain.
+                let plain =
+                    name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+                let name = if plain && name.len() <= 64 { text(name) } else { "other".to_owned() };
+                others.push(Field::new(format!("{}{name}", names::DB_STARTUP_PARAMETER), value, Class::Text));
+            }
+        }
+    }
+    // Without a name of its own the database is called as the user is.
+    let database = database.filter(|name| !name.is_empty()).or_else(|| user.clone());
+    session.extend(database.map(|name| Field::new(names::DB_NAMESPACE, name, Class::Identifier)));
+    session.extend(user.map(|name| Field::new(names::DB_USER, name, Class::Identifier)));
+    (session, others)
+}
