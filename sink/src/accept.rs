@@ -126,8 +126,8 @@ struct Append<'a> {
 impl Append<'_> {
     fn run(mut self, chain: &Mutex<HostChain>, body: &[u8]) -> AppendResponse {
         let mut receipts = Vec::new();
-        if !self.store.has_room() {
-            let refusal = Refused::new(RefusalCode::Unavailable, StoreError::Full.to_string());
+        if let Err(error) = self.store.check_ready() {
+            let refusal = Refused::new(RefusalCode::Unavailable, error.to_string());
             return AppendResponse { receipts, refusal: Some(*refusal.0) };
         }
         let (pending, refusal) = {

@@ -140,6 +140,10 @@ pub enum ConfigError {
     },
 }
 
+/// A commit that takes longer than this hangs: a disk that is merely slow gets 8 MiB out in that time. Well below
+/// `WatchdogSec` of the packaged unit.
+const COMMIT_MAX: Duration = Duration::from_secs(10);
+
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
@@ -230,6 +234,7 @@ impl Config {
             queue_jobs_max: self.limits.queue_jobs_max,
             subscriber_batches_max: self.limits.subscriber_batches_max,
             disk_reserve_bytes: self.store.disk_reserve_bytes,
+            commit_max: COMMIT_MAX,
         }
     }
 }

@@ -99,11 +99,22 @@ async fn serve(
     Ok(())
 }
 
-/// Done when the store has failed. While it works, it feeds systemd's watchdog.
+/// Done when the store has failed. While it works, it feeds systemd's watchdog; one that hangs cannot be stopped
+/// from inside, so that is left to systemd.
 async fn store_failure(store: &Store) {
     let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+    let mut hung = false;
     while !store.has_failed() {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        let hangs = store.hangs();
+        if hangs && !hung {
+            tracing::error!(
+                "the disk of the state directory does not answer: nothing is accepted, and the watchdog is not fed"
+            );
+        }
+        hung = hangs;
+        if !hangs {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
         interval.tick().await;
     }
 }

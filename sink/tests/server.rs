@@ -138,6 +138,9 @@ async fn a_join_token_enrols_as_often_as_it_says() {
     assert_eq!(code(&sink.append(&person, &[]).await), Some(RefusalCode::Forbidden));
 }
 
+/// Kills of one sink.
+const ROUNDS: u32 = 50;
+
 #[tokio::test]
 async fn every_receipt_outlives_kill_minus_nine() {
     let mut sink = Sink::start();
@@ -145,7 +148,7 @@ async fn every_receipt_outlives_kill_minus_nine() {
     let mut chain = host.epoch(1, None);
     let mut oracle: BTreeMap<u64, (SignedReceipt, Vec<u8>)> = BTreeMap::new();
     let mut waiting = Vec::new();
-    for round in 0..20_u32 {
+    for round in 0..ROUNDS {
         for number in 0..8 {
             waiting.push(batch(&mut chain, &format!("round {round} batch {number}")));
         }
@@ -175,7 +178,7 @@ async fn every_receipt_outlives_kill_minus_nine() {
     }
     sink.stop();
     let stored = stored(&sink);
-    assert_eq!(stored.len(), 160);
+    assert_eq!(stored.len(), 8 * ROUNDS as usize);
     for ((receipt, frame), (expected_receipt, expected_frame)) in stored.iter().zip(oracle.values()) {
         assert_eq!(receipt, expected_receipt);
         assert_eq!(frame, expected_frame);

@@ -52,6 +52,10 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
         .authority
         .issue(&identity, &request.certificate_request)
         .map_err(|_| malformed("the certificate request is damaged, or its key is of a kind unknown here"))?;
+    // A token is not used up for an enrolment that could not be kept.
+    if let Err(error) = services.store.check_ready() {
+        return Err(Refused::new(RefusalCode::Unavailable, error.to_string()));
+    }
     // Nothing fails after this but the store: a damaged request costs no use of the token.
     services.tokens.use_once(&request.secret).map_err(refuse_token)?;
     let host = match (&identity, grant) {

@@ -14,17 +14,16 @@ pub(super) async fn metrics(Shared(services): Shared<State>) -> impl IntoRespons
 pub(super) async fn livez(Shared(services): Shared<State>) -> (StatusCode, &'static str) {
     if services.store.has_failed() {
         (StatusCode::SERVICE_UNAVAILABLE, "the store has failed; a restart recovers it\n")
+    } else if services.store.hangs() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the disk does not answer\n")
     } else {
         (StatusCode::OK, "ok\n")
     }
 }
 
-pub(super) async fn readyz(Shared(services): Shared<State>) -> (StatusCode, &'static str) {
-    if services.store.has_failed() {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store has failed; a restart recovers it\n")
-    } else if !services.store.has_room() {
-        (StatusCode::SERVICE_UNAVAILABLE, "the disk is full; nothing new is accepted\n")
-    } else {
-        (StatusCode::OK, "ok\n")
+pub(super) async fn readyz(Shared(services): Shared<State>) -> (StatusCode, String) {
+    match services.store.check_ready() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
 }

@@ -96,6 +96,12 @@ impl Index {
         Ok(())
     }
 
+    /// Keeps every other write waiting while the answer lives.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> WriteTransaction {
+        self.database.begin_write().unwrap()
+    }
+
     pub(super) fn covered(&self) -> Result<Option<Place>, StoreError> {
         let table = self.database.begin_read()?.open_table(COVERED)?;
         let row = table.get(())?.map(|row| row.value());

@@ -12,6 +12,7 @@
 
 mod files;
 mod index;
+mod pulse;
 mod read;
 mod recover;
 mod writer;
@@ -31,9 +32,10 @@ pub use writer::{Job, Limits};
 
 use files::Segments;
 use index::Index;
+use pulse::Pulse;
 use writer::Writer;
 
-/// Trouble of the store. All but [`StoreError::Full`] and [`StoreError::Closed`] need a restart or a person.
+/// Trouble of the store. All but [`StoreError::Full`], [`StoreError::Hangs`] and [`StoreError::Closed`] need a restart or a person.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file operation failed.
@@ -76,6 +78,9 @@ pub enum StoreError {
         "the disk of the state directory is full; free space or raise it, hosts keep their spools meanwhile"
     )]
     Full,
+    /// A commit does not end.
+    #[error("the disk of the state directory does not answer; hosts keep their spools meanwhile")]
+    Hangs,
     /// The writer has ended.
     #[error("the store has stopped")]
     Closed,
@@ -119,6 +124,8 @@ pub struct Store {
     writer: Writer,
     stored: broadcast::Sender<Arc<StoredBatch>>,
     failed: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+    commit_max: std::time::Duration,
 }
 
 impl Store {
@@ -129,6 +136,7 @@ impl Store {
         let recovered = recover::recover(&segments, &index)?;
         let (stored, _) = broadcast::channel(limits.subscriber_batches_max);
         let failed = Arc::new(AtomicBool::new(false));
+        let pulse = Arc::new(Pulse::default());
         let writer = Writer::start(
             Arc::clone(&segments),
             Arc::clone(&index),
@@ -136,8 +144,10 @@ impl Store {
             limits,
             stored.clone(),
             Arc::clone(&failed),
+            Arc::clone(&pulse),
         )?;
-        Ok((Store { index, segments, writer, stored, failed }, recovered))
+        let commit_max = limits.commit_max;
+        Ok((Store { index, segments, writer, stored, failed, pulse, commit_max }, recovered))
     }
 
     /// Every enrolled host with its head.
@@ -154,6 +164,16 @@ impl Store {
     /// number of batches that it missed, and reads them with [`Store::entries`].
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<StoredBatch>> {
         self.stored.subscribe()
+    }
+
+    /// Whether the store would take something new: its disk has room and answers.
+    pub fn check_ready(&self) -> Result<(), StoreError> {
+        match () {
+            () if self.has_failed() => Err(StoreError::Closed),
+            () if self.hangs() => Err(StoreError::Hangs),
+            () if !self.has_room() => Err(StoreError::Full),
+            () => Ok(()),
+        }
     }
 
     /// Hands a job to the writer, which keeps the order in which jobs came. Blocks while its queue is full.
@@ -179,6 +199,12 @@ impl Store {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// Whether one commit takes so long that the disk must be taken for hung: nothing new is accepted until it
+    /// ends, and systemd's watchdog is not fed.
+    pub fn hangs(&self) -> bool {
+        self.pulse.busy_for().is_some_and(|busy| busy > self.commit_max)
+    }
+
     /// Ends the writer after all that was submitted, and seals the open segment.
     pub fn close(&self) -> Result<(), StoreError> {
         self.writer.close()
@@ -192,5 +218,55 @@ impl Pending {
     /// Blocks until the job is durable.
     pub fn wait(self) -> Result<(), StoreError> {
         self.0.recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        group_commit: Duration::ZERO,
+        group_bytes_max: 1,
+        segment_bytes_max: 1 << 20,
+        queue_jobs_max: 4,
+        subscriber_batches_max: 4,
+        disk_reserve_bytes: 0,
+        commit_max: Duration::from_millis(20),
+    };
+
+    fn enrolment() -> Enrolment {
+        Enrolment {
+            host: HostId::from_bytes([7; 16]),
+            key: custody_ledger::HostKey::generate().unwrap().0.public(),
+            name: "web-1".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            enrolled_ns: 1,
+        }
+    }
+
+    #[test]
+    fn a_commit_that_does_not_end_is_seen_by_those_who_do_not_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path(), LIMITS).unwrap();
+        assert!(store.check_ready().is_ok());
+        // The index lets one write at a time: the writer waits for this one, as it would for a dead disk.
+        let held = store.index.hold();
+        let mut job = Job::default();
+        job.enrol(enrolment(), b"signed").unwrap();
+        let pending = store.submit(job).unwrap();
+        while !store.hangs() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(store.check_ready(), Err(StoreError::Hangs)));
+        assert!(!store.has_failed(), "it may still come back");
+        assert!(store.hosts().unwrap().is_empty(), "who reads is not held up");
+        drop(held);
+        pending.wait().unwrap();
+        assert!(store.check_ready().is_ok());
+        assert_eq!(store.hosts().unwrap().len(), 1);
+        store.close().unwrap();
     }
 }

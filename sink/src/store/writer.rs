@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use super::files::{OpenSegment, Segments};
 use super::index::{BatchRow, Change, Index, Place};
+use super::pulse::Pulse;
 use super::{Pending, StoreError, StoredBatch};
 
 /// Bounds of the store.
@@ -31,6 +32,8 @@ pub struct Limits {
     pub subscriber_batches_max: usize,
     /// Free space below which nothing new is accepted, bytes.
     pub disk_reserve_bytes: u64,
+    /// A commit that takes longer hangs.
+    pub commit_max: Duration,
 }
 
 /// Records to be stored together, already encoded.
@@ -118,6 +121,7 @@ impl Writer {
         limits: Limits,
         stored: broadcast::Sender<Arc<StoredBatch>>,
         failed: Arc<AtomicBool>,
+        pulse: Arc<Pulse>,
     ) -> Result<Self, StoreError> {
         let open = OpenSegment::create(&segments, next_segment)?;
         let (queue, jobs) = sync_channel(limits.queue_jobs_max);
@@ -128,6 +132,7 @@ impl Writer {
             limits,
             stored,
             failed: Arc::clone(&failed),
+            pulse,
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -179,6 +184,7 @@ struct State {
     limits: Limits,
     stored: broadcast::Sender<Arc<StoredBatch>>,
     failed: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 impl State {
@@ -186,7 +192,9 @@ impl State {
         while let Ok(first) = jobs.recv() {
             let group = self.gather(first, jobs);
             let (jobs, answers): (Vec<Job>, Vec<_>) = group.into_iter().unzip();
+            self.pulse.begin();
             let result = self.commit(&jobs);
+            self.pulse.end();
             if result.is_err() {
                 self.failed.store(true, Ordering::Release);
             }

@@ -39,6 +39,13 @@ impl Sink {
 
     /// With more settings, which begin with a section.
     pub(crate) fn start_with(settings: &str) -> Self {
+        let mut sink = Self::prepare(settings);
+        sink.spawn();
+        sink
+    }
+
+    /// Configured, not started.
+    pub(crate) fn prepare(settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -48,9 +55,7 @@ impl Sink {
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
-        let mut sink = Sink { folder, port, child: None };
-        sink.spawn();
-        sink
+        Sink { folder, port, child: None }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -65,8 +70,14 @@ impl Sink {
 
     /// Starts it and waits until it answers on its port.
     pub(crate) fn spawn(&mut self) {
-        let child = self.command().args(["run", "--allow-root"]).stderr(Stdio::inherit()).spawn().unwrap();
-        self.child = Some(child);
+        let mut command = self.command();
+        command.args(["run", "--allow-root"]).stderr(Stdio::inherit());
+        self.spawn_as(command);
+    }
+
+    /// Starts it by another command, and waits as well.
+    pub(crate) fn spawn_as(&mut self, mut command: Command) {
+        self.child = Some(command.spawn().unwrap());
         for _ in 0..600 {
             if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return;
@@ -93,6 +104,12 @@ impl Sink {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = child.wait().unwrap();
         assert!(status.success(), "{status}");
+    }
+
+    /// Waits until it ends by itself; its exit code and what it said on a captured standard error.
+    pub(crate) fn ended(&mut self) -> (Option<i32>, String) {
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
     /// Runs it where it is expected to end by itself.
