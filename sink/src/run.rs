@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -33,6 +34,7 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Evidence and keys are for this user alone, whatever the shell's umask is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    forbid_dumps()?;
     create_state_directory(&config.state_directory)?;
     let (authority, key) = Authority::open(&config.state_directory, config.certificate_days)?;
     let tokens = Tokens::open(&config.state_directory)?;
@@ -117,6 +119,13 @@ async fn store_failure(store: &Store) {
         }
         interval.tick().await;
     }
+}
+
+/// Keys and what hosts said stand in this process's memory: no core of it is written, no debugger reads it.
+fn forbid_dumps() -> anyhow::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none).context("forbidding core dumps")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("forbidding dumps")
 }
 
 fn create_state_directory(path: &Path) -> anyhow::Result<()> {

@@ -118,6 +118,12 @@ impl Running {
         Ok(())
     }
 
+    /// Ends it as a failed assertion in C would, which leaves a core where cores are allowed.
+    pub fn abort(mut self) -> Result<ExitStatus> {
+        self.signal(Signal::ABORT)?;
+        Ok(self.child.wait()?)
+    }
+
     /// Waits until `ready` says so; fails at once when the program ends before.
     pub fn wait_ready(&mut self, patience: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + patience;

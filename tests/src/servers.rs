@@ -77,6 +77,7 @@ http {{
     root {r}; default_type application/json;
     location /echo {{ return 200 '{{"ok":true}}\n'; }}
     location /upload {{ proxy_pass http://127.0.0.1:{http_port}/echo; }}
+    location /cookie {{ add_header Set-Cookie "copy=$cookie_session"; return 204; }}
     location /missing {{ return 404 'nothing here\n'; }}
     location /broken {{ return 503; }}
   }}
@@ -206,6 +207,11 @@ impl Postgres {
             .env("PGDATABASE", "postgres")
             .env("PGSSLMODE", if tls { "require" } else { "disable" })
             .env("PGGSSENCMODE", "disable");
+    }
+
+    /// Where it keeps its data and log; clients may put their scripts there.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The server's own CSV log.

@@ -95,7 +95,7 @@ fn ctrl_c_during_start_and_during_traffic_leaves_nothing_and_verifies() -> Resul
         let output = running.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{sign}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(said.contains("VERIFIED"), in_traffic, "{sign}: {said}");
+        assert!(said.contains("VERIFIED") || !in_traffic && said.contains("interrupted"), "{sign}: {said}");
         nothing_is_left(&folder).context(sign)?;
         std::fs::remove_dir_all(&folder)?;
         std::fs::create_dir(&folder)?;

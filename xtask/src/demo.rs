@@ -87,8 +87,8 @@ fn show(options: &Options) -> Result<()> {
     stand.stop_sink()?;
     let counters = &figures["counters"];
     step(&format!(
-        "the kernel side offered {} events, {} of them were lost; {} records",
-        counters["produced"]["events"], counters["lost"]["events"], counters["records"]
+        "the kernel side offered {} events, {} of them were lost",
+        counters["produced"]["events"], counters["lost"]["events"]
     ));
     step("custody verify: each signature, hash and link of the chain, from the sink's folder alone\n");
     print!("{}", stand.verify()?);
