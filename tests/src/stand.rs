@@ -100,6 +100,16 @@ impl Stand {
 
     /// Starts the agent and waits until it says READY.
     pub fn start_agent(&mut self) -> Result<()> {
+        self.spawn_agent(|status| status["ready"] == true)
+    }
+
+    /// Starts the agent and waits until it answers; whether it runs.
+    pub fn start_agent_unready(&mut self) -> Result<bool> {
+        self.spawn_agent(|_| true)?;
+        Ok(self.agent.as_mut().is_some_and(Running::alive))
+    }
+
+    fn spawn_agent(&mut self, enough: impl Fn(&Value) -> bool) -> Result<()> {
         self.starts += 1;
         let log = self.folder.join(format!("agent-{}.log", self.starts));
         let program = self.binary("custody-agent").display().to_string();
@@ -107,7 +117,7 @@ impl Stand {
         let command = [program.as_str(), "run", "--config", &configuration];
         let mut agent = Running::start("custody-agent", &command, None, &log, Signal::TERM)?;
         let stand = &*self;
-        agent.wait_ready(PATIENCE, || stand.status().is_ok_and(|status| status["ready"] == true))?;
+        agent.wait_ready(PATIENCE, || stand.status().is_ok_and(|status| enough(&status)))?;
         self.agent = Some(agent);
         Ok(())
     }
@@ -203,6 +213,16 @@ impl Stand {
     pub fn verify(&self) -> Result<String> {
         let store = self.folder.join("sink").display().to_string();
         self.custody(&["verify", "--from", &store])
+    }
+
+    /// `custody verify` over the sink's folder must end with one of these codes.
+    pub fn custody_verdict(&self, codes: &[i32]) -> Result<()> {
+        let mut verify = self.program("custody");
+        let output = verify.args(["verify", "--from"]).arg(self.folder.join("sink")).output()?;
+        if !output.status.code().is_some_and(|code| codes.contains(&code)) {
+            bail!("custody verify: {}: {}", output.status, String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(())
     }
 
     /// What the running agent logged.

@@ -45,7 +45,10 @@ impl Standing {
     /// Lists what is there now, after everything is attached: what is made from now on is seen from its first
     /// byte. Without room for all, the list stays incomplete, and every such socket counts as older.
     pub(super) fn list_existing(&self, ebpf: &mut Ebpf) -> Result<(), ProbeError> {
-        let mut existing: HashMap<MapData, u64, u8> = take(ebpf, "EXISTING")?;
+        // Borrowed, not taken: programs that are loaded later (TLS) name the map, so it must stay open.
+        let map = ebpf.map_mut("EXISTING").ok_or_else(|| ProbeError::Object("no map EXISTING".to_owned()))?;
+        let mut existing: HashMap<&mut MapData, u64, u8> = HashMap::try_from(map)
+            .map_err(|source| ProbeError::Map { map: "EXISTING".to_owned(), source })?;
         let failed = |source| ProbeError::Map { map: "EXISTING".to_owned(), source };
         for inode in living(&self.proc).into_values().flatten() {
             if existing.insert(inode, 1, 0).is_err() {
