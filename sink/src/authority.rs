@@ -150,6 +150,11 @@ impl Authority {
     }
 }
 
+/// When a certificate was issued whose validity begins then, both in seconds since 1970.
+pub const fn issued_s(not_before_s: i64) -> i64 {
+    not_before_s.saturating_add(BACKDATED.as_secs().cast_signed())
+}
+
 /// SHA-256 of the authority's certificate, as it stands in join tokens.
 pub fn fingerprint(state_directory: &Path) -> Result<Hash, AuthorityError> {
     Ok(hash_of(&read_certificate(&state_directory.join(CA_CERTIFICATE))?))

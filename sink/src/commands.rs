@@ -1,4 +1,4 @@
-//! What operators type: `run`, `enroll`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
+//! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
 //! configuration, 3 unreachable or forbidden.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ use crate::authority;
 use crate::clock::now_ns;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
-use crate::identity::{Role, is_name};
+use crate::identity::{Identity, Role, is_name};
+use crate::revocation::Revocations;
 use crate::run;
 use crate::status;
 use crate::token::{Grant, Tokens};
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Make a join token and print it.
     Enroll(EnrollArgs),
+    /// Believe no certificate that a host or a person was given so far.
+    Revoke(RevokeArgs),
     /// Check configuration, keys and every byte of the store.
     Doctor,
     /// Ask the running sink how it is.
@@ -72,6 +75,19 @@ struct EnrollArgs {
     expires: Duration,
 }
 
+#[derive(Args)]
+struct RevokeArgs {
+    /// The host, by its id as `custody hosts -o wide` shows it.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["role", "name"], required_unless_present = "role")]
+    host: Option<custody_ledger::HostId>,
+    /// The person's role.
+    #[arg(long, requires = "name")]
+    role: Option<Role>,
+    /// The person's name, such as dana@corp.
+    #[arg(long, requires = "role")]
+    name: Option<String>,
+}
+
 /// Runs what was typed.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -94,6 +110,10 @@ pub fn main() -> ExitCode {
         }
         Command::Enroll(args) => match enroll(&config, args) {
             Ok(token) => print(&format!("{token}\n")),
+            Err(detail) => fail(EXIT_USAGE, &detail),
+        },
+        Command::Revoke(args) => match revoke(&config, args) {
+            Ok(identity) => print(&format!("{identity} is revoked; a running sink refuses it from now on\n")),
             Err(detail) => fail(EXIT_USAGE, &detail),
         },
         Command::Doctor => {
@@ -131,6 +151,19 @@ fn enroll(config: &Config, args: EnrollArgs) -> Result<JoinToken, String> {
         .create(grant, args.uses, expires_ns, config.limits.tokens_max)
         .map_err(|error| error.to_string())?;
     Ok(JoinToken { url: config.public_url(), ca, secret })
+}
+
+fn revoke(config: &Config, args: RevokeArgs) -> Result<Identity, String> {
+    let identity = match (args.host, args.role, args.name) {
+        (Some(host), _, _) => Identity::Host(host),
+        (None, Some(role), Some(name)) if is_name(&name) => Identity::Person { role, name },
+        _ => return Err("this is nobody's name: say --host ID, or --role ROLE --name NAME".to_owned()),
+    };
+    let directory = &config.state_directory;
+    authority::fingerprint(directory).map_err(|error| error.to_string())?;
+    let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity));
+    revoked.map_err(|error| error.to_string())?;
+    Ok(identity)
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -14,6 +14,7 @@ pub mod http;
 pub mod identity;
 pub mod metrics;
 pub mod query;
+pub mod revocation;
 pub mod run;
 pub mod status;
 pub mod store;

@@ -26,6 +26,7 @@ pub struct Metrics {
     connections: Gauge,
     connections_refused: Counter,
     handshakes_failed: Counter,
+    revoked: Counter,
 }
 
 impl Default for Metrics {
@@ -46,6 +47,7 @@ impl Default for Metrics {
             counter("statements_dropped", "Statements over the limit of one host, counted only");
         let connections_refused = counter("connections_refused", "Connections over the limit");
         let handshakes_failed = counter("handshakes_failed", "TLS handshakes that failed or took too long");
+        let revoked = counter("certificates_revoked_used", "Requests with a revoked certificate");
         let mut labelled = |name: &str, help: &str| {
             let family = Labelled::default();
             registry.register(name, help, family.clone());
@@ -71,6 +73,7 @@ impl Default for Metrics {
             connections,
             connections_refused,
             handshakes_failed,
+            revoked,
         }
     }
 }
@@ -128,6 +131,9 @@ impl Metrics {
     }
     pub(crate) fn connection_refused(&self) {
         self.connections_refused.inc();
+    }
+    pub(crate) fn revoked(&self) {
+        self.revoked.inc();
     }
     pub(crate) fn handshake_failed(&self) {
         self.handshakes_failed.inc();

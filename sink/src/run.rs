@@ -15,6 +15,7 @@ use crate::authority::Authority;
 use crate::config::Config;
 use crate::http::{self, Intake, Services, server};
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
 use crate::store::{Recovered, Store};
 use crate::token::Tokens;
 
@@ -38,6 +39,7 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     create_state_directory(&config.state_directory)?;
     let (authority, key) = Authority::open(&config.state_directory, config.certificate_days)?;
     let tokens = Tokens::open(&config.state_directory)?;
+    let revocations = Revocations::open(&config.state_directory)?;
     let (store, recovered) = Store::open(&config.state_directory, config.store_limits())?;
     report(&recovered);
     let store = Arc::new(store);
@@ -51,6 +53,7 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
         acceptor,
         authority,
         tokens,
+        revocations,
         metrics: Arc::clone(&metrics),
         appends: Intake::new(config.limits.appends_max),
         enrolments: Intake::new(ENROLMENTS_MAX),

@@ -44,6 +44,18 @@ async fn below_the_reserve_everything_is_refused_in_words_and_goes_on_when_there
     assert!(sink.enrol_with(&token).await.is_ok(), "the refused enrolment used the token up");
 }
 
+/// Bytes that do not compress (xorshift64).
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[4]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
 /// A limit on the length of files is a disk that is full in the middle of a write.
 #[tokio::test]
 async fn a_write_that_the_disk_refuses_gives_no_receipt_and_leaves_nothing_half_written() {
@@ -58,8 +70,7 @@ async fn a_write_that_the_disk_refuses_gives_no_receipt_and_leaves_nothing_half_
     sink.spawn_as(command);
     let host = sink.enrol().await;
     let mut chain = host.epoch(1, None);
-    let body: Vec<u8> =
-        (0..200_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let body = noise(200_000);
     let mut receipts = Vec::new();
     let refused = loop {
         let next = batch_of(&mut chain, &body);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+#[expect(dead_code, reason = "shared with the tests of a full disk, which use the rest")]
 mod support;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,30 @@ async fn a_chain_is_accepted_and_each_batch_gets_one_receipt_for_ever() {
     let stored = stored(&sink);
     assert_eq!(stored.len(), 3);
     assert!(stored.iter().zip(&batches).all(|((_, frame), batch)| *frame == batch.frame));
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_opens_nothing_and_others_go_on() {
+    let sink = Sink::start();
+    let (host, other) = (sink.enrol().await, sink.enrol().await);
+    let reader = ["--role", "reader", "--name", "dana@corp"];
+    let person = sink.enrol_with(&sink.token(&reader)).await.unwrap();
+    let ask =
+        |path: &'static str| sink.request(Some(&person.credentials), hyper::Method::GET, path, Vec::new());
+    assert_eq!(ask("/v1/hosts").await.unwrap().0, 200);
+    let mut chain = host.epoch(1, None);
+    assert_eq!(code(&sink.append(&host, &[&batch(&mut chain, "a")]).await), None);
+    for who in [vec!["revoke", "--host", &host.id.to_string()], [&["revoke"], &reader[..]].concat()] {
+        let output = sink.run_to_end(&who);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(ask("/v1/hosts").await.unwrap().0, 403);
+    assert_eq!(ask("/v1/tail?follow=true").await.unwrap().0, 403);
+    let refusal = sink.append(&host, &[&batch(&mut chain, "b")]).await.refusal.unwrap();
+    assert_eq!(refusal.code, RefusalCode::Forbidden);
+    assert!(refusal.detail.contains("revoked"), "{}", refusal.detail);
+    assert_eq!(code(&sink.append(&other, &[&batch(&mut other.epoch(1, None), "c")]).await), None);
+    assert_eq!(sink.run_to_end(&["revoke", "--role", "reader"]).status.code(), Some(2));
 }
 
 #[tokio::test]

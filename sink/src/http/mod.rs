@@ -22,6 +22,7 @@ use crate::accept::Acceptor;
 use crate::authority::Authority;
 use crate::identity::{Identity, Role};
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
 use crate::store::Store;
 use crate::token::Tokens;
 
@@ -38,6 +39,8 @@ pub struct Services {
     pub authority: Authority,
     /// Join tokens.
     pub tokens: Tokens,
+    /// Certificates that are no longer believed.
+    pub revocations: Revocations,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Room for the bodies of appends.
@@ -71,12 +74,17 @@ pub fn router(services: State) -> Router {
 
 /// The caller, as the connection's client certificate says. As an extractor it refuses who has none.
 #[derive(Clone, Debug)]
-pub struct Caller(pub Identity);
+pub struct Caller {
+    /// Who it is.
+    pub identity: Identity,
+    /// When the certificate was issued, seconds since 1970.
+    pub issued_s: i64,
+}
 
 impl Caller {
     /// The person's name, if it is a person who may read records.
     pub fn reader(&self) -> Result<&str, Refused> {
-        match &self.0 {
+        match &self.identity {
             Identity::Person { role: Role::Reader | Role::Auditor | Role::Admin, name } => Ok(name),
             Identity::Host(_) => Err(Refused::new(
                 RefusalCode::Forbidden,
@@ -86,11 +94,26 @@ impl Caller {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
+impl FromRequestParts<State> for Caller {
     type Rejection = Refused;
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        parts.extensions.get::<Caller>().cloned().ok_or_else(|| {
-            Refused::new(RefusalCode::Forbidden, "this needs a client certificate of this sink: enrol first")
-        })
+    async fn from_request_parts(parts: &mut Parts, services: &State) -> Result<Self, Refused> {
+        let forbidden = |detail: &str| Refused::new(RefusalCode::Forbidden, detail);
+        let caller = parts
+            .extensions
+            .get::<Caller>()
+            .ok_or_else(|| forbidden("this needs a client certificate of this sink: enrol first"))?;
+        if services.is_revoked(caller) {
+            services.metrics.revoked();
+            tracing::warn!(identity = %caller.identity, "a revoked certificate was used");
+            return Err(forbidden("this certificate is revoked: ask for a new join token"));
+        }
+        Ok(caller.clone())
+    }
+}
+
+impl Services {
+    /// Whether this caller is no longer believed. Requests are refused before they begin; what lasts asks again.
+    pub fn is_revoked(&self, caller: &Caller) -> bool {
+        self.revocations.is_revoked(&caller.identity, caller.issued_s)
     }
 }

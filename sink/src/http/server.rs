@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::Caller;
-use crate::identity::Identity;
+use crate::authority::issued_s;
 use crate::metrics::Metrics;
 
 /// A handshake that takes longer is ended.
@@ -100,7 +100,7 @@ async fn connection(
         }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let caller = certificate.and_then(|certificate| identity_of(certificate)).map(Caller);
+    let caller = certificate.and_then(|certificate| caller_of(certificate));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         if let Some(caller) = &caller {
             request.extensions_mut().insert(caller.clone());
@@ -119,8 +119,8 @@ async fn connection(
     }
 }
 
-/// The one custody identity of a certificate whose chain rustls has verified.
-fn identity_of(certificate: &[u8]) -> Option<Identity> {
+/// Who a certificate stands for, whose chain rustls has verified: its one custody identity.
+fn caller_of(certificate: &[u8]) -> Option<Caller> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
     let mut uris = names.value.general_names.iter().filter_map(|name| match name {
@@ -129,5 +129,9 @@ fn identity_of(certificate: &[u8]) -> Option<Identity> {
     });
     let uri = uris.next()?;
     // Two names in one certificate would leave open who asks.
-    if uris.next().is_some() { None } else { uri.parse().ok() }
+    if uris.next().is_some() {
+        return None;
+    }
+    let issued_s = issued_s(certificate.validity().not_before.timestamp());
+    Some(Caller { identity: uri.parse().ok()?, issued_s })
 }

@@ -63,9 +63,10 @@ pub(super) async fn tail(
     let (pieces, body) = mpsc::channel(PIECES_MAX);
     tokio::spawn(async move {
         let lines = Lines { pieces, pending: Vec::new() };
-        let end = match follow(services, wanted, live, lines).await {
+        let end = match follow(services, caller, wanted, live, lines).await {
             Ok(()) => "done",
             Err(End::Gone) => "the reader went away",
+            Err(End::Revoked) => "the reader's certificate was revoked",
             Err(End::Stalled) => "the reader took nothing for too long and is cut",
             // Logged where it was made.
             Err(End::Failed) => "the store could not be read",
@@ -81,6 +82,7 @@ pub(super) async fn tail(
 /// Why an answer ends before its end.
 enum End {
     Gone,
+    Revoked,
     Stalled,
     Failed,
 }
@@ -94,6 +96,7 @@ impl From<StoreError> for End {
 
 async fn follow(
     services: State,
+    caller: Caller,
     wanted: Wanted,
     live: Option<broadcast::Receiver<Arc<StoredBatch>>>,
     lines: Lines,
@@ -114,7 +117,7 @@ async fn follow(
     let (reached, viewer, mut lines) = past.await.map_err(|_| End::Failed)??;
     lines.flush().await?;
     let Some(live) = live else { return Ok(()) };
-    Live { services, wanted, viewer, reached, hosts: HashMap::new(), silent: HashMap::new() }
+    Live { services, caller, wanted, viewer, reached, hosts: HashMap::new(), silent: HashMap::new() }
         .run(live, lines)
         .await
 }
@@ -210,6 +213,7 @@ impl Read {
 /// What follows the past.
 struct Live {
     services: State,
+    caller: Caller,
     wanted: Wanted,
     viewer: Viewer,
     reached: Reached,
@@ -243,6 +247,9 @@ impl Live {
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 _ = alive.tick() => {
+                    if self.services.is_revoked(&self.caller) {
+                        return Err(End::Revoked);
+                    }
                     self.look_for_silence(&mut lines)?;
                     lines.put(&Line::Ready(b"\n"))?;
                 }
