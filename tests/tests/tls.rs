@@ -1,11 +1,12 @@
 //! Plaintext of OpenSSL's callers in the ways that real programs call it: writes that are tried again, memory
 //! BIOs, a forked child, a library that no package installed.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use custody_tests::process::{eventually, output};
 use custody_tests::servers::Nginx;
 use custody_tests::stand::{Stand, field};
@@ -73,6 +74,31 @@ os.waitpid(child, 0)";
     let told = exchanges(&stand, &nginx, "/echo", 2)?;
     let who: Vec<_> = told.iter().map(|one| field(one, "http.request.header.x-who").clone()).collect();
     assert_eq!(who, ["parent", "child"]);
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_was_open_before_the_agent_is_read_from_then_on() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    let servers = tempfile::tempdir()?;
+    let nginx = Nginx::start(servers.path(), &[])?;
+    let script = "\
+s = connect()\n\
+def ask(path): s.write(b'GET /echo HTTP/1.1\\r\\nHost: x\\r\\nX-Who: %s\\r\\n\\r\\n' % path); s.read(4096)\n\
+ask(b'before'); print('asked', flush=True); sys.stdin.readline(); ask(b'after'); ask(b'later')";
+    let mut client = python(script, &nginx).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut asked = String::new();
+    BufReader::new(client.stdout.take().context("output")?).read_line(&mut asked)?;
+    stand.start_agent()?;
+    drop(client.stdin.take());
+    anyhow::ensure!(client.wait()?.success(), "the client failed");
+    let told = exchanges(&stand, &nginx, "/echo", 2)?;
+    let who: Vec<_> = told.iter().map(|one| field(one, "http.request.header.x-who").clone()).collect();
+    assert_eq!(who, ["after", "later"]);
+    for one in &told {
+        assert_eq!(field(one, "custody.bytes.lost").as_u64().unwrap_or(0), 0, "{one}");
+    }
     Ok(())
 }
 
