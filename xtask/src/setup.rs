@@ -101,7 +101,8 @@ pub(crate) fn cargo() -> Command {
 
 /// Runs a command and fails with its name when it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let name = format!("{command:?}");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let name = words.map(std::ffi::OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
     let status = command.status().with_context(|| format!("cannot start {name}"))?;
     if !status.success() {
         bail!("{name} ended with {status}");
