@@ -13,7 +13,7 @@ use custody_tests::servers::{Nginx, PASSWORD, Postgres};
 use custody_tests::stand::Stand;
 
 /// No cards, but numbers that pass the check digit.
-const CARDS: [&str; 3] = ["4929123456781238", "5425233430109903", "374245455400126"];
+const CARDS: [&str; 3] = ["4929123456781236", "5425233430109903", "374245455400126"];
 /// No address that anybody has.
 const MAIL: &str = "canary.4f1c@example.org";
 
