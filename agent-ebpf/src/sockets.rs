@@ -186,6 +186,7 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64
         state: bits,
         end_sequence: 0,
         netns: if net == 0 { 0 } else { read(net + offset::NET_INUM() as u64).unwrap_or(0) },
+        port: 0,
         reserved: 0,
     };
     if transport == transport::TCP && bits & state::CONNECTING == 0 {
@@ -196,6 +197,7 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64
         socket.role = unix_role(sock);
     }
     let (local, remote) = endpoints(sock);
+    socket.port = local.port;
     socket.address_verdict = rules::address_verdict(&local, &remote);
     let _ = SOCKETS.insert(&sock, &socket, u64::from(BPF_NOEXIST));
     0
@@ -224,6 +226,7 @@ pub(crate) fn connected(sock: u64, entry: *mut Socket) -> u64 {
         return 1;
     }
     let (local, remote) = endpoints(sock);
+    socket.port = local.port;
     socket.address_verdict = rules::address_verdict(&local, &remote);
     0
 }
@@ -277,7 +280,10 @@ pub(crate) fn announce(sock: u64, entry: *mut Socket, task: &TaskKey) -> u64 {
         // An accepted socket has its inode only since accept(2).
         socket.inode = inode(sock);
     }
-    let (local, remote) = endpoints(sock);
+    let (mut local, remote) = endpoints(sock);
+    if local.port == 0 {
+        local.port = socket.port;
+    }
     let open = SocketOpen {
         header: Default::default(),
         socket: key(sock, entry),

@@ -271,8 +271,10 @@ pub struct Socket {
     pub end_sequence: u32,
     /// Inode of the network namespace.
     pub netns: u32,
+    /// Own port; the kernel takes it away before it tells the end.
+    pub port: u16,
     /// Padding.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 /// Values of [`Gap::cause`]. Those from 64 on are policy (`skipped`), 32 to 63 limits (`cut`), below
