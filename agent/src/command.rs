@@ -205,7 +205,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     const USAGE: u8 = 2;
     const FORBIDDEN: u8 = 3;
     let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
-    if is(|cause| cause.is::<ConfigError>() || cause.is::<ParseJoinTokenError>()) {
+    if is(|cause| {
+        cause.is::<ConfigError>() || cause.is::<ParseJoinTokenError>() || cause.is::<enroll::NotOfHosts>()
+    }) {
         return USAGE;
     }
     if is(|cause| cause.is::<NotRunning>() || cause.is::<privileges::Missing>() || cause.is::<Refusal>()) {

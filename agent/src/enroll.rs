@@ -44,7 +44,7 @@ pub async fn enroll(token: &str, state_directory: &Path) -> Result<Facts> {
     let answer = client.send(Method::POST, wire::ENROL_PATH, wire::CONTENT_TYPE, body).await?;
     let response: EnrolResponse = sink_client::read(&answer).context("the sink did not enrol this host")?;
     let Some(host) = response.host else {
-        bail!("this token makes {}, not a host: get one by `custody-sink enroll --host`", response.identity);
+        bail!(NotOfHosts(response.identity));
     };
     let identity = Identity {
         facts: Facts { host, sink_url: token.url.clone(), sink: response.sink },
@@ -58,3 +58,8 @@ pub async fn enroll(token: &str, state_directory: &Path) -> Result<Facts> {
     identity.store(state_directory)?;
     Ok(identity.facts)
 }
+
+/// The token enrols a person.
+#[derive(Debug, thiserror::Error)]
+#[error("this token makes {0}, not a host: get one by `custody-sink enroll --host`")]
+pub struct NotOfHosts(String);

@@ -74,8 +74,8 @@ impl Lines {
     }
 
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.0, value).map_err(|error| gone(error.into()))?;
-        self.put("")
+        let line = serde_json::to_string(value).map_err(|error| gone(error.into()))?;
+        self.put(&custody_record::text::escape_json(&line))
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {

@@ -98,6 +98,26 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// JSON text with the same characters as RFC 8259 escapes, so that it does no harm where it is looked at. JSON
+/// itself escapes C0 and leaves the rest; outside of strings none of them can stand.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    let active = |character: char| character != '\\' && must_escape(character);
+    if !json.chars().any(active) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if active(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn must_escape(character: char) -> bool {
     matches!(character,
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\\'
@@ -174,6 +194,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn json_says_the_same_and_does_nothing_to_a_terminal() {
+        let hostile = "\\ \u{1b}[2J \u{202e} \u{9b}31m \u{e0041} \"";
+        let json = serde_json::to_string(hostile).unwrap();
+        let escaped = escape_json(&json);
+        assert!(escaped.is_ascii(), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), hostile);
+    }
 
     #[test]
     fn hostile_text_is_shown_not_sent() {
