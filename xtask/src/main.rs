@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a developer types. One module per verb; this file only dispatches.
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod demo;
@@ -23,6 +24,8 @@ struct Arguments {
 enum Verb {
     /// Shows the whole product on this host: sink, agent, real traffic, tail, verify
     Demo(demo::Options),
+    /// Measures what an observed server pays, beside the peers; or the sizes
+    Bench(bench::Options),
     /// Builds the kernel side into target/bpf/custody.o
     BuildEbpf,
     /// Tests everything that can be tested on this machine, set-up included
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
     match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(root, &options),
+        Verb::Bench(options) => bench::run(root, &options),
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
         Verb::Test(options) => test::run(root, &options),
         Verb::Golden(options) => golden::run(root, &options),

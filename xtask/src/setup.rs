@@ -35,6 +35,10 @@ pub(crate) const TESTS: &[Package] = &[
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 
+/// What the bench compares with.
+pub(crate) const BENCH: &[Package] =
+    &[("tcpdump", "the cheapest observer there is: the price to close in on")];
+
 /// Installs those of `packages` that are missing, after asking unless `yes`.
 pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {
     let missing: Vec<&Package> =
