@@ -1,9 +1,7 @@
 //! The sink's own certificate authority: made at the first start, signs the server's certificate and those of
 //! hosts and people. Names in a request are ignored; the identity comes from the token.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +19,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::clock::now_ns;
+use crate::files::{self, FileError, failed};
 use crate::identity::Identity;
 
 /// Validity of the authority's own certificate, days.
@@ -36,15 +35,8 @@ const RECEIPT_KEY: &str = "receipt.key";
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A file operation failed.
-    #[error("cannot {action} {path}: {source}")]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A key file does not hold a key.
     #[error("{path} is damaged: {detail}; restore it from a copy, a new one would be a new identity")]
     Damaged {
@@ -72,10 +64,6 @@ pub enum AuthorityError {
     /// The system's random generator gave nothing.
     #[error(transparent)]
     Key(#[from] custody_ledger::keys::KeyError),
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> AuthorityError + 'a {
-    move |source| AuthorityError::File { action, path: path.display().to_string(), source }
 }
 
 /// The authority of one sink.
@@ -183,9 +171,9 @@ fn create(certificate: &Path, key: &Path, receipt: &Path) -> Result<(), Authorit
     set_validity(&mut params, AUTHORITY_DAYS);
     let ca = params.self_signed(&pair)?;
     let (_, pkcs8) = SinkKey::generate()?;
-    write(key, pair.serialize_pem().as_bytes(), 0o600)?;
-    write(receipt, &pkcs8, 0o600)?;
-    write(certificate, ca.pem().as_bytes(), 0o644)
+    files::replace(key, pair.serialize_pem().as_bytes(), 0o600)?;
+    files::replace(receipt, &pkcs8, 0o600)?;
+    Ok(files::replace(certificate, ca.pem().as_bytes(), 0o644)?)
 }
 
 fn leaf(name: &str, days: u64) -> CertificateParams {
@@ -207,21 +195,4 @@ fn set_validity(params: &mut CertificateParams, days: u64) {
     let now = date_time_ymd(1970, 1, 1) + Duration::from_nanos(now_ns());
     params.not_before = now - BACKDATED;
     params.not_after = now + Duration::from_secs(days * 24 * 3600);
-}
-
-/// Writes beside, syncs and renames: the file is there whole or not at all.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
-    let beside = path.with_extension("tmp");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&beside)
-        .map_err(failed("create", &beside))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write", &beside))?;
-    fs::rename(&beside, path).map_err(failed("replace", path))?;
-    let folder = path.parent().unwrap_or(path);
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
 }

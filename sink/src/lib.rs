@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod doctor;
+pub mod files;
 pub mod http;
 pub mod identity;
 pub mod metrics;

@@ -1,31 +1,15 @@
 //! Certificates that are no longer believed: one file per identity under `revoked/`, so that `custody-sink revoke`
 //! works while the sink runs. Asked at each request; nothing is kept in memory that could be out of date.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use custody_ledger::tree::hash_of;
 
 use crate::clock::now_ns;
+use crate::files::{self, FileError, failed};
 use crate::identity::Identity;
-
-/// Trouble with the folder of revocations.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {path}: {source}")]
-pub struct RevocationError {
-    /// What was tried.
-    action: &'static str,
-    /// On which file.
-    path: String,
-    /// Why not.
-    source: std::io::Error,
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> RevocationError + 'a {
-    move |source| RevocationError { action, path: path.display().to_string(), source }
-}
 
 /// The folder of revocations.
 pub struct Revocations {
@@ -34,34 +18,19 @@ pub struct Revocations {
 
 impl Revocations {
     /// Opens the folder under the state directory.
-    pub fn open(state_directory: &Path) -> Result<Self, RevocationError> {
+    pub fn open(state_directory: &Path) -> Result<Self, FileError> {
         let folder = state_directory.join("revoked");
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        let revocations = Revocations { folder };
-        revocations.give_to_owner_of(state_directory, &revocations.folder)?;
-        Ok(revocations)
+        files::give_to_owner_of(state_directory, &folder)?;
+        Ok(Revocations { folder })
     }
 
     /// From now on, no certificate that this identity was given so far is believed. Durable when it returns.
-    pub fn revoke(&self, identity: &Identity) -> Result<(), RevocationError> {
+    pub fn revoke(&self, identity: &Identity) -> Result<(), FileError> {
         let path = self.path(identity);
-        let beside = path.with_extension("tmp");
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(failed("create", &beside))?;
         // The name is for people who look into the folder.
         let text = format!("{} {identity}\n", now_ns() / 1_000_000_000);
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed("write", &beside))?;
-        self.give_to_owner_of(&self.folder, &beside)?;
-        fs::rename(&beside, &path).map_err(failed("replace", &path))?;
-        fs::File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed("sync", &self.folder))
+        files::replace(&path, text.as_bytes(), 0o600)
     }
 
     /// Whether a certificate that was issued then, seconds since 1970, is revoked. One of the very second of the
@@ -83,15 +52,6 @@ impl Revocations {
 
     fn path(&self, identity: &Identity) -> PathBuf {
         self.folder.join(hash_of(identity.to_string().as_bytes()).to_string())
-    }
-
-    /// When root revokes, the sink's own user must be able to read it.
-    fn give_to_owner_of(&self, model: &Path, path: &Path) -> Result<(), RevocationError> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        let owner = fs::metadata(model).map_err(failed("look at", model))?;
-        chown(path, Some(owner.uid()), Some(owner.gid())).map_err(failed("give away", path))
     }
 }
 

@@ -2,9 +2,7 @@
 //! while the sink runs. The file's name is the secret's hash; the secret itself is nowhere on this side.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -14,6 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ns;
+use crate::files::{self, FileError, failed};
 use crate::identity::Role;
 
 /// Longest token file that is read, bytes.
@@ -59,25 +58,14 @@ pub enum TokenError {
     #[error("the join token is used up: ask for a new one")]
     UsedUp,
     /// A file operation failed.
-    #[error("cannot {action} {path}: {source}")]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The limit of open tokens is reached.
     #[error("there are too many open join tokens: let some expire, or raise limits.tokens_max")]
     TooMany,
     /// The operating system gave no random bytes.
     #[error("the system's random generator gave nothing")]
     Random,
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> TokenError + 'a {
-    move |source| TokenError::File { action, path: path.display().to_string(), source }
 }
 
 /// The folder of tokens.
@@ -146,42 +134,20 @@ impl Tokens {
     fn read(&self, path: &Path) -> Result<Option<TokenFile>, TokenError> {
         match fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("look at", path)(error)),
+            Err(error) => return Err(failed("look at", path)(error).into()),
             Ok(metadata) if metadata.len() > FILE_BYTES_MAX => return Ok(None),
             Ok(_) => {}
         }
         let bytes = fs::read(path).map_err(failed("read", path))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed("read", path)(error.into()))
+        let file = serde_json::from_slice(&bytes).map_err(|error| failed("read", path)(error.into()))?;
+        Ok(Some(file))
     }
 
     /// Written beside and renamed, so that a reader sees the old one or the new one.
     fn write(&self, hash: &Hash, file: &TokenFile) -> Result<(), TokenError> {
         let path = self.path(hash);
-        let beside = path.with_extension("tmp");
         let bytes = serde_json::to_vec(file).map_err(|error| failed("write", &path)(error.into()))?;
-        let mut options = OpenOptions::new();
-        let mut out = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(failed("create", &beside))?;
-        out.write_all(&bytes).and_then(|()| out.sync_all()).map_err(failed("write", &beside))?;
-        self.give_to_owner(&beside)?;
-        fs::rename(&beside, &path).map_err(failed("replace", &path))?;
-        let folder = fs::File::open(&self.folder).map_err(failed("open", &self.folder))?;
-        folder.sync_all().map_err(failed("sync", &self.folder))
-    }
-
-    /// When root makes a token, the sink's own user must be able to use it.
-    fn give_to_owner(&self, path: &Path) -> Result<(), TokenError> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        let owner = fs::metadata(&self.folder).map_err(failed("look at", &self.folder))?;
-        std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
-            .map_err(failed("give away", path))
+        Ok(files::replace(&path, &bytes, 0o600)?)
     }
 
     /// Counts tokens that still give something, and removes the others.

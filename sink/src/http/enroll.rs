@@ -97,6 +97,6 @@ fn refuse_token(error: TokenError) -> Refused {
         TokenError::Unknown | TokenError::Expired | TokenError::UsedUp => {
             Refused::new(RefusalCode::Token, error.to_string())
         }
-        TokenError::File { .. } | TokenError::TooMany | TokenError::Random => Refused::internal(&error),
+        TokenError::File(_) | TokenError::TooMany | TokenError::Random => Refused::internal(&error),
     }
 }
