@@ -182,22 +182,6 @@ impl Probes {
         counters::read(&self.ebpf, &self.rules)
     }
 
-    /// Adds a rule while everything runs.
-    ///
-    /// # Errors
-    /// When the table of rules is full.
-    pub fn add_rule(&mut self, rule: &Rule) -> Result<(), ProbeError> {
-        self.rules.add(rule)
-    }
-
-    /// Leaves out what an executable moves: our own, first of all. Device and inode as `stat(2)` tells.
-    ///
-    /// # Errors
-    /// When the table of rules is full.
-    pub fn exclude_executable(&mut self, device: u64, inode: u64) -> Result<(), ProbeError> {
-        self.rules.add(&Rule { include: false, matches: Match::Executable { device, inode } })
-    }
-
     /// Leaves out every connection with this address at one of its ends: both ends of those to our sink.
     ///
     /// # Errors

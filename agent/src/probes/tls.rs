@@ -46,17 +46,11 @@ pub struct Library {
     pub path: PathBuf,
     /// Functions that are probed.
     pub functions: Vec<&'static str>,
-    /// Some process had it mapped at the last scan.
-    pub mapped: bool,
 }
 
 /// What happened since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Libraries probed.
-    pub attached: u64,
-    /// Libraries forgotten, because nobody maps them and they are deleted.
-    pub detached: u64,
     /// Functions that could not be probed.
     pub attach_errors: u64,
     /// Files that could not be opened or read as ELF (a process that ended in between is none).
@@ -173,13 +167,10 @@ impl<A: Attach> Libraries<A> {
             Ok(forgotten) => self.counters.abandoned += forgotten,
             Err(error) => self.counters.last_error = Some(format!("TLS objects cannot be swept: {error}")),
         }
-        let before = self.probed.len();
         self.probed.retain(|id, probed| {
-            probed.library.mapped = mapped.contains(id);
             let deleted = probed.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
-            probed.library.mapped || !deleted
+            mapped.contains(id) || !deleted
         });
-        self.counters.detached += (before - self.probed.len()) as u64;
         let probed = &self.probed;
         self.mappings.retain(|_, file| file.is_none_or(|id| probed.contains_key(&id)));
     }
@@ -280,9 +271,8 @@ impl<A: Attach> Libraries<A> {
             return None;
         }
         tracing::info!(library = %path.display(), functions = functions.len(), "TLS library probed");
-        let library = Library { path: path.to_owned(), functions, mapped: false };
+        let library = Library { path: path.to_owned(), functions };
         self.probed.insert(id, Probed { library, _links: links, file });
-        self.counters.attached += 1;
         Some(id)
     }
 
