@@ -31,6 +31,10 @@ pub(crate) struct Shared {
     pub control_seq: u64,
     /// Last generation given to a socket.
     pub generation: u64,
+    /// Producer's position of the data ring at its last wake-up.
+    pub data_woken: u64,
+    /// The same of the control ring.
+    pub control_woken: u64,
 }
 
 /// Raised by the agent whenever a rule changed: cached verdicts of older epochs are void.

@@ -3,7 +3,7 @@
 
 use crate::kernel::setting;
 use crate::maps::{CONTROL, COUNTERS, DATA, SHARED, Shared};
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::maps::RingBuf;
 use custody_abi::{Gap, Header, SourceCounters, kind, source};
@@ -51,25 +51,39 @@ pub(crate) fn next_control_seq() -> u64 {
     shared().map_or(0, |shared| add(unsafe { &raw mut (*shared).control_seq }, 1))
 }
 
+/// Wakes when `threshold` bytes are pending, and then once per `threshold` bytes produced: a reader that is behind
+/// is awake already, and each further wake-up (an interrupt to this CPU itself) would cost the observed program
+/// more than everything else here together.
 #[inline(always)]
-fn wake_flags(ring: &RingBuf, threshold: u64) -> u64 {
-    if ring.query(u64::from(BPF_RB_AVAIL_DATA)) >= threshold {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    } else {
-        u64::from(BPF_RB_NO_WAKEUP)
+fn wake_flags(ring: &RingBuf, woken: *mut u64, threshold: u64) -> u64 {
+    if ring.query(u64::from(BPF_RB_AVAIL_DATA)) < threshold {
+        return u64::from(BPF_RB_NO_WAKEUP);
     }
+    let produced = ring.query(u64::from(BPF_RB_PROD_POS));
+    // SAFETY: a word of a map's value, alive while the program runs. Two CPUs may both wake: once too often.
+    unsafe {
+        if produced.wrapping_sub(*woken) < threshold {
+            return u64::from(BPF_RB_NO_WAKEUP);
+        }
+        *woken = produced;
+    }
+    u64::from(BPF_RB_FORCE_WAKEUP)
 }
 
 /// Flags to submit to the data ring with.
 #[inline(always)]
 pub(crate) fn data_flags() -> u64 {
-    wake_flags(&DATA, data_wake_bytes())
+    let Some(shared) = shared() else { return 0 };
+    // SAFETY: only the address of a member is taken.
+    wake_flags(&DATA, unsafe { &raw mut (*shared).data_woken }, data_wake_bytes())
 }
 
 /// Flags to submit to the control ring with.
 #[inline(always)]
 pub(crate) fn control_flags() -> u64 {
-    wake_flags(&CONTROL, control_wake_bytes())
+    let Some(shared) = shared() else { return 0 };
+    // SAFETY: only the address of a member is taken.
+    wake_flags(&CONTROL, unsafe { &raw mut (*shared).control_woken }, control_wake_bytes())
 }
 
 /// What happened to an event of `bytes` payload.

@@ -87,8 +87,9 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn tell(&mut self, kind: Kind, id: ExchangeId, end: Option<End>) -> Telling {
-        self.weight = 0;
+    /// Takes what was not told yet; its weight leaves `held`, the sum of all.
+    fn tell(&mut self, held: &mut usize, kind: Kind, id: ExchangeId, end: Option<End>) -> Telling {
+        *held -= std::mem::take(&mut self.weight);
         self.told_ns = self.last_ns;
         Telling {
             kind,
@@ -104,11 +105,13 @@ impl Exchange {
         }
     }
 
-    fn merge(&mut self, fields: Vec<Field>) {
-        self.weight += fields.iter().map(field_weight).sum::<usize>();
+    /// Adds fields; what they weigh.
+    fn merge(&mut self, fields: Vec<Field>) -> usize {
+        let weight = fields.iter().map(field_weight).sum();
+        self.weight += weight;
         if self.fields.is_empty() {
             self.fields = fields;
-            return;
+            return weight;
         }
         for field in fields {
             match self.fields.iter_mut().find(|known| known.name == field.name) {
@@ -116,6 +119,7 @@ impl Exchange {
                 None => self.fields.push(field),
             }
         }
+        weight
     }
 }
 
@@ -150,6 +154,8 @@ pub struct Exchanges {
     limits: Limits,
     open: BTreeMap<ExchangeId, Exchange>,
     told: VecDeque<Telling>,
+    /// Sum of the open ones' weights: asked after each chunk, so never counted anew.
+    weight: usize,
     /// Not after the earliest moment at which time alone changes something.
     alarm_ns: u64,
     /// Times at which `pending_max` was hit.
@@ -165,6 +171,7 @@ impl Exchanges {
             limits,
             open: BTreeMap::new(),
             told: VecDeque::new(),
+            weight: 0,
             alarm_ns: u64::MAX,
             pending_limit_hits: 0,
             rows_cut: 0,
@@ -188,7 +195,7 @@ impl Exchanges {
 
     /// Memory held.
     pub fn held_bytes(&self) -> usize {
-        self.open.values().map(|exchange| 256 + exchange.weight).sum()
+        256 * self.open.len() + self.weight
     }
 
     /// A request began.
@@ -199,7 +206,7 @@ impl Exchanges {
         exchange.first_ns = if exchange.first_ns == 0 { time_ns } else { exchange.first_ns.min(time_ns) };
         exchange.last_ns = exchange.last_ns.max(time_ns);
         exchange.told_ns = exchange.first_ns;
-        exchange.merge(fields);
+        self.weight += exchange.merge(fields);
         self.alarm_ns = self.alarm_ns.min(time_ns.saturating_add(OPEN_AFTER_NS));
         if exchange.answer.is_some() {
             self.finish(id);
@@ -208,7 +215,7 @@ impl Exchanges {
 
     /// More of it.
     pub fn fields(&mut self, id: ExchangeId, time_ns: u64, fields: Vec<Field>) {
-        self.touch(id, time_ns).merge(fields);
+        self.weight += self.touch(id, time_ns).merge(fields);
         self.tell_if_large(id);
     }
 
@@ -220,10 +227,10 @@ impl Exchanges {
         let cut = rows.rows.len().saturating_sub(room);
         rows.rows.truncate(room);
         exchange.rows_kept += rows.rows.len();
-        exchange.weight += rows.columns.iter().map(|name| 32 + name.len()).sum::<usize>();
-        for cell in rows.rows.iter().flatten() {
-            exchange.weight += 32 + cell.as_ref().map_or(0, value_weight);
-        }
+        let columns = rows.columns.iter().map(|name| 32 + name.len());
+        let cells = rows.rows.iter().flatten().map(|cell| 32 + cell.as_ref().map_or(0, value_weight));
+        let weight: usize = columns.chain(cells).sum();
+        exchange.weight += weight;
         match &mut exchange.rows {
             Some(known) => {
                 known.rows.append(&mut rows.rows);
@@ -234,6 +241,7 @@ impl Exchanges {
             None => exchange.rows = Some(rows),
         }
         self.rows_cut += cut as u64;
+        self.weight += weight;
         self.tell_if_large(id);
     }
 
@@ -241,8 +249,10 @@ impl Exchanges {
     pub fn response(&mut self, id: ExchangeId, time_ns: u64, outcome: Outcome, fields: Vec<Field>) {
         let exchange = self.touch(id, time_ns);
         exchange.answer = Some(outcome);
-        exchange.merge(fields);
-        if exchange.requested {
+        let weight = exchange.merge(fields);
+        let requested = exchange.requested;
+        self.weight += weight;
+        if requested {
             self.finish(id);
         } else {
             self.alarm_ns = self.alarm_ns.min(time_ns.saturating_add(UNSOLICITED_AFTER_NS));
@@ -287,9 +297,9 @@ impl Exchanges {
             }
             if !exchange.opened {
                 exchange.opened = true;
-                self.told.push_back(exchange.tell(Kind::ExchangeOpen, *id, None));
+                self.told.push_back(exchange.tell(&mut self.weight, Kind::ExchangeOpen, *id, None));
             } else if exchange.weight > 0 || exchange.bytes != [0, 0] {
-                self.told.push_back(exchange.tell(Kind::ExchangePart, *id, None));
+                self.told.push_back(exchange.tell(&mut self.weight, Kind::ExchangePart, *id, None));
             }
             exchange.told_ns = now_ns;
             self.alarm_ns = self.alarm_ns.min(now_ns.saturating_add(PART_AFTER_NS));
@@ -304,7 +314,7 @@ impl Exchanges {
         for (id, exchange) in self.open.iter_mut().filter(|(_, exchange)| exchange.requested) {
             let kind = if exchange.opened { Kind::ExchangePart } else { Kind::ExchangeOpen };
             exchange.opened = true;
-            self.told.push_back(exchange.tell(kind, *id, None));
+            self.told.push_back(exchange.tell(&mut self.weight, kind, *id, None));
         }
     }
 
@@ -340,7 +350,7 @@ impl Exchanges {
             self.pending_limit_hits += 1;
             exchange.anomalies.push(crate::anomaly::PENDING_LIMIT);
             let kind = if exchange.opened { Kind::ExchangePart } else { Kind::ExchangeOpen };
-            self.told.push_back(exchange.tell(kind, oldest, None));
+            self.told.push_back(exchange.tell(&mut self.weight, kind, oldest, None));
         }
     }
 
@@ -351,9 +361,9 @@ impl Exchanges {
         }
         if !exchange.opened && exchange.weight > OPEN_BYTES {
             exchange.opened = true;
-            self.told.push_back(exchange.tell(Kind::ExchangeOpen, id, None));
+            self.told.push_back(exchange.tell(&mut self.weight, Kind::ExchangeOpen, id, None));
         } else if exchange.opened && exchange.weight > PART_BYTES {
-            self.told.push_back(exchange.tell(Kind::ExchangePart, id, None));
+            self.told.push_back(exchange.tell(&mut self.weight, Kind::ExchangePart, id, None));
         }
     }
 
@@ -366,7 +376,7 @@ impl Exchanges {
     fn conclude(&mut self, id: ExchangeId, end: End) {
         if let Some(mut exchange) = self.open.remove(&id) {
             let kind = if exchange.opened { Kind::ExchangeClose } else { Kind::Exchange };
-            self.told.push_back(exchange.tell(kind, id, Some(end)));
+            self.told.push_back(exchange.tell(&mut self.weight, kind, id, Some(end)));
         }
     }
 
@@ -374,7 +384,7 @@ impl Exchanges {
         if let Some(mut exchange) = self.open.remove(&id) {
             exchange.anomalies.push(crate::anomaly::RESPONSE_WITHOUT_REQUEST);
             let end = exchange.answer.map(End::Answered);
-            let mut telling = exchange.tell(Kind::Exchange, id, end);
+            let mut telling = exchange.tell(&mut self.weight, Kind::Exchange, id, end);
             telling.duration_ns = None;
             self.told.push_back(telling);
         }
