@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: what an observed server pays, ours beside the peers, in paired and alternating runs.
-//! It prints no ratio when anything was lost or fewer records were made than the load generator counts operations.
+//! It prints no ratio of ours when anything was lost or fewer records were made than the load generator counts
+//! operations: it says how much was lost instead.
 //! `--sizes` tells how large the product is instead.
 
+mod peers;
 mod sizes;
 
 use std::collections::BTreeMap;
@@ -9,12 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use custody_tests::process::{Running, eventually, output};
 use custody_tests::servers::{Nginx, Postgres};
 use custody_tests::stand::{self, Stand};
-use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{build_ebpf, setup, test};
@@ -34,17 +35,26 @@ pub(crate) struct Options {
     /// Tell the sizes instead: files, functions, binaries, dependencies.
     #[arg(long)]
     sizes: bool,
+    /// Only tcpdump as a peer, not the slow ones.
+    #[arg(long)]
+    quick: bool,
     /// Only loads whose name holds this.
     load: Option<String>,
 }
 
-/// Who watches while the load runs.
-const VARIANTS: &[&str] = &["bare", "custody", "tcpdump"];
-
 /// Where the results of the last run lie, to compare with.
 const RESULTS: &str = "target/bench/live.json";
 
-const LOADS: [&str; 5] = ["pgbench-simple", "pgbench-prepared", "pgbench-tls", "wrk-plain", "wrk-tls"];
+/// A load with a rate in its name offers that many operations per second; the others as many as the server takes.
+const LOADS: [&str; 7] = [
+    "pgbench-simple",
+    "pgbench-prepared",
+    "pgbench-tls",
+    "http-20000",
+    "http-saturated",
+    "https-2000",
+    "https-saturated",
+];
 /// What the observer still works off belongs to its price; this long at most.
 const WORKED_OFF: Duration = Duration::from_secs(30);
 
@@ -53,6 +63,8 @@ struct Sample {
     operations_per_second: f64,
     server_cpu_us: f64,
     observer_cpu_us: f64,
+    /// Events that the observer lost, of those that it was offered; of ours alone it is known.
+    lost: f64,
 }
 
 /// Runs all loads.
@@ -78,7 +90,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         }
         let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
         for round in 0..options.rounds {
-            for variant in VARIANTS {
+            for variant in variants(options.quick) {
                 eprintln!("{load}: round {} of {}, {variant}", round + 1, options.rounds);
                 let sample = measure(load, variant, options.seconds, &mut stand, (&nginx, &postgres))?;
                 samples.entry(variant).or_default().push(sample);
@@ -97,6 +109,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Who watches while the load runs.
+fn variants(quick: bool) -> impl Iterator<Item = &'static str> {
+    let peers = if quick { &peers::PEERS[..1] } else { peers::PEERS };
+    ["bare", "custody"].into_iter().chain(peers.iter().map(|peer| peer.name))
+}
+
 fn measure(
     load: &str,
     variant: &str,
@@ -104,63 +122,63 @@ fn measure(
     stand: &mut Stand,
     (nginx, postgres): (&Nginx, &Postgres),
 ) -> Result<Sample> {
-    let port = match load {
-        "wrk-plain" => nginx.http_port,
-        "wrk-tls" => nginx.https_port,
-        _ => postgres.port,
+    let (port, server, program) = match load {
+        load if load.starts_with("https") => (nginx.https_port, nginx.pid(), "nginx"),
+        load if load.starts_with("http") => (nginx.http_port, nginx.pid(), "nginx"),
+        _ => (postgres.port, postgres.pid(), "postgres"),
     };
-    let mut dump = None;
-    match variant {
-        "custody" => stand.start_agent()?,
-        "tcpdump" => {
-            let log = stand.folder.join("tcpdump.log");
-            let filter = format!("port {port}");
-            let command = ["tcpdump", "-i", "lo", "-B", "16384", "-w", "/dev/null", &filter];
-            let mut running = Running::start("tcpdump", &command, None, &log, Signal::TERM)?;
-            running.wait_ready(Duration::from_secs(10), || {
-                std::fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on"))
-            })?;
-            dump = Some(running);
-        }
-        _ => {}
+    let peer = peers::PEERS.iter().find(|peer| peer.name == variant);
+    let peer = peer.map(|peer| peer.start(&stand.folder, port, program, &tree(server))).transpose()?;
+    if variant == "custody" {
+        stand.start_agent()?;
     }
     let observers: Vec<u32> =
-        stand.agent.iter().map(Running::pid).chain(dump.iter().map(Running::pid)).collect();
-    let server = if load.starts_with("wrk") { nginx.pid() } else { postgres.pid() };
+        stand.agent.iter().map(Running::pid).chain(peer.iter().map(Running::pid)).collect();
     let (server_before, observers_before) = (cpu_tree(server)?, cpu_all(&observers)?);
     let operations = generate(load, seconds, nginx, postgres)?;
     let server_cpu = cpu_tree(server)? - server_before;
-    if variant == "custody" {
-        eventually(WORKED_OFF, "a record of each operation", || {
-            let counters = &stand.status()?["counters"];
-            let count = |pointer: &str| counters.pointer(pointer).and_then(serde_json::Value::as_u64);
-            let lost = count("/lost/events").context("status without counters.lost.events")?;
-            if lost > 0 {
-                bail!("{load}: {lost} events were lost at this load, so its ratio would be worth nothing");
-            }
-            Ok((count("/records").unwrap_or(0) as f64 >= operations).then_some(()))
-        })?;
-    }
+    let lost = if variant == "custody" { work_off(stand, operations)? } else { 0.0 };
     let observer_cpu = cpu_all(&observers)? - observers_before;
     if variant == "custody" {
         stand.stop_agent()?;
     }
-    if let Some(dump) = dump {
-        dump.stop(Duration::from_secs(10))?;
+    if let Some(peer) = peer {
+        peer.stop(Duration::from_secs(20))?;
     }
     Ok(Sample {
         operations_per_second: operations / seconds as f64,
         server_cpu_us: server_cpu * 1e6 / operations,
         observer_cpu_us: observer_cpu * 1e6 / operations,
+        lost,
+    })
+}
+
+/// Waits for a record of each operation, whose making belongs to the price; or tells what share of the events was
+/// lost.
+fn work_off(stand: &Stand, operations: f64) -> Result<f64> {
+    eventually(WORKED_OFF, "a record of each operation", || {
+        let counters = &stand.status()?["counters"];
+        let count = |pointer: &str| {
+            let number = counters.pointer(pointer).and_then(serde_json::Value::as_u64);
+            number.with_context(|| format!("status without counters{pointer}"))
+        };
+        let (lost, produced) = (count("/lost/events")? as f64, count("/produced/events")? as f64);
+        if lost > 0.0 {
+            return Ok(Some(lost / produced));
+        }
+        Ok((count("/records")? as f64 >= operations).then_some(0.0))
     })
 }
 
 /// Runs the load and tells how many operations were done.
 fn generate(load: &str, seconds: u64, nginx: &Nginx, postgres: &Postgres) -> Result<f64> {
-    if load.starts_with("wrk") {
+    if load.starts_with("http") {
         let (scheme, port) =
-            if load == "wrk-tls" { ("https", nginx.https_port) } else { ("http", nginx.http_port) };
+            if load.starts_with("https") { ("https", nginx.https_port) } else { ("http", nginx.http_port) };
         let url = format!("{scheme}://localhost:{port}/echo");
+        if let Some(rate) = load.split('-').nth(1).and_then(|rate| rate.parse::<u64>().ok()) {
+            return offer(rate, seconds, &url);
+        }
         let text = output(Command::new("wrk").args(["-t1", "-c50", &format!("-d{seconds}s"), &url]))?;
         let line = text.lines().find(|line| line.contains(" requests in ")).context("wrk said nothing")?;
         return Ok(line.split_whitespace().next().context("wrk said nothing")?.parse()?);
@@ -177,15 +195,30 @@ fn generate(load: &str, seconds: u64, nginx: &Nginx, postgres: &Postgres) -> Res
     Ok(number.trim().parse()?)
 }
 
+/// So many requests per second over fifty connections.
+fn offer(rate: u64, seconds: u64, url: &str) -> Result<f64> {
+    const CONNECTIONS: u64 = 50;
+    let mut h2load = Command::new("h2load");
+    h2load.args(["--h1", "-t1"]);
+    h2load.args(["-c", &CONNECTIONS.to_string(), "--rps", &(rate / CONNECTIONS).to_string()]);
+    h2load.args(["-n", &(rate * seconds).to_string(), url]);
+    let text = output(&mut h2load)?;
+    // requests: 60000 total, 60000 started, 60000 done, 60000 succeeded, …
+    let line = text.lines().find(|line| line.starts_with("requests: ")).context("h2load said nothing")?;
+    let done = line.split(", ").find_map(|part| part.strip_suffix(" succeeded"));
+    Ok(done.context("h2load said nothing")?.parse()?)
+}
+
+/// A process and its children.
+fn tree(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    std::iter::once(pid).chain(children.split_whitespace().filter_map(|child| child.parse().ok())).collect()
+}
+
 /// CPU seconds of a process, its living children and those it has waited for.
 fn cpu_tree(pid: u32) -> Result<f64> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let mut total = cpu(pid)?;
-    for child in children.split_whitespace() {
-        // A backend may end between the two looks; its time then stands with its parent.
-        total += cpu(child.parse()?).unwrap_or(0.0);
-    }
-    Ok(total)
+    // A backend may end between the two looks; its time then stands with its parent.
+    Ok(cpu(pid)? + tree(pid).into_iter().skip(1).filter_map(|child| cpu(child).ok()).sum::<f64>())
 }
 
 fn cpu_all(pids: &[u32]) -> Result<f64> {
@@ -207,18 +240,27 @@ fn table(load: &str, samples: &BTreeMap<&str, Vec<Sample>>) -> Result<serde_json
     let base = (median(bare, |s| s.operations_per_second).0, median(bare, |s| s.server_cpu_us).0);
     println!("\n{load:18} throughput (min–max)     ratio   server CPU µs/op  ratio   observer CPU µs/op");
     let mut rows = BTreeMap::new();
-    for variant in VARIANTS {
+    for variant in variants(false) {
         let Some(runs) = samples.get(variant) else { continue };
         let (rate, least, most) = median(runs, |s| s.operations_per_second);
         let (server, ..) = median(runs, |s| s.server_cpu_us);
         let (observer, ..) = median(runs, |s| s.observer_cpu_us);
+        let (_, _, lost) = median(runs, |s| s.lost);
+        if lost > 0.0 {
+            println!(
+                "  {variant:16} {rate:8.0} ({least:.0}–{most:.0})   lost up to {:.1} % of events: no ratio",
+                lost * 100.0
+            );
+            rows.insert(variant, json!({"throughput": rate, "lost": lost}));
+            continue;
+        }
         println!(
             "  {variant:16} {rate:8.0} ({least:.0}–{most:.0})   {:6.2}   {server:10.1}      {:6.2}   {observer:8.2}",
             rate / base.0,
             server / base.1
         );
         rows.insert(
-            *variant,
+            variant,
             json!({"throughput": rate, "throughput_ratio": rate / base.0, "server_cpu_us": server,
                    "server_cpu_ratio": server / base.1, "observer_cpu_us": observer}),
         );

@@ -36,8 +36,12 @@ pub(crate) const TESTS: &[Package] = &[
 ];
 
 /// What the bench compares with.
-pub(crate) const BENCH: &[Package] =
-    &[("tcpdump", "the cheapest observer there is: the price to close in on")];
+pub(crate) const BENCH: &[Package] = &[
+    ("tcpdump", "the cheapest observer there is: the price to close in on"),
+    ("bpftrace", "what an engineer would observe with today"),
+    ("strace", "the dearest observer there is"),
+    ("nghttp2-client", "h2load: a load at a given rate"),
+];
 
 /// Installs those of `packages` that are missing, after asking unless `yes`.
 pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {
