@@ -7,7 +7,6 @@
 //! producer's, read-only; the data, mapped twice in a row, so that an event never wraps.
 #![expect(unsafe_code, reason = "maps and reads memory that the kernel writes")]
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -36,9 +35,6 @@ pub enum RingError {
         /// Bytes up to the producer's position.
         available: u64,
     },
-    /// Waiting failed.
-    #[error("cannot wait for the ring: {0}")]
-    Wait(#[source] rustix::io::Errno),
 }
 
 /// One mapped part of the ring.
@@ -138,19 +134,6 @@ impl Ring {
             self.consumer_word().store(position, Ordering::Release);
         }
         Ok(events)
-    }
-
-    /// Waits until the kernel wakes its reader, or until the time is over. The kernel only wakes when much is
-    /// pending, so drain after this in any case.
-    ///
-    /// # Errors
-    /// When the kernel refuses to wait.
-    pub fn wait(&self, timeout: std::time::Duration) -> Result<(), RingError> {
-        let timeout = Timespec::try_from(timeout).ok();
-        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(RingError::Wait(error)),
-        }
     }
 
     fn consumer_word(&self) -> &AtomicU64 {

@@ -25,7 +25,8 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_writev,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_ppoll,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
     libc::SYS_close,
     libc::SYS_munmap,
     libc::SYS_mremap,
@@ -47,7 +48,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
+    libc::SYS_epoll_wait,
 ];
 /// The same, as long as no memory becomes executable; the protection is their third argument.
 const ALLOWED_UNLESS_EXECUTABLE: &[libc::c_long] = &[libc::SYS_mmap, libc::SYS_mprotect];

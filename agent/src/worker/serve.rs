@@ -2,13 +2,14 @@
 //! write to the link waits and the rings fill, which is counted loss: nothing here grows without bound.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use custody_decoders::mask::Masker;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 
 use super::ingest::Ingest;
 use super::isolate::{self, Account};
@@ -17,8 +18,8 @@ use crate::clock;
 use crate::link::{self, FromWorker, ToWorker};
 use crate::ring::Ring;
 
-/// Time between two drains: the kernel side does not wake its reader for each event, which would cost the
-/// observed program more than the copy.
+/// Longest time between two drains: the kernel side wakes its reader only when much is pending, because each
+/// wake-up costs the observed program more than the copy.
 const DRAIN: Duration = Duration::from_millis(20);
 /// Time between two reports.
 const REPORT: Duration = Duration::from_secs(1);
@@ -48,8 +49,10 @@ pub fn serve(given: Given) -> Result<()> {
     let control = Ring::new(own(given.control.0), given.control.1).context("mapping the control ring")?;
     let link = UnixStream::from(own(given.link));
     quiet_panics();
-    isolate::enter(given.account, &[given.link, given.data.0, given.control.0])?;
-    let mut link = Link { stream: link, bytes: Vec::new(), closed: false };
+    let sleep = Sleep::new(&link, &data, &control).context("making the place to sleep at")?;
+    let keep = [given.link, given.data.0, given.control.0, sleep.epoll.as_raw_fd()];
+    isolate::enter(given.account, &keep)?;
+    let mut link = Link { stream: link, sleep, bytes: Vec::new(), closed: false };
     let mut hello = Vec::new();
     link::put_up(&mut hello, &FromWorker::Isolated)?;
     link.stream.write_all(&hello).context("writing to the agent")?;
@@ -72,21 +75,50 @@ fn quiet_panics() {
     }));
 }
 
+/// Where the worker sleeps: until the link has bytes, a ring's kernel side wakes it, or the time is over.
+struct Sleep {
+    epoll: OwnedFd,
+}
+
+impl Sleep {
+    fn new(link: &UnixStream, data: &Ring, control: &Ring) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, link, LINK, epoll::EventFlags::IN)?;
+        for ring in [data, control] {
+            // By edge: a ring is ready when it holds one byte, but wakes only when it holds much.
+            epoll::add(&epoll, ring, RING, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        }
+        Ok(Sleep { epoll })
+    }
+
+    /// Whether the link has bytes, or is closed.
+    fn until(&self, timeout: Duration) -> Result<bool> {
+        let timeout = Timespec::try_from(timeout).ok();
+        let mut events = Vec::with_capacity(3);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {
+                Ok(events.iter().any(|event: &epoll::Event| event.data.u64() == LINK.u64()))
+            }
+            Err(error) => Err(error).context("waiting for the agent and the rings"),
+        }
+    }
+}
+
+const LINK: epoll::EventData = epoll::EventData::new_u64(0);
+const RING: epoll::EventData = epoll::EventData::new_u64(1);
+
 struct Link {
     stream: UnixStream,
+    sleep: Sleep,
     bytes: Vec<u8>,
     closed: bool,
 }
 
 impl Link {
-    /// Waits for bytes at most this long, and takes them.
+    /// Sleeps at most this long, and takes what the agent sent.
     fn wait(&mut self, timeout: Duration) -> Result<()> {
-        let timeout = Timespec::try_from(timeout).ok();
-        let mut fds = [PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => return Err(error).context("waiting for the agent"),
+        if !self.sleep.until(timeout)? {
+            return Ok(());
         }
         let start = self.bytes.len();
         self.bytes.resize(start + READ_BYTES, 0);
