@@ -24,6 +24,7 @@ mod syscall_hooks;
 mod syscalls;
 mod tls;
 mod transfer;
+mod twins;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -3,8 +3,10 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use custody_abi::{Endpoint, Executable, RuleCounters, Socket, SourceCounters, rule, shape, source};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use custody_abi::{
+    Endpoint, Executable, Pair, RuleCounters, Socket, SocketKey, SourceCounters, rule, shape, source,
+};
 
 /// Payload.
 #[map]
@@ -44,6 +46,10 @@ pub(crate) static RULES_EPOCH: Array<u64> = Array::with_max_entries(1, 0);
 /// Known sockets by address of `struct sock`.
 #[map]
 pub(crate) static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(65536, 0);
+
+/// Connections within this host that are not accepted yet. One that never is gives way to newer ones.
+#[map]
+pub(crate) static PAIRS: LruHashMap<Pair, SocketKey> = LruHashMap::with_max_entries(4096, 0);
 
 /// Inodes of the sockets without handshake (unix, UDP) that were there when the agent began to look. The agent
 /// fills it once everything is attached, and inode 0 says that it is complete.

@@ -5,9 +5,10 @@
 
 use crate::kernel::{read, read_user, setting};
 use crate::maps::DATA;
+use crate::twins;
 use crate::rings::{Fate, count, data_flags, gap, next_data_seq};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use custody_abi::{Data, Gap, Header, SocketKey, TaskKey, cause, flag, kind, layer, source};
+use custody_abi::{Data, Gap, Header, Socket, SocketKey, TaskKey, cause, flag, kind, layer, source};
 
 setting!(/// Payload bytes of one call that are captured; the rest is cut, and said.
     CALL_BYTES_MAX: u64 = 1 << 20, call_bytes_max);
@@ -204,6 +205,9 @@ fn enter_segment(cursor: &mut Cursor) -> u32 {
 #[inline(always)]
 pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
     count(source::WIRE, if why == cause::CALL_LIMIT { Fate::Cut } else { Fate::Lost }, length);
+    if why == cause::NO_PAYLOAD || why == cause::PAGE_FAULT {
+        twins::holed_by_name(moved.socket);
+    }
     // A datagram's position is its number, which its parts share.
     let position = if moved.flags & flag::DATAGRAM != 0 { moved.position } else { moved.position + from };
     gap(
@@ -225,14 +229,18 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
     );
 }
 
-/// Tells what moved. What a TLS library moves for an object whose plaintext is read is left out, and counted.
+/// Tells what moved. What a TLS library moves for an object whose plaintext is read is left out, and counted; so is
+/// what the other end of the connection tells.
 #[inline(always)]
-pub(crate) fn tell(moved: Moved, origin: Origin) {
+pub(crate) fn tell(moved: Moved, origin: Origin, socket: *mut Socket) {
     if tls_probes() != 0 && crate::tls::is_inside() {
         if crate::tls::is_read(&moved.task, moved.socket) {
             return crate::rules::skipped(custody_abi::rule::CIPHERTEXT, moved.length);
         }
         offer_to_tls(&moved, origin);
+    }
+    if twins::told_by_other_end(&moved, origin.form == form::NONE, socket) {
+        return crate::rules::skipped(custody_abi::rule::OTHER_END, moved.length);
     }
     copy(moved, origin);
 }

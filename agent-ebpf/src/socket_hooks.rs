@@ -7,7 +7,7 @@ use crate::payload::{self, Moved, Origin, form};
 use crate::rings::now;
 use crate::sockets::{self, EGRESS, state};
 use crate::transfer::{self, Transfer};
-use crate::{kernel, rules, sequences, syscalls};
+use crate::{kernel, rules, sequences, syscalls, twins};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use custody_abi::{Socket, direction, flag, role, transport};
@@ -78,6 +78,10 @@ fn sending(sock: u64, message: u64) -> Result<(), ()> {
     let thread = thread();
     let mut send = iterator(message + offset::MSG_ITER() as u64)?;
     (send.sock, send.position, send.time_ns) = (sock, position, now());
+    if send.form == form::NONE {
+        // The other end may read them before this call is over, so it must know before they leave.
+        twins::holed(socket);
+    }
     if let Some(before) = SENDS.get_ptr_mut(&thread) {
         // SAFETY: as above; only this thread uses its entry.
         let before = unsafe { &mut *before };
@@ -143,7 +147,7 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
     } else {
         Origin { form: send.form, reserved: 0, count, address: send.source, offset: send.offset }
     };
-    payload::tell(moved, origin);
+    payload::tell(moved, origin, entry);
 }
 
 /// `sock_send_length(sk, ret, flags)`: a send is over.
@@ -266,6 +270,9 @@ fn established(sock: u64, old: i32) {
         _ => role::UNKNOWN,
     };
     sockets::insert(sock, transport::TCP, role, 0, [0; 2]);
+    if role == role::SERVER {
+        twins::accepted(sock);
+    }
 }
 
 /// `tcp_receive_reset(sk)`: the peer broke the connection off.

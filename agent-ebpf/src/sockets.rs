@@ -45,6 +45,12 @@ pub(crate) mod state {
     pub(crate) const RESET_RECEIVED: u16 = 1 << 6;
     /// This end broke it off.
     pub(crate) const RESET_SENT: u16 = 1 << 7;
+    /// See [`crate::twins`]: this end's first bytes were told, so it is settled whether the other is spared.
+    pub(crate) const MET: u16 = 1 << 8;
+    /// What this end moves is told by its other end.
+    pub(crate) const SPARED: u16 = 1 << 9;
+    /// Bytes passed this end that could not be read here.
+    pub(crate) const HOLED: u16 = 1 << 10;
 }
 
 /// The entry of a socket that moves data now, made at its first sight. `before`: bytes by direction that the
@@ -188,6 +194,8 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64
         netns: if net == 0 { 0 } else { read(net + offset::NET_INUM() as u64).unwrap_or(0) },
         port: 0,
         reserved: 0,
+        twin: NOBODY,
+        first_ns: 0,
     };
     if transport == transport::TCP && bits & state::CONNECTING == 0 {
         if place(sock, &mut socket, before).is_err() {
@@ -228,6 +236,7 @@ pub(crate) fn connected(sock: u64, entry: *mut Socket) -> u64 {
     let (local, remote) = endpoints(sock);
     socket.port = local.port;
     socket.address_verdict = rules::address_verdict(&local, &remote);
+    crate::twins::connected(key(sock, entry), socket.netns, local, remote);
     0
 }
 
@@ -249,7 +258,7 @@ fn unix_role(sock: u64) -> u8 {
 
 /// Own and peer's address. Unix sockets have none that fits; their peer is named by its `struct sock`.
 #[inline(always)]
-fn endpoints(sock: u64) -> (Endpoint, Endpoint) {
+pub(crate) fn endpoints(sock: u64) -> (Endpoint, Endpoint) {
     let family: u16 = read(sock + offset::SK_FAMILY() as u64).unwrap_or(0);
     let mut local = Endpoint { family, ..Default::default() };
     let mut remote = local;
@@ -303,7 +312,7 @@ pub(crate) fn announce(sock: u64, entry: *mut Socket, task: &TaskKey) -> u64 {
     u64::from(control(kind::SOCKET_OPEN, flags, now(), source::CONTROL, open))
 }
 
-const NOBODY: SocketKey = SocketKey { sock: 0, generation: 0 };
+pub(crate) const NOBODY: SocketKey = SocketKey { sock: 0, generation: 0 };
 
 /// The other end, if it was seen: an entry of another inode is of a socket that is gone.
 #[inline(always)]

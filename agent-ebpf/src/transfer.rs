@@ -74,7 +74,7 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
     } else {
         transfer.origin
     };
-    payload::tell(moved, origin);
+    payload::tell(moved, origin, socket);
     1
 }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use custody_abi::SourceCounters;
+use custody_abi::{RuleCounters, SourceCounters};
 use custody_ledger::Counters;
 
 use crate::config::{self, Selectors};
@@ -245,11 +245,15 @@ impl Capture {
             }
             counters.insert(format!("{name}.events"), events_of(&source));
         }
-        let skip = Counters { produced: skipped.bytes, skipped: skipped.bytes, ..Counters::default() };
-        counters.insert("rules.bytes".to_owned(), skip);
-        let bytes = kernel.ciphertext.bytes;
-        let skip = Counters { produced: bytes, skipped: bytes, ..Counters::default() };
-        counters.insert("ciphertext.bytes".to_owned(), skip);
+        let skipped = [
+            ("rules.bytes", skipped),
+            ("ciphertext.bytes", kernel.ciphertext),
+            ("other_end.bytes", kernel.other_end),
+        ];
+        for (name, RuleCounters { bytes, .. }) in skipped {
+            let skip = Counters { produced: bytes, skipped: bytes, ..Counters::default() };
+            counters.insert(name.to_owned(), skip);
+        }
         drop(counters);
         let sum =
             |pick: fn(&SourceCounters) -> u64| sources.iter().map(|(_, source)| pick(source)).sum::<u64>();
@@ -266,8 +270,8 @@ impl Capture {
         status.counters.lost =
             Amount { events: sum(|source| source.lost_events), bytes: sum(|source| source.lost_bytes) };
         status.counters.skipped = Amount {
-            events: skipped.events + kernel.ciphertext.events,
-            bytes: skipped.bytes + kernel.ciphertext.bytes,
+            events: skipped.iter().map(|(_, rule)| rule.events).sum(),
+            bytes: skipped.iter().map(|(_, rule)| rule.bytes).sum(),
         };
         status.counters.records = worker.records;
     }

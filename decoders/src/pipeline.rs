@@ -18,6 +18,8 @@ use crate::protocol::Limits;
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
 use orphans::{Orphan, orphan_weight};
 
+pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS};
+
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
 

@@ -63,7 +63,17 @@ struct Sample {
     operations_per_second: f64,
     server_cpu_us: f64,
     observer_cpu_us: f64,
-    /// Events that the observer lost, of those that it was offered; of ours alone it is known.
+    /// What our agent says of itself.
+    account: Option<Account>,
+}
+
+/// What became of the bytes, and what the agent held.
+struct Account {
+    /// `custody-agent status`.
+    status: serde_json::Value,
+    /// Peak of resident memory of agent and worker, MiB.
+    memory_mib: f64,
+    /// Share of the events offered that was lost.
     lost: f64,
 }
 
@@ -137,7 +147,7 @@ fn measure(
     let (server_before, observers_before) = (cpu_tree(server)?, cpu_all(&observers)?);
     let operations = generate(load, seconds, nginx, postgres)?;
     let server_cpu = cpu_tree(server)? - server_before;
-    let lost = if variant == "custody" { work_off(stand, operations)? } else { 0.0 };
+    let account = if variant == "custody" { Some(work_off(stand, operations)?) } else { None };
     let observer_cpu = cpu_all(&observers)? - observers_before;
     if variant == "custody" {
         stand.stop_agent()?;
@@ -149,25 +159,36 @@ fn measure(
         operations_per_second: operations / seconds as f64,
         server_cpu_us: server_cpu * 1e6 / operations,
         observer_cpu_us: observer_cpu * 1e6 / operations,
-        lost,
+        account,
     })
 }
 
 /// Waits for a record of each operation, whose making belongs to the price; or tells what share of the events was
 /// lost.
-fn work_off(stand: &Stand, operations: f64) -> Result<f64> {
+fn work_off(stand: &Stand, operations: f64) -> Result<Account> {
     eventually(WORKED_OFF, "a record of each operation", || {
-        let counters = &stand.status()?["counters"];
+        let status = stand.status()?;
         let count = |pointer: &str| {
-            let number = counters.pointer(pointer).and_then(serde_json::Value::as_u64);
-            number.with_context(|| format!("status without counters{pointer}"))
+            let number = status.pointer(pointer).and_then(serde_json::Value::as_f64);
+            number.with_context(|| format!("status without {pointer}"))
         };
-        let (lost, produced) = (count("/lost/events")? as f64, count("/produced/events")? as f64);
-        if lost > 0.0 {
-            return Ok(Some(lost / produced));
-        }
-        Ok((count("/records")? as f64 >= operations).then_some(0.0))
+        let lost = count("/counters/lost/events")? / count("/counters/produced/events")?;
+        let complete = count("/counters/records")? >= operations;
+        let pids = [count("/worker/pid")? as u32, stand.agent.as_ref().map_or(0, Running::pid)];
+        Ok((lost > 0.0 || complete).then(|| Account {
+            memory_mib: pids.into_iter().map(peak_mib).sum(),
+            lost,
+            status,
+        }))
     })
+}
+
+/// `VmHWM` of a process, MiB.
+fn peak_mib(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
 }
 
 /// Runs the load and tells how many operations were done.
@@ -245,10 +266,11 @@ fn table(load: &str, samples: &BTreeMap<&str, Vec<Sample>>) -> Result<serde_json
         let (rate, least, most) = median(runs, |s| s.operations_per_second);
         let (server, ..) = median(runs, |s| s.server_cpu_us);
         let (observer, ..) = median(runs, |s| s.observer_cpu_us);
-        let (_, _, lost) = median(runs, |s| s.lost);
+        let accounts = || runs.iter().filter_map(|run| run.account.as_ref());
+        let lost = accounts().map(|account| account.lost).fold(0.0, f64::max);
         if lost > 0.0 {
             println!(
-                "  {variant:16} {rate:8.0} ({least:.0}–{most:.0})   lost up to {:.1} % of events: no ratio",
+                "  {variant:16} {rate:8.0} ({least:.0}–{most:.0})   up to {:.1} % of its events lost, so no ratio",
                 lost * 100.0
             );
             rows.insert(variant, json!({"throughput": rate, "lost": lost}));
@@ -259,6 +281,7 @@ fn table(load: &str, samples: &BTreeMap<&str, Vec<Sample>>) -> Result<serde_json
             rate / base.0,
             server / base.1
         );
+        accounts().last().into_iter().for_each(account);
         rows.insert(
             variant,
             json!({"throughput": rate, "throughput_ratio": rate / base.0, "server_cpu_us": server,
@@ -266,6 +289,22 @@ fn table(load: &str, samples: &BTreeMap<&str, Vec<Sample>>) -> Result<serde_json
         );
     }
     Ok(json!(rows))
+}
+
+/// What became of the bytes of the last run.
+fn account(account: &Account) {
+    let get =
+        |pointer: &str| account.status.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let [produced, delivered, lost, skipped] =
+        ["produced", "delivered", "lost", "skipped"].map(|name| get(&format!("/counters/{name}/bytes")));
+    println!(
+        "    bytes: {produced} produced = {delivered} delivered + {lost} lost; {skipped} skipped by rule. \
+         Peak memory {:.0} MiB. Exposure p50 {} ms, p99 {} ms, max {} ms",
+        account.memory_mib,
+        get("/exposure/p50_ms"),
+        get("/exposure/p99_ms"),
+        get("/exposure/max_ms")
+    );
 }
 
 /// Median, least and most.

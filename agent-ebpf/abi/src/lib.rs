@@ -13,7 +13,13 @@
 pub mod offsets;
 
 /// Raised whenever a struct below changes; the agent refuses an object of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
+
+/// How long the reader of the rings waits for the accepting end of a connection within this host before it reads
+/// the connecting one, ns. The kernel side counts on it.
+pub const ACCEPTING_END_WAIT_NS: u64 = 100_000_000;
+/// How many bytes of the connecting end the reader keeps meanwhile.
+pub const ACCEPTING_END_WAIT_BYTES: u64 = 256 << 10;
 
 /// Values of [`Header::kind`].
 pub mod kind {
@@ -275,6 +281,24 @@ pub struct Socket {
     pub port: u16,
     /// Padding.
     pub reserved: u16,
+    /// The other end, where it is on this host and both were seen to begin; else 0.
+    pub twin: SocketKey,
+    /// When the first of its bytes were offered to be told, boottime ns.
+    pub first_ns: u64,
+}
+
+/// A TCP connection that an end on this host began, by its addresses: who accepts it finds it so.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Who connected.
+    pub client: Endpoint,
+    /// Who accepts.
+    pub server: Endpoint,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Padding.
+    pub reserved: u32,
 }
 
 /// Values of [`Gap::cause`]. Those from 64 on are policy (`skipped`), 32 to 63 limits (`cut`), below
@@ -509,8 +533,10 @@ pub mod rule {
     pub const NOT_INCLUDED: u32 = 0;
     /// Index of the counter of ciphertext whose plaintext is told.
     pub const CIPHERTEXT: u32 = 1;
+    /// Index of the counter of what one end of a connection moved whose other end, on this host too, is told.
+    pub const OTHER_END: u32 = 2;
     /// Index of the first rule.
-    pub const FIRST: u32 = 2;
+    pub const FIRST: u32 = 3;
     /// Counters at most, those before the first rule included.
     pub const COUNT: u32 = 1024;
 }
@@ -563,7 +589,8 @@ const _: () = {
     assert!(size_of::<Endpoint>() == 24);
     assert!(size_of::<Data>() == 88);
     assert!(size_of::<SocketOpen>() == 152);
-    assert!(size_of::<Socket>() == 104);
+    assert!(size_of::<Socket>() == 128);
+    assert!(size_of::<Pair>() == 56);
     assert!(size_of::<SocketClose>() == 56);
     assert!(size_of::<Gap>() == 96);
     assert!(size_of::<Exec>() == 128);

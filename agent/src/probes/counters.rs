@@ -20,6 +20,8 @@ pub struct Counters {
     pub not_included: RuleCounters,
     /// Ciphertext whose plaintext is told.
     pub ciphertext: RuleCounters,
+    /// What connecting ends moved whose accepting ends, on this host too, are told.
+    pub other_end: RuleCounters,
     /// What each rule left out, in the order in which the rules were given.
     pub rules: Vec<RuleCounters>,
 }
@@ -57,6 +59,7 @@ pub(super) fn read(ebpf: &Ebpf, rules: &Rules) -> Result<Counters, ProbeError> {
         control: of(source::CONTROL)?,
         not_included: rule(custody_abi::rule::NOT_INCLUDED)?,
         ciphertext: rule(custody_abi::rule::CIPHERTEXT)?,
+        other_end: rule(custody_abi::rule::OTHER_END)?,
         rules: (0..rules.count())
             .map(|index| rule(custody_abi::rule::FIRST + index))
             .collect::<Result<_, _>>()?,

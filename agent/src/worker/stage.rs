@@ -5,7 +5,7 @@ use bytes::Bytes;
 use custody_abi::{self as abi, direction, flag, layer};
 use custody_decoders::event::{Binding, Cause, Chunk, Event, Flow, Hole, Layer, SocketId};
 use custody_decoders::mask::Masker;
-use custody_decoders::pipeline::{Pipeline, PipelineOptions};
+use custody_decoders::pipeline::{LATCH_BYTES, LATCH_WAIT_NS, Pipeline, PipelineOptions};
 use custody_decoders::protocol::Limits;
 
 use super::parse::{Parsed, parse};
@@ -14,6 +14,11 @@ use super::tls::{self, Binder, Output, Owner};
 use crate::clock;
 use crate::config;
 use crate::link::{self, Figures, FromWorker};
+
+// The kernel side copies one end of a connection within this host alone, once it may count on these waits.
+const _: () = assert!(
+    LATCH_WAIT_NS == abi::ACCEPTING_END_WAIT_NS && LATCH_BYTES as u64 == abi::ACCEPTING_END_WAIT_BYTES
+);
 
 /// From parsed events to framed records.
 pub struct Stage {

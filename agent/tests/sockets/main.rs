@@ -9,4 +9,5 @@ mod observe;
 mod processes;
 mod raw;
 mod traps;
+mod twins;
 mod ways;

@@ -19,7 +19,8 @@ use crate::protocol::{Direction, Limits};
 use ends::End;
 pub(crate) use ends::{PairKey, expects_peer, face_each_other};
 use reader::{First, Reader};
-use route::{LATCH_WAIT_NS, Waiting};
+use route::Waiting;
+pub use route::{LATCH_BYTES, LATCH_WAIT_NS};
 pub(crate) use telling::{cause_name, draft, process_fields};
 
 /// A session whose protocol is not known, or that had no exchange, is told after this time.

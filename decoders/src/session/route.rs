@@ -9,9 +9,9 @@ use crate::protocol::Direction;
 use crate::streams::{Delivery, Stream};
 
 /// How long bytes wait for the end that is preferred, or for the wire to announce TLS.
-pub(super) const LATCH_WAIT_NS: u64 = 100_000_000;
+pub const LATCH_WAIT_NS: u64 = 100_000_000;
 /// Bytes that wait so.
-const LATCH_BYTES: usize = 256 << 10;
+pub const LATCH_BYTES: usize = 256 << 10;
 
 /// What came before it was known from which end to read.
 pub(super) struct Waiting {
