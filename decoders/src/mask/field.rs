@@ -133,7 +133,10 @@ impl Masking<'_> {
         };
         let value = match value {
             // Its charset is another than UTF-8: ASCII still reads the same, the rest is no secret's name.
-            Value::Bytes(bytes) => Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
+            Value::Bytes(bytes) => Value::Text(
+                String::from_utf8(bytes)
+                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            ),
             other => other,
         };
         self.leaf(value, &|policy, text, spans| match copied {

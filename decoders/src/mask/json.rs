@@ -58,7 +58,7 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
                     if let Some(last) = path.last_mut() {
                         *last = decoded(&bytes[at + 1..end]);
                     }
-                    policy.find_decoded(&view::backslash(&bytes[at + 1..end]), at + 1, spans);
+                    policy.find_escaped(bytes, (at + 1, end), spans);
                     key = false;
                 } else {
                     string(policy, bytes, (at + 1, end), mark_of(policy, &levels, &path), spans);
@@ -90,7 +90,7 @@ fn string(
 ) {
     match mark {
         Some(mark) => spans.push(Span::new(start, end, mark)),
-        None => policy.find_decoded(&view::backslash(&bytes[start..end]), start, spans),
+        None => policy.find_escaped(bytes, (start, end), spans),
     }
 }
 
@@ -118,10 +118,13 @@ fn bare(
 /// Where a string that begins at `start` ends: at its quote, or at the end of the text.
 fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
-    while at < bytes.len() && bytes[at] != b'"' {
-        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        if bytes[at + found] == b'"' {
+            return at + found;
+        }
+        at += found + 2;
     }
-    at.min(bytes.len())
+    bytes.len()
 }
 
 fn decoded(key: &[u8]) -> String {

@@ -6,7 +6,7 @@ use super::recognise::{Place, Recogniser};
 use super::rules::{FieldRule, Literals, MaskRules};
 use super::secret;
 use super::span::Span;
-use super::view::View;
+use super::view::{self, View};
 
 /// Everything that the maskers of single classes ask.
 #[derive(Debug)]
@@ -32,12 +32,25 @@ impl Policy {
 
     /// The same for a part of a text.
     pub(crate) fn find_in(&self, text: &str, (start, end): (usize, usize), spans: &mut Vec<Span>) {
+        self.find_at(&text.as_bytes()[start..end], start, spans);
+    }
+
+    fn find_at(&self, part: &[u8], start: usize, spans: &mut Vec<Span>) {
         let first = spans.len();
-        self.find(&text.as_bytes()[start..end], Place::Text, spans);
+        self.find(part, Place::Text, spans);
         for span in &mut spans[first..] {
             span.start += start;
             span.end += start;
         }
+    }
+
+    /// The same for a part of a text in which backslashes escape.
+    pub(crate) fn find_escaped(&self, text: &[u8], (start, end): (usize, usize), spans: &mut Vec<Span>) {
+        let part = &text[start..end];
+        if memchr::memchr(b'\\', part).is_some() {
+            return self.find_decoded(&view::backslash(part), start, spans);
+        }
+        self.find_at(part, start, spans);
     }
 
     /// The same for a value that was decoded from the text at `start`: the spans are those of that text.

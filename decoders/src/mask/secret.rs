@@ -1,6 +1,10 @@
 //! Which names say that their value is a secret: one table for columns, headers, parameters, JSON keys,
 //! options and variables. No configuration takes a name off it.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 /// Where these letters stand anywhere in a name (without separators), its value is a secret.
 const STEMS: &[&str] = &[
     "password",
@@ -109,12 +113,17 @@ pub(crate) fn kind_of_name(name: &[u8]) -> Option<&'static str> {
     if words > 1 && HARMLESS_LAST.iter().any(|harmless| last == harmless.as_bytes()) {
         return None;
     }
-    let secret = STEMS.iter().any(|stem| memchr::memmem::find(compact, stem.as_bytes()).is_some())
+    let secret = STEM_FINDER.is_match(compact)
         || (0..words).any(|index| WORDS.iter().any(|known| word(index) == known.as_bytes()))
         || (ENDS.iter().any(|end| compact.ends_with(end.as_bytes()))
             && !HARMLESS_ENDS.iter().any(|end| compact.ends_with(end.as_bytes())));
     secret.then(|| kind_of_compact(compact))
 }
+
+/// All stems at once: names are asked for more often than anything else.
+static STEM_FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::new(STEMS).expect("a short list of words is an automaton, and tests say so")
+});
 
 fn kind_of_compact(compact: &[u8]) -> &'static str {
     let has = |stem: &str| memchr::memmem::find(compact, stem.as_bytes()).is_some();

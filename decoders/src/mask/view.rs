@@ -200,11 +200,87 @@ pub(crate) fn base64(run: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(digits).or_else(|_| URL_SAFE.decode(digits)).ok()
 }
 
+/// What a text holds, seen in one pass: without it, whole recognisers and codings need not look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Survey {
+    classes: u8,
+    /// Digits.
+    pub(crate) digits: usize,
+    longest_run: usize,
+}
+
+const AT: u8 = 1;
+const PERCENT: u8 = 2;
+const BACKSLASH: u8 = 4;
+const DIGIT: u8 = 8;
+const RUN: u8 = 16;
+
+/// Classes of each byte.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        let mut class = 0;
+        if b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_') {
+            class |= RUN;
+        }
+        if b.is_ascii_digit() {
+            class |= DIGIT;
+        }
+        class |= match b {
+            b'@' => AT,
+            b'%' => PERCENT,
+            b'\\' => BACKSLASH,
+            _ => 0,
+        };
+        classes[byte] = class;
+        byte += 1;
+    }
+    classes
+};
+
+impl Survey {
+    /// Looks at each byte once.
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let mut survey = Survey::default();
+        let mut run = 0;
+        for &byte in text {
+            let class = CLASSES[usize::from(byte)];
+            survey.classes |= class;
+            survey.digits += usize::from(class & DIGIT != 0);
+            run = if class & RUN != 0 { run + 1 } else { 0 };
+            survey.longest_run = survey.longest_run.max(run);
+        }
+        survey
+    }
+
+    /// Whether there is an `@`.
+    pub(crate) fn has_at(&self) -> bool {
+        self.classes & AT != 0
+    }
+
+    /// Whether there is a `%`.
+    pub(crate) fn has_percent(&self) -> bool {
+        self.classes & PERCENT != 0
+    }
+
+    /// Whether there is a backslash.
+    pub(crate) fn has_backslash(&self) -> bool {
+        self.classes & BACKSLASH != 0
+    }
+
+    /// Whether [`encoded_runs`] would look at anything.
+    pub(crate) fn has_runs(&self) -> bool {
+        self.longest_run >= RUN_BYTES_MIN
+    }
+}
+
 /// Calls `found` with each run that may be base64 or hex, its place, and what it decodes to as text.
 pub(crate) fn encoded_runs(text: &[u8], mut found: impl FnMut(usize, usize, &[u8])) {
     let mut at = 0;
     while at < text.len() {
-        let length = text[at..].iter().take_while(|&&byte| is_base64(byte)).count();
+        let length = text[at..].iter().take_while(|&&byte| CLASSES[usize::from(byte)] & RUN != 0).count();
         let (start, end) = (at, at + length);
         at = end + 1;
         if length < RUN_BYTES_MIN {
@@ -223,10 +299,6 @@ pub(crate) fn encoded_runs(text: &[u8], mut found: impl FnMut(usize, usize, &[u8
 fn hex_of(run: &[u8]) -> Option<Vec<u8>> {
     let digits = run.strip_prefix(b"0x").or_else(|| run.strip_prefix(b"x")).unwrap_or(run);
     hex::decode(digits).ok()
-}
-
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
 /// Whether decoded bytes look like text: random bytes of this length do not.

@@ -7,12 +7,11 @@ use super::super::span::Span;
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 const IBAN_CHARACTERS_MAX: usize = 34;
 
+/// Neither kind has fewer digits: a text with fewer need not be looked at.
+pub(super) const DIGITS_MIN: usize = 7;
+
 /// Finds both kinds; `None` where one is off.
 pub(super) fn find(text: &[u8], card: Option<&Mark>, iban: Option<&Mark>, spans: &mut Vec<Span>) {
-    // Neither kind has fewer digits.
-    if text.iter().filter(|byte| byte.is_ascii_digit()).count() < 7 {
-        return;
-    }
     if let Some(mark) = iban {
         ibans(text, mark, spans);
     }
