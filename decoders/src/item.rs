@@ -53,6 +53,14 @@ pub enum Dialect {
     Postgres,
 }
 
+/// Bytes as text; what is no UTF-8 stands as U+FFFD. Most of it is, which is quicker to see than to replace.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
 /// One named value, not masked yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {

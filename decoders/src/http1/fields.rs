@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use custody_record::{Value, names};
 
 use super::head::{Head, Header};
-use crate::item::{Class, Field};
+use crate::item::{Class, Field, text};
 
 /// A body as it comes in pieces: the first bytes are kept, the rest is counted.
 #[derive(Debug, Default)]
@@ -143,10 +143,6 @@ fn traceparent(value: &[u8]) -> Option<(&str, &str)> {
     let nonzero = |part: &str| part.bytes().any(|byte| byte != b'0');
     let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
     (valid && nonzero(trace) && nonzero(span)).then_some((trace, span))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn short_text(bytes: &[u8]) -> String {

@@ -106,6 +106,9 @@ impl Masking<'_> {
         };
         let mut spans = Vec::new();
         find(self.policy, &text, &mut spans);
+        if !span::changes(&text, &spans, self.cut) {
+            return self.keep(text);
+        }
         let masked = span::apply(&text, spans, self.cut, |mark| self.report.found(self.path, mark));
         self.keep(masked)
     }

@@ -82,10 +82,14 @@ fn last(original: &str, count: usize) -> &str {
     original.char_indices().nth(characters - keep).map_or("", |(at, _)| &original[at..])
 }
 
+/// Whether a bracket of masks may stand in it: both begin with this byte, and little else does.
+pub(crate) fn may_forge(text: &str) -> bool {
+    memchr::memchr(0xE2, text.as_bytes()).is_some()
+}
+
 /// Appends payload with the brackets of masks escaped, so that nobody can forge one.
 pub(crate) fn push_escaped(text: &str, out: &mut String) {
-    // Both brackets begin with this byte, and little else does.
-    if memchr::memchr(0xE2, text.as_bytes()).is_none() {
+    if !may_forge(text) {
         out.push_str(text);
         return;
     }
@@ -100,7 +104,7 @@ pub(crate) fn push_escaped(text: &str, out: &mut String) {
 
 /// Payload with the brackets of masks escaped.
 pub(crate) fn escaped(text: String) -> String {
-    if !text.contains([OPEN, CLOSE]) {
+    if !may_forge(&text) {
         return text;
     }
     let mut out = String::with_capacity(text.len() + 16);

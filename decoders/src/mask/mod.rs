@@ -27,7 +27,7 @@ mod view;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use custody_record::{Kind, Record, Times, Value, names};
 
@@ -124,27 +124,27 @@ impl Masker {
     /// Masks one draft. Deterministic; what fails is dropped whole, and that is recorded.
     pub fn mask(&self, draft: Draft) -> Masked<Record> {
         let mut report = Report::default();
-        let mut fields = BTreeMap::new();
+        let mut fields = Vec::with_capacity(draft.fields.len() + 2);
         // Statements first: they tell the columns that values apart from them meet.
-        let is_statement = |field: &Field| matches!(field.class, Class::Statement(_));
-        let (statements, others): (Vec<_>, Vec<_>) = draft.fields.into_iter().partition(is_statement);
+        let mut found = draft.fields;
+        found.sort_by_key(|field| !matches!(field.class, Class::Statement(_)));
         let mut apart = sql::Apart::default();
-        for field in statements.into_iter().chain(others) {
+        for field in found {
             let name = self.field_name(field.name, &mut report);
             let masked = guarded(|| {
                 field::Masking { policy: &self.policy, path: &name, cut: field.cut > 0, report: &mut report }
                     .value(field.value, &field.class, &mut apart)
             });
             match masked {
-                Some(value) => insert(&mut fields, name, value),
+                Some(value) => fields.push((name, value)),
                 None => report.failed(name),
             }
         }
         if let Some(rows) = draft.rows {
             match guarded(|| self.rows(rows, &mut report)) {
                 Some((columns, rows)) => {
-                    insert(&mut fields, names::DB_COLUMNS.into(), columns);
-                    insert(&mut fields, names::DB_ROWS.into(), rows);
+                    fields.push((names::DB_COLUMNS.into(), columns));
+                    fields.push((names::DB_ROWS.into(), rows));
                 }
                 None => report.failed(names::DB_ROWS.into()),
             }
@@ -157,7 +157,7 @@ impl Masker {
             session: draft.session,
             exchange: draft.exchange,
             times: draft.times,
-            fields,
+            fields: by_name(fields),
             masked,
             kinds,
             anomalies,
@@ -167,17 +167,17 @@ impl Masker {
     /// A name that came with the payload (a header's) is payload, behind the prefix that the schema gives it.
     fn field_name(&self, name: Name, report: &mut Report) -> Name {
         let Cow::Owned(name) = name else { return name };
-        let prefixes = names::ALL.iter().map(|(known, _)| *known);
-        let prefix = prefixes
-            .filter(|known| known.ends_with('.') && name.starts_with(known))
-            .max_by_key(|known| known.len());
-        let (prefix, text) = name.split_at(prefix.map_or(0, str::len));
+        let prefix =
+            PREFIXES.iter().filter(|known| name.starts_with(**known)).max_by_key(|known| known.len());
+        let (prefix, text) = name.split_at(prefix.map_or(0, |prefix| prefix.len()));
         let masked = guarded(|| {
             let mut spans = Vec::new();
             self.policy.find(text.as_bytes(), Place::Text, &mut spans);
-            span::apply(text, spans, false, |mark| report.found(prefix, mark))
+            span::changes(text, &spans, false)
+                .then(|| span::apply(text, spans, false, |mark| report.found(prefix, mark)))
         });
-        Cow::Owned(prefix.to_owned() + &masked.unwrap_or_else(|| mark::dropped("name", text.len())))
+        let masked = masked.unwrap_or_else(|| Some(mark::dropped("name", text.len())));
+        Cow::Owned(masked.map_or_else(|| name.clone(), |masked| prefix.to_owned() + &masked))
     }
 
     /// Column names, and rows of cells.
@@ -218,24 +218,34 @@ impl Masker {
     }
 }
 
+/// Names of the schema that are prefixes of names which come with the payload.
+static PREFIXES: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| names::ALL.iter().map(|(name, _)| *name).filter(|name| name.ends_with('.')).collect());
+
 /// What `work` gives, or `None` when it panics: masking must not take the worker down, and a value that could
 /// not be masked must not go on.
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Adds a field. A name that comes twice (a repeated header) keeps both values, in order.
-fn insert(fields: &mut BTreeMap<Name, Value>, name: Name, value: Value) {
-    match fields.get_mut(&name) {
-        None => {
-            fields.insert(name, value);
+/// Fields by their names. A name that comes twice (a repeated header) keeps both values, in order.
+fn by_name(mut fields: Vec<(Name, Value)>) -> BTreeMap<Name, Value> {
+    fields.sort_by(|one, other| one.0.cmp(&other.0));
+    fields.dedup_by(|(name, value), (before, first)| {
+        if name != before {
+            return false;
         }
-        Some(Value::List(values)) => values.push(Some(value)),
-        Some(first) => {
-            let before = std::mem::replace(first, Value::Bool(false));
-            *first = Value::List(vec![Some(before), Some(value)]);
+        let value = std::mem::replace(value, Value::Bool(false));
+        match first {
+            Value::List(values) => values.push(Some(value)),
+            first => {
+                let before = std::mem::replace(first, Value::Bool(false));
+                *first = Value::List(vec![Some(before), Some(value)]);
+            }
         }
-    }
+        true
+    });
+    BTreeMap::from_iter(fields)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which parts of a text are masked, and the text with them masked.
 
-use super::mark::{Mark, push_escaped};
+use super::mark::{Mark, may_forge, push_escaped};
 
 /// A part of a text that is to be masked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,11 @@ pub(crate) fn settle(spans: &mut Vec<Span>) {
         span.quoted &= next.quoted;
         true
     });
+}
+
+/// Whether [`apply`] would give another text than this one.
+pub(crate) fn changes(text: &str, spans: &[Span], cut: bool) -> bool {
+    cut || !spans.is_empty() || may_forge(text)
 }
 
 /// The text with the spans masked, and each mark told to `found`. When `cut`, the end of the text is missing:

@@ -4,7 +4,7 @@
 use crate::anomaly;
 use custody_record::{Value, names};
 
-use crate::item::{Class, Field, Rows};
+use crate::item::{Class, Field, Rows, text};
 use crate::protocol::{Direction, ExchangeId, Limits, Out, Outcome};
 
 use super::early::EarlyCopy;
@@ -76,7 +76,7 @@ impl Copy {
 /// Rows in the text format or as CSV; a piece that ends in the middle of a character is replaced there.
 fn copy_text(data: Vec<u8>) -> Field {
     let class = Class::Body { media_type: "text/tab-separated-values".to_owned(), coding: String::new() };
-    Field::new(names::DB_COPY_DATA, value::text(&data), class)
+    Field::new(names::DB_COPY_DATA, text(&data), class)
 }
 
 /// The answer so far.
@@ -141,7 +141,7 @@ impl Answer {
     /// One result is complete. `tag` is empty for an empty query.
     pub(super) fn complete(&mut self, tag: &[u8], id: ExchangeId, out: &mut dyn Out) {
         self.flush_rows(id, out);
-        let tag = value::text(tag);
+        let tag = text(tag);
         self.count_rows(tag.rsplit(' ').next().and_then(|count| count.parse().ok()));
         if self.results.len() < RESULTS_MAX {
             self.results.push(Some(Value::Text(tag.clone())));

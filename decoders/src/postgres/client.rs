@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use custody_record::names;
 
-use crate::item::{Class, Field};
+use crate::item::{Class, Field, text};
 use crate::protocol::{ExchangeId, Frame, Out, Outcome};
 
 use super::answer::CopyDirection;
@@ -18,7 +18,6 @@ use super::parse::{self, Bind, FromClient, Target};
 use super::request::{parameter_fields, startup_fields, statement_fields};
 use super::state::Step;
 use super::statement::Facts;
-use super::value::text;
 
 impl Connection {
     /// A packet of before the start-up.

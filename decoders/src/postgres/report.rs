@@ -2,11 +2,10 @@
 
 use custody_record::{Value, names};
 
-use crate::item::{Class, Dialect, Field};
+use crate::item::{Class, Dialect, Field, text};
 use crate::protocol::Outcome;
 
 use super::parse::Report;
-use super::value::text;
 
 /// SQLSTATE `query_canceled`: a statement that was cancelled, on request, by a time limit, or because the client
 /// gave its COPY up. Only the message tells which.

@@ -2,11 +2,11 @@
 
 use custody_record::{Value, names};
 
-use crate::item::{Class, Dialect, Field};
+use crate::item::{Class, Dialect, Field, text};
 
 use super::names::Statement;
 use super::parse;
-use super::value::{self, text};
+use super::value;
 
 /// Text and summary of a statement; `odd` says why the text is not whole, and then how much is missing is not
 /// known.

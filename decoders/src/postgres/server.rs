@@ -3,7 +3,7 @@
 use crate::anomaly;
 use custody_record::{Value, names};
 
-use crate::item::{Class, Field};
+use crate::item::{Class, Field, text};
 use crate::protocol::{Direction, Frame, Out, Outcome};
 
 use super::answer::CopyDirection;
@@ -14,7 +14,6 @@ use super::pairing::{Entry, Subject};
 use super::parse::{self, Columns, FromServer, Report};
 use super::report;
 use super::state::{Effect, Step, effect};
-use super::value::text;
 
 impl Connection {
     /// A typed message.

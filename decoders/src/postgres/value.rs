@@ -5,7 +5,7 @@
 
 use custody_record::Value;
 
-use crate::item::{Class, Field};
+use crate::item::{Class, Field, text};
 
 use super::binary::binary_value;
 
@@ -32,11 +32,6 @@ impl Decoded {
             Decoded::Opaque(bytes) => Field::new(name, Value::Bytes(bytes), Class::Opaque),
         }
     }
-}
-
-/// Text as it stands; what is no UTF-8 is replaced.
-pub(super) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Reads a value of this type and format.
