@@ -5,13 +5,13 @@
 use crate::kernel::{current, load, offset, read_user};
 use crate::maps::{CALLS, Call};
 use crate::payload::Origin;
-use crate::rings::now;
+use crate::rings::{self, Fate, now};
 use crate::sockets;
 use crate::syscalls::{self, Entered};
 use crate::transfer::{Transfer, custody_transfer};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use custody_abi::shape;
+use custody_abi::{shape, source};
 
 /// Messages of one `*mmsg` call that are told; the kernel takes 1024 at most (`UIO_MAXIOV`).
 const MESSAGES_MAX: u32 = 1024;
@@ -33,7 +33,10 @@ pub fn sys_enter(_ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let state = Call { sock, time_ns: now(), messages: 0, index: 0, shape: u32::from(form) };
-    let _ = CALLS.insert(&thread(), &state, 0);
+    if CALLS.insert(&thread(), &state, 0).is_err() {
+        // What the call will move is not known yet; that one was missed is.
+        rings::count(source::WIRE, Fate::Lost, 0);
+    }
     0
 }
 

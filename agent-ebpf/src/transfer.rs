@@ -44,7 +44,7 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
     }
     let counted = transfer.length + transfer.after;
     let before = if transfer.sends != 0 { [0, counted] } else { [counted, 0] };
-    let Some(socket) = sockets::find(transfer.sock, before) else { return 0 };
+    let Some(socket) = sockets::find(transfer.sock, before) else { return no_room(transfer) };
     let left_out = rules::excluded(socket);
     if left_out.is_none() {
         sockets::tell(transfer.sock, socket);
@@ -75,6 +75,26 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
         transfer.origin
     };
     payload::tell(moved, origin, socket);
+    1
+}
+
+/// The table of sockets is full: what moves on this one is told as lost, and on which socket is not known.
+#[inline(never)]
+fn no_room(transfer: &Transfer) -> u32 {
+    if sockets::transport_of(transfer.sock).is_none() || !rules::is_wanted() {
+        return 0;
+    }
+    let nowhere = Moved {
+        socket: sockets::NOBODY,
+        task: current_key(),
+        position: 0,
+        length: transfer.length,
+        time_ns: transfer.time_ns,
+        flags: 0,
+        direction: if transfer.sends != 0 { direction::EGRESS } else { direction::INGRESS },
+        reserved: [0; 5],
+    };
+    payload::missing(&nowhere, 0, transfer.length, cause::MAP_FULL);
     1
 }
 

@@ -212,6 +212,8 @@ pub enum Event<'a> {
     Exit(Arc<Process>, u32, u64),
     /// Events of a ring are missing: how many, when it was noticed. Which sockets is not known.
     Lost(u64, u64),
+    /// Bytes moved on sockets that there was no room to know: how many, when.
+    NoRoom(u64, u64),
     /// Time passes: everything of before this boottime ns has been told.
     Tick(u64),
 }

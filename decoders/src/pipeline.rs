@@ -23,6 +23,9 @@ pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS};
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
 
+/// What is missed for want of room is told together for this time.
+const NO_ROOM_WAIT_NS: u64 = 1_000_000_000;
+
 /// What a pipeline may hold and how it masks.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
@@ -86,7 +89,17 @@ pub struct Pipeline {
     held_bytes: usize,
     sessions_begun: u64,
     now_ns: u64,
+    no_room: NoRoom,
     counters: Counters,
+}
+
+/// What moved on sockets that there was no room to know, not told yet: one gap for many calls.
+#[derive(Clone, Copy, Default)]
+struct NoRoom {
+    events: u64,
+    bytes: u64,
+    first_ns: u64,
+    last_ns: u64,
 }
 
 impl Pipeline {
@@ -103,6 +116,7 @@ impl Pipeline {
             orphan_bytes: 0,
             held_bytes: 0,
             now_ns: 0,
+            no_room: NoRoom::default(),
             counters: Counters::default(),
         }
     }
@@ -158,6 +172,13 @@ impl Pipeline {
                 ];
                 sink(draft(Kind::Gap, time_ns, time_ns, fields));
             }
+            Event::NoRoom(bytes, time_ns) => {
+                let missed = &mut self.no_room;
+                missed.first_ns = if missed.events == 0 { time_ns } else { missed.first_ns.min(time_ns) };
+                missed.last_ns = missed.last_ns.max(time_ns);
+                missed.events += 1;
+                missed.bytes = missed.bytes.saturating_add(bytes);
+            }
             Event::Tick(now_ns) => self.tick(now_ns, sink),
         }
         self.counters.records += records;
@@ -172,6 +193,7 @@ impl Pipeline {
             out(masker.mask(draft));
         };
         self.drop_orphans(u64::MAX, sink);
+        self.tell_no_room(u64::MAX, sink);
         let mut numbers: Vec<u64> = self.sessions.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
@@ -274,6 +296,7 @@ impl Pipeline {
     fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
         self.now_ns = self.now_ns.max(now_ns);
         self.drop_orphans(now_ns.saturating_sub(ORPHAN_WAIT_NS), sink);
+        self.tell_no_room(now_ns.saturating_sub(NO_ROOM_WAIT_NS), sink);
         while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= now_ns) {
             let Some(Reverse((due, number))) = self.timers.pop() else { break };
             let Some(session) = self.sessions.get_mut(&number) else { continue };
@@ -288,6 +311,20 @@ impl Pipeline {
                 self.arm_after(number, now_ns.saturating_add(1));
             }
         }
+    }
+
+    /// Tells what was missed for want of room, if the first of it is older than this.
+    fn tell_no_room(&mut self, before_ns: u64, sink: &mut dyn FnMut(Draft)) {
+        if self.no_room.events == 0 || self.no_room.first_ns > before_ns {
+            return;
+        }
+        let NoRoom { events, bytes, first_ns, last_ns } = std::mem::take(&mut self.no_room);
+        let fields = vec![
+            Field::structure(names::GAP_CAUSE, cause_name(Cause::TableFull)),
+            Field::structure(names::GAP_EVENTS, events),
+            Field::structure(names::BYTES_LOST, bytes),
+        ];
+        sink(draft(Kind::Gap, first_ns, last_ns, fields));
     }
 
     fn arm(&mut self, number: u64) {

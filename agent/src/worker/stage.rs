@@ -227,6 +227,9 @@ impl Stage {
             self.binder.on_gap(gap, &mut self.outputs);
             return;
         }
+        if gap.cause == abi::cause::MAP_FULL {
+            return self.feed(Event::NoRoom(gap.length, gap.header.time_ns));
+        }
         let known = self.known(gap.socket, gap.task, gap.header.time_ns);
         let Some(known) = known.filter(|known| !known.canary) else { return };
         let flow = flow(gap.direction);

@@ -325,3 +325,21 @@ fn what_no_include_rule_names_is_counted_apart() {
     assert!(observer.counters().not_included.bytes >= 5);
     drop(b);
 }
+
+#[test]
+fn sockets_beyond_the_table_are_told_as_lost_bytes() {
+    let mut observer = Observer::with(ProbeOptions { sockets_max: 8, ..only_this_program() });
+    // The kernel may keep a few more than it was told.
+    let pairs: Vec<_> = (0..200).map(|_| unix()).collect();
+    for (a, _) in &pairs {
+        rustix::io::write(a, &[7; 100]).unwrap();
+    }
+    let told = observer.until("all of it", |told| {
+        let missing: u64 = told.gaps.iter().map(|gap| gap.length).sum();
+        missing + told.chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>() == 200 * 100
+    });
+    assert!(told.gaps.iter().all(|gap| gap.cause == cause::MAP_FULL && gap.socket.generation == 0));
+    assert!(told.gaps.len() >= 100, "{} gaps", told.gaps.len());
+    let lost = told.gaps.len() as u64;
+    assert_eq!(observer.counters().wire.lost_events, lost);
+}

@@ -333,3 +333,20 @@ fn what_is_shed_is_cut_and_what_follows_is_read_anew() {
     assert_eq!(number(close, names::BYTES_CUT), Some(endless.len() as u64));
     assert!(close.anomalies.iter().any(|code| *code == "memory_shed"), "{:?}", close.anomalies);
 }
+
+#[test]
+fn what_moves_on_sockets_without_room_is_one_gap_a_second_with_its_bytes() {
+    let mut pipeline = Pipeline::new(PipelineOptions::default());
+    let mut told = Vec::new();
+    for call in 0..100 {
+        pipeline.feed(Event::NoRoom(10, 1_000 + call), &mut |record| told.push(record.into_inner()));
+    }
+    pipeline.feed(Event::Tick(500_000_000), &mut |record| told.push(record.into_inner()));
+    assert!(told.is_empty());
+    pipeline.feed(Event::Tick(2_000_000_000), &mut |record| told.push(record.into_inner()));
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].fields[names::GAP_CAUSE], Value::from("table_full"));
+    assert_eq!(told[0].fields[names::GAP_EVENTS], Value::from(100u64));
+    assert_eq!(told[0].fields[names::BYTES_LOST], Value::from(1000u64));
+    assert_eq!((told[0].times.first_ns, told[0].times.last_ns), (1_000, 1_099));
+}
