@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub data_woken: u64,
     /// The same of the control ring.
     pub control_woken: u64,
+    /// When the agent's log was last told that there is no room.
+    pub complained_ns: u64,
 }
 
 /// Raised by the agent whenever a rule changed: cached verdicts of older epochs are void.

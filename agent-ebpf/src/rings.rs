@@ -86,6 +86,22 @@ pub(crate) fn control_flags() -> u64 {
     wake_flags(&CONTROL, unsafe { &raw mut (*shared).control_woken }, control_wake_bytes())
 }
 
+/// Whether the agent's log should hear of a lack of room: once in a while, however often it is felt.
+#[inline(always)]
+pub(crate) fn may_complain() -> bool {
+    const PAUSE_NS: u64 = 10_000_000_000;
+    let Some(shared) = shared() else { return false };
+    let now_ns = now();
+    // SAFETY: a word of a map's value, alive while the program runs. Two CPUs may both complain: once too often.
+    unsafe {
+        let may = now_ns - (*shared).complained_ns > PAUSE_NS;
+        if may {
+            (*shared).complained_ns = now_ns;
+        }
+        may
+    }
+}
+
 /// What happened to an event of `bytes` payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {

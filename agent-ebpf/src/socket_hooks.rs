@@ -4,12 +4,13 @@
 use crate::kernel::{current, current_key, load, offset, read};
 use crate::maps::{SENDS, SOCKETS, Send};
 use crate::payload::{self, Moved, Origin, form};
-use crate::rings::now;
+use crate::rings::{self, now};
 use crate::sockets::{self, EGRESS, state};
-use crate::transfer::{self, Transfer};
+use crate::transfer::{self, NO_ROOM, Transfer};
 use crate::{kernel, rules, sequences, syscalls, twins};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
+use aya_log_ebpf::warn;
 use custody_abi::{Socket, direction, flag, role, transport};
 
 const TCP_ESTABLISHED: i32 = 1;
@@ -50,8 +51,18 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
         flags: flags as u32,
         sends: 0,
     };
-    transfer::custody_transfer(&raw mut transfer);
+    if transfer::custody_transfer(&raw mut transfer) == NO_ROOM {
+        complain(&ctx);
+    }
     0
+}
+
+/// The loss itself stands in the record; the log tells who runs the agent what to do.
+#[inline(always)]
+fn complain(ctx: &RawTracePointContext) {
+    if rings::may_complain() {
+        warn!(ctx, "the table of sockets is full: what further ones move is lost, and counted as table_full");
+    }
 }
 
 /// `tcp_sendmsg_locked(sk, msg, skb, size_goal)`: under the socket's lock, before each segment of a send.
@@ -166,31 +177,33 @@ pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
     if !sockets::is_observed(sock) {
         return 0;
     }
-    sent(sock, result as u64, thread);
+    if sent(sock, result as u64, thread) == NO_ROOM {
+        complain(&ctx);
+    }
     0
 }
 
 #[inline(always)]
-fn sent(sock: u64, length: u64, thread: u32) {
+fn sent(sock: u64, length: u64, thread: u32) -> u32 {
     if let Some(send) = SENDS.get_ptr_mut(&thread) {
         // SAFETY: a map's value, alive while the program runs; only this thread uses its entry.
         let send = unsafe { &mut *send };
         if send.sock == sock && send.rest != 0 && length >= send.told {
             let last = length - send.told;
-            let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return };
+            let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return 0 };
             if last != 0 {
                 tell_sent(sock, entry, send, last);
             }
             // SAFETY: as above.
             unsafe { (*entry).next[EGRESS] = send.position + last };
             (send.rest, send.sock) = (0, 0);
-            return;
+            return 0;
         }
     }
     let call = syscalls::entered();
     let origin = syscalls::origin(&call, true, thread);
     let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
-    transfer::custody_transfer(&raw mut transfer);
+    transfer::custody_transfer(&raw mut transfer)
 }
 
 /// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, sends its FIN, or is over. Runs in

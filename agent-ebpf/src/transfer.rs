@@ -14,6 +14,9 @@ const MSG_PEEK: u32 = 0x2;
 const MSG_TRUNC: u32 = 0x20;
 const MSG_ERRQUEUE: u32 = 0x2000;
 
+/// What [`custody_transfer`] says of a socket that there was no room for.
+pub(crate) const NO_ROOM: u32 = 2;
+
 /// What a hook saw. Integers only, as in `payload::Cursor`.
 #[repr(C)]
 pub struct Transfer {
@@ -95,7 +98,7 @@ fn no_room(transfer: &Transfer) -> u32 {
         reserved: [0; 5],
     };
     payload::missing(&nowhere, 0, transfer.length, cause::MAP_FULL);
-    1
+    NO_ROOM
 }
 
 #[inline(always)]

@@ -150,6 +150,7 @@ impl Capture {
             self.libraries.tick(self.probes.ebpf(), now);
             if now >= next_count {
                 next_count = now + COUNT_EVERY;
+                self.probes.pass_log();
                 self.count();
                 self.tell_probes();
             }

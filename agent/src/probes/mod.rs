@@ -23,6 +23,7 @@ pub use table::{Probe, State, table};
 use aya::maps::{MapData, RingBuf};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -99,6 +100,7 @@ pub struct Rings<'a> {
 /// The kernel side, loaded and attached. Dropping it detaches everything.
 pub struct Probes {
     ebpf: Ebpf,
+    log: EbpfLogger<&'static dyn log::Log>,
     data: RingBuf<MapData>,
     control: RingBuf<MapData>,
     ring_bytes: [usize; 2],
@@ -139,6 +141,8 @@ impl Probes {
         let kernel = offsets::Kernel::read(&options.sys)?;
         let backend = choose(options.backend, &kernel)?;
         let mut ebpf = load_object(object, options, &kernel)?;
+        let log = EbpfLogger::init(&mut ebpf)
+            .map_err(|error| ProbeError::Object(format!("its log cannot be read: {error}")))?;
         syscalls::fill(&mut ebpf)?;
         let mut rules = rules::Rules::new(&mut ebpf)?;
         for rule in &options.rules {
@@ -158,7 +162,12 @@ impl Probes {
         let data = take(&mut ebpf, "DATA")?;
         let control = take(&mut ebpf, "CONTROL")?;
         let ring_bytes = [options.data_ring_bytes as usize, options.control_ring_bytes as usize];
-        Ok(Self { ebpf, data, control, ring_bytes, backend, rules, standing })
+        Ok(Self { ebpf, log, data, control, ring_bytes, backend, rules, standing })
+    }
+
+    /// Passes on what the kernel side logged since the last call.
+    pub fn pass_log(&mut self) {
+        self.log.flush();
     }
 
     /// Which back-end observes sockets.

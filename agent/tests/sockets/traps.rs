@@ -9,6 +9,7 @@ use custody_agent::probes::{Backend, Match, ProbeOptions, Rule};
 use rustix::fd::AsRawFd;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{Read, Write};
+use std::sync::Mutex;
 
 const BACKENDS: [Backend; 2] = [Backend::Sockets, Backend::SystemCalls];
 
@@ -328,6 +329,8 @@ fn what_no_include_rule_names_is_counted_apart() {
 
 #[test]
 fn sockets_beyond_the_table_are_told_as_lost_bytes() {
+    log::set_logger(&HEARD).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
     let mut observer = Observer::with(ProbeOptions { sockets_max: 8, ..only_this_program() });
     // The kernel may keep a few more than it was told.
     let pairs: Vec<_> = (0..200).map(|_| unix()).collect();
@@ -342,4 +345,24 @@ fn sockets_beyond_the_table_are_told_as_lost_bytes() {
     assert!(told.gaps.len() >= 100, "{} gaps", told.gaps.len());
     let lost = told.gaps.len() as u64;
     assert_eq!(observer.counters().wire.lost_events, lost);
+    // Who runs the agent reads it in its log, once, however often it happened.
+    observer.probes.pass_log();
+    let heard = HEARD.0.lock().unwrap();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert!(heard[0].contains("table of sockets is full"), "{heard:?}");
+}
+
+/// What the kernel side logged.
+struct Heard(Mutex<Vec<String>>);
+
+static HEARD: Heard = Heard(Mutex::new(Vec::new()));
+
+impl log::Log for Heard {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
 }
