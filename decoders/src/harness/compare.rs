@@ -2,7 +2,7 @@
 
 use custody_record::Value;
 
-use super::case::Case;
+use crate::case::Case;
 use super::render;
 use super::replay::{Outcome, Told};
 use crate::anomaly;

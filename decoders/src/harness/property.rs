@@ -1,7 +1,7 @@
 //! What every decoder must hold, whatever its bytes mean. Each property takes one conversation and says what is
 //! wrong; each is shown to fail on a decoder that breaks it (`broken.rs`).
 
-use super::case::{Case, Step, What};
+use crate::case::{Case, Step, What};
 use super::random::Random;
 use super::replay::{DIRECTIONS, Outcome, replay, run};
 use super::{compare, render};

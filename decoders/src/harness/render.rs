@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use custody_record::{Kind, Record, Times, Value};
 
-use super::case::Case;
+use crate::case::Case;
 use super::replay::{Outcome, Told};
 use crate::driver::State;
 use crate::item::Field;

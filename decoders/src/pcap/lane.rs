@@ -1,0 +1,149 @@
+//! One direction of a TCP connection: sequence numbers to absolute 64-bit positions, and the order of
+//! [`crate::streams`], whose waits end here by what the other end acknowledged and never by time alone.
+
+use crate::event::Cause;
+use crate::streams::{Delivery, Stream};
+
+/// How far from what was seen a segment may lie: the largest window that TCP has.
+const WINDOW_BYTES_MAX: u64 = 1 << 30;
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Sequence number that has position 0.
+    base: Option<u32>,
+    /// Its SYN was seen, so position 0 is its first byte.
+    pub(super) begun: bool,
+    pub(super) stream: Stream,
+    /// End of what was seen.
+    pub(super) highest: u64,
+    /// End of what the other end said that it has.
+    pub(super) acknowledged: u64,
+    /// Where it ends.
+    pub(super) end: Option<u64>,
+    /// Bytes of it were in the capture.
+    pub(super) has_bytes: bool,
+    /// A hole of it was told because the other end had acknowledged it.
+    pub(super) missed: bool,
+}
+
+impl Lane {
+    pub(super) fn is_known(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// Position 0 is here, unless it is known already.
+    pub(super) fn start(&mut self, sequence: u32) {
+        self.base.get_or_insert(sequence);
+    }
+
+    /// Its SYN came. `false` when it is the SYN of another connection.
+    pub(super) fn begin(&mut self, first: u32) -> bool {
+        let Some(base) = self.base else {
+            self.base = Some(first);
+            self.begun = true;
+            return true;
+        };
+        // Captured behind what it begins: packets of several queues change places.
+        let behind = u64::from(base.wrapping_sub(first));
+        let untouched = self.stream.next_position() == 0 && self.stream.held_bytes() == 0;
+        let late = !self.begun && behind <= 1 << 16 && (behind == 0 || untouched);
+        if late {
+            self.base = Some(first);
+            self.highest += behind;
+            self.acknowledged += behind;
+        }
+        self.begun |= late;
+        base == first || late
+    }
+
+    /// The place of a sequence number, near what was seen; below zero: before the beginning.
+    pub(super) fn position(&self, sequence: u32) -> i64 {
+        let near = sequence.wrapping_sub(self.base.unwrap_or(sequence));
+        let from = self.highest.max(self.acknowledged);
+        let distance = near.wrapping_sub(from as u32).cast_signed();
+        from.cast_signed().saturating_add(distance.into())
+    }
+
+    /// Whether a segment of this connection can lie there.
+    pub(super) fn is_plausible(&self, position: i64) -> bool {
+        let from = self.highest.max(self.acknowledged);
+        !self.is_known() || position.abs_diff(from.cast_signed()) <= WINDOW_BYTES_MAX
+    }
+
+    /// The other end has all before this sequence number. What it then waits for, if anything.
+    pub(super) fn acknowledge(&mut self, sequence: u32) -> u64 {
+        self.start(sequence);
+        let position = self.position(sequence);
+        if !self.is_plausible(position) {
+            return 0;
+        }
+        // Behind the last byte stands the end, which has a number of its own.
+        let position = u64::try_from(position).unwrap_or(0).min(self.end.unwrap_or(u64::MAX));
+        self.acknowledged = self.acknowledged.max(position);
+        position
+    }
+
+    /// Bytes before this position were acknowledged and have not come. One alone behind all that was seen is
+    /// the number of an end that the capture does not hold.
+    pub(super) fn misses(&self, position: u64) -> bool {
+        let next = self.stream.next_position();
+        position > next + 1 || position > next && (self.highest > next || self.end.is_some())
+    }
+
+    /// What was acknowledged up to this position and has not come will not come.
+    pub(super) fn give_up(&mut self, position: u64, time_ns: u64, out: &mut dyn FnMut(Delivery<'_>)) {
+        let next = self.stream.next_position();
+        if self.misses(position) {
+            self.missed = true;
+            self.stream.hole(next, position - next, Cause::Unseen, time_ns, out);
+        }
+    }
+
+    /// Nothing more comes: what is missing is told.
+    pub(super) fn close(&mut self, time_ns: u64, out: &mut dyn FnMut(Delivery<'_>)) {
+        self.give_up(self.acknowledged, time_ns, out);
+        match self.end {
+            Some(end) => self.stream.end_at(end, time_ns, out),
+            None => self.stream.flush(out),
+        }
+    }
+
+    /// It ended and all of it came.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| self.stream.next_position() >= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_go_on_when_sequence_numbers_wrap() {
+        let mut lane = Lane::default();
+        assert!(lane.begin(u32::MAX - 9));
+        assert_eq!(lane.position(u32::MAX), 9);
+        assert_eq!(lane.position(5), 15);
+        assert_eq!(lane.position(u32::MAX - 10), -1);
+        for step in 1..=9u64 {
+            lane.highest = step << 29;
+            let sequence = (u32::MAX - 9).wrapping_add(lane.highest as u32);
+            assert_eq!(lane.position(sequence.wrapping_add(7)), lane.highest.cast_signed() + 7);
+            assert_eq!(lane.position(sequence.wrapping_sub(7)), lane.highest.cast_signed() - 7);
+        }
+        assert!(lane.highest > 1 << 32);
+    }
+
+    #[test]
+    fn a_byte_that_only_an_unseen_end_explains_is_not_missing() {
+        let mut lane = Lane::default();
+        lane.start(100);
+        lane.stream.bytes(0, 1, b"abc", &mut |_| {});
+        lane.highest = 3;
+        lane.acknowledge(104);
+        assert!(!lane.misses(lane.acknowledged));
+        lane.acknowledge(105);
+        assert!(lane.misses(lane.acknowledged));
+    }
+}
