@@ -18,7 +18,7 @@ use crate::streams::Delivery;
 
 /// How long what was acknowledged may still come: two captured directions do not keep each other's order.
 pub(super) const LATE_NS: u64 = 50_000_000;
-/// Bytes and segments of a connection that wait for what they answer.
+/// What a connection holds of segments that wait for what they answer, and of those behind them.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Segments in a row that cannot be of this connection, after which they are taken for another one.
 const STRANGERS_MAX: u32 = 8;
@@ -36,8 +36,16 @@ struct Waiting {
     bytes: Vec<u8>,
     ends: bool,
     time_ns: u64,
-    /// Position of the other direction that it answers.
+    /// Position of the other direction that it answers, and how long it waits for that.
     needs: u64,
+    due_ns: u64,
+}
+
+/// The other end has all before `position`, and it has not come.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    position: u64,
+    due_ns: u64,
 }
 
 /// What goes with each call.
@@ -46,6 +54,8 @@ pub(super) struct Context<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) packet: u64,
     pub(super) time_ns: u64,
+    /// The latest time of all packets.
+    pub(super) now_ns: u64,
 }
 
 /// One connection. Lane 0 is what the lower endpoint sends.
@@ -62,8 +72,10 @@ pub(super) struct Connection {
     pub(super) over: bool,
     first_ns: u64,
     pub(super) last_ns: u64,
+    /// The first waits for what it answers, the others for their turn: so a request stays before its answer.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    claims: [Option<Claim>; 2],
     /// It stands in the queue of those whose holes end by time.
     pub(super) due: bool,
     /// A SYN with another number, while this connection goes on: whose, and its number.
@@ -97,6 +109,7 @@ impl Connection {
             last_ns: time_ns,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            claims: [None; 2],
             due: false,
             asked_anew: None,
             strangers: 0,
@@ -212,8 +225,8 @@ impl Connection {
             return "reset";
         }
         let needs = segment.acknowledged.map_or(0, |number| self.lanes[other].acknowledge(number));
-        if self.lanes[other].is_silent() {
-            self.give_up_lane(other, context);
+        if self.lanes[other].is_silent() && self.waiting.is_empty() {
+            self.give_up(other, needs, context);
         }
         if length > 0 || flags.fin() {
             self.lanes[lane].start(first);
@@ -238,13 +251,14 @@ impl Connection {
         }
         let told = verdict(known, position, end, flags);
         let bytes = segment.bytes;
-        if self.lanes[other].misses(needs) {
+        if self.must_wait(lane, position, needs) {
             self.waiting_bytes += WAITING_OVERHEAD + bytes.len();
             let (bytes, ends, time_ns) = (bytes.to_vec(), flags.fin(), context.time_ns);
-            self.waiting.push_back(Waiting { lane, position, length, bytes, ends, time_ns, needs });
+            let due_ns = context.now_ns.saturating_add(LATE_NS);
+            self.waiting.push_back(Waiting { lane, position, length, bytes, ends, time_ns, needs, due_ns });
             if self.waiting_bytes > WAITING_BYTES_MAX {
                 context.counts.bounds_hit += 1;
-                self.give_up(context);
+                self.release_all(context);
             }
             self.settle(context);
             return "waits for what it answers";
@@ -254,54 +268,77 @@ impl Connection {
         told
     }
 
+    /// Whether a segment answers what has not come, or has its turn behind one that does.
+    fn must_wait(&self, lane: usize, position: i64, needs: u64) -> bool {
+        match self.waiting.front() {
+            Some(first) if first.lane != lane => position >= first.needs.cast_signed(),
+            Some(_) => true,
+            None => self.lanes[1 - lane].misses(needs),
+        }
+    }
+
     /// Hands on what waited and need not wait any more; ends the connection when both directions ended.
-    fn settle(&mut self, context: &mut Context<'_>) {
+    pub(super) fn settle(&mut self, context: &mut Context<'_>) {
+        for lane in [0, 1] {
+            if let Some(claim) = self.claims[lane].filter(|claim| claim.due_ns <= context.now_ns) {
+                self.claims[lane] = None;
+                self.give_up(lane, claim.position, context);
+            }
+        }
         while let Some(first) = self.waiting.front() {
-            if self.lanes[1 - first.lane].misses(first.needs) {
+            if self.lanes[1 - first.lane].misses(first.needs) && first.due_ns > context.now_ns {
                 break;
             }
             self.release(context);
         }
-        if self.waiting.is_empty() && self.lanes.iter().all(Lane::is_over) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        for lane in [0, 1] {
+            let known = &self.lanes[lane];
+            if self.claims[lane].is_none() && known.misses(known.acknowledged) {
+                let due_ns = context.now_ns.saturating_add(LATE_NS);
+                self.claims[lane] = Some(Claim { position: known.acknowledged, due_ns });
+            }
+        }
+        if self.lanes.iter().all(Lane::is_over) {
             self.end(None, context);
         }
     }
 
-    /// Whether something waits that time will end.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.over
-            && (!self.waiting.is_empty() || self.lanes.iter().any(|lane| lane.misses(lane.acknowledged)))
+    /// When time alone ends a wait.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        let claims = self.claims.iter().flatten().map(|claim| claim.due_ns);
+        claims.chain(self.waiting.front().map(|first| first.due_ns)).min().filter(|_| !self.over)
     }
 
-    /// What was acknowledged and has not come will not come.
-    pub(super) fn give_up(&mut self, context: &mut Context<'_>) {
-        for lane in [0, 1] {
-            self.give_up_lane(lane, context);
-        }
-        while !self.waiting.is_empty() {
-            self.release(context);
-        }
-        self.settle(context);
-    }
-
-    fn give_up_lane(&mut self, lane: usize, context: &mut Context<'_>) {
+    /// What was acknowledged up to this position and has not come will not come.
+    fn give_up(&mut self, lane: usize, position: u64, context: &mut Context<'_>) {
         let time_ns = context.time_ns;
-        self.with(lane, context, |lane, out| lane.give_up(lane.acknowledged, time_ns, out));
+        self.with(lane, context, |lane, out| lane.give_up(position, time_ns, out));
     }
 
     /// Memory is short: nothing more is waited for.
     pub(super) fn shed(&mut self, context: &mut Context<'_>) {
         context.counts.bounds_hit += 1;
-        self.give_up(context);
+        self.release_all(context);
         for lane in [0, 1] {
             self.with(lane, context, |lane, out| lane.stream.flush(out));
+        }
+        self.settle(context);
+    }
+
+    fn release_all(&mut self, context: &mut Context<'_>) {
+        while !self.waiting.is_empty() {
+            self.release(context);
         }
     }
 
     fn release(&mut self, context: &mut Context<'_>) {
         let Some(waiting) = self.waiting.pop_front() else { return };
         self.waiting_bytes -= WAITING_OVERHEAD + waiting.bytes.len();
-        let Waiting { lane, position, length, bytes, ends, time_ns, .. } = waiting;
+        let Waiting { lane, position, length, bytes, ends, time_ns, needs, .. } = waiting;
+        self.give_up(1 - lane, needs, context);
         self.deliver(lane, position, length, &bytes, ends, time_ns, context);
     }
 
@@ -433,12 +470,7 @@ impl Connection {
 
     /// Nothing more comes: all that is held or missing is told.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) {
-        for lane in [0, 1] {
-            self.give_up_lane(lane, context);
-        }
-        while !self.waiting.is_empty() {
-            self.release(context);
-        }
+        self.release_all(context);
         let time_ns = context.time_ns;
         for lane in [0, 1] {
             self.with(lane, context, |lane, out| lane.close(time_ns, out));

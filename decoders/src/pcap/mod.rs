@@ -264,9 +264,14 @@ impl Packets {
             TCP => match segment::parse(from, to, length, bytes) {
                 segment::Parsed::Segment(segment) => {
                     self.counts.segments += 1;
-                    let (counts, packet, time_ns) = (&mut self.counts, packet.number, packet.time_ns.max(1));
-                    let mut context = Context { listener, counts, packet, time_ns };
-                    self.table.segment(&segment, self.now_ns, &mut context);
+                    let mut context = Context {
+                        listener,
+                        counts: &mut self.counts,
+                        packet: packet.number,
+                        time_ns: packet.time_ns.max(1),
+                        now_ns: self.now_ns,
+                    };
+                    self.table.segment(&segment, &mut context);
                 }
                 segment::Parsed::Short => self.counts.short += 1,
                 segment::Parsed::Malformed => self.counts.malformed += 1,
@@ -281,7 +286,6 @@ impl Packets {
 
     fn finish(&mut self, listener: &mut dyn Listener) {
         self.fragments.finish();
-        self.table.expire(u64::MAX, &mut self.counts, listener);
         self.table.finish(self.now_ns, &mut self.counts, listener);
         listener.event(Event::Tick(self.now_ns.saturating_add(END_NS)));
     }

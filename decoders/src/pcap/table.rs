@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::connection::{Belongs, Connection, Context, LATE_NS};
+use super::connection::{Belongs, Connection, Context};
 use super::segment::Segment;
 use super::{Counts, Listener};
 use crate::event::Endpoint;
@@ -45,8 +45,8 @@ impl Table {
         self.connections.len()
     }
 
-    /// A segment. `now_ns` is the latest time of all packets before it.
-    pub(super) fn segment(&mut self, segment: &Segment<'_>, now_ns: u64, context: &mut Context<'_>) {
+    /// A segment.
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) {
         let (from, to) = (segment.from, segment.to);
         let key = if (from.address, from.port) <= (to.address, to.port) { [from, to] } else { [to, from] };
         self.make_room(&key, context);
@@ -70,7 +70,7 @@ impl Table {
             context.counts.implausible_segments += 1;
             context.counts.implausible_bytes += segment.length as u64;
         }
-        self.follow(&key, before, now_ns, context);
+        self.follow(&key, before, context);
     }
 
     fn begin<'t>(
@@ -87,7 +87,7 @@ impl Table {
     }
 
     /// Follows what a connection holds; the one that grows over the limit of all pays.
-    fn follow(&mut self, key: &Key, before: usize, now_ns: u64, context: &mut Context<'_>) {
+    fn follow(&mut self, key: &Key, before: usize, context: &mut Context<'_>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut held = connection.held_bytes();
         if (self.held_bytes + held).saturating_sub(before) > self.held_bytes_max && held > before {
@@ -95,26 +95,26 @@ impl Table {
             held = connection.held_bytes();
         }
         self.held_bytes = (self.held_bytes + held).saturating_sub(before);
-        if connection.is_waiting() && !std::mem::replace(&mut connection.due, true) {
-            self.due.push_back((now_ns.saturating_add(LATE_NS), *key, connection.number));
+        if let Some(due_ns) = connection.due_ns()
+            && !std::mem::replace(&mut connection.due, true)
+        {
+            self.due.push_back((due_ns, *key, connection.number));
         }
     }
 
     /// Time passed: what was acknowledged long enough ago and has not come is missing.
     pub(super) fn expire(&mut self, now_ns: u64, counts: &mut Counts, listener: &mut dyn Listener) {
         while self.due.front().is_some_and(|(due_ns, ..)| *due_ns <= now_ns) {
-            let Some((due_ns, key, number)) = self.due.pop_front() else { break };
+            let Some((_, key, number)) = self.due.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(&key).filter(|known| known.number == number)
             else {
                 continue;
             };
             connection.due = false;
-            if connection.is_waiting() {
-                let before = connection.held_bytes();
-                let mut context = Context { listener, counts, packet: 0, time_ns: due_ns };
-                connection.give_up(&mut context);
-                self.follow(&key, before, now_ns, &mut context);
-            }
+            let before = connection.held_bytes();
+            let mut context = Context { listener, counts, packet: 0, time_ns: now_ns, now_ns };
+            connection.settle(&mut context);
+            self.follow(&key, before, &mut context);
         }
     }
 
@@ -144,7 +144,7 @@ impl Table {
 
     /// The capture is over: what is held or missing is told. Connections that go on are left open.
     pub(super) fn finish(&mut self, time_ns: u64, counts: &mut Counts, listener: &mut dyn Listener) {
-        let mut context = Context { listener, counts, packet: 0, time_ns };
+        let mut context = Context { listener, counts, packet: 0, time_ns, now_ns: time_ns };
         let mut connections: Vec<Connection> = self.connections.drain().map(|(_, known)| known).collect();
         connections.sort_unstable_by_key(|connection| connection.number);
         for mut connection in connections.into_iter().filter(|connection| !connection.over) {
