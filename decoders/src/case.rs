@@ -145,7 +145,8 @@ fn read_what(text: &str, left: &mut usize) -> Result<What, String> {
 }
 
 fn take(left: &mut usize, bytes: usize) -> Result<(), String> {
-    *left = left.checked_sub(bytes).ok_or_else(|| format!("more than {STEPS_BYTES_MAX} bytes in one file"))?;
+    *left =
+        left.checked_sub(bytes).ok_or_else(|| format!("more than {STEPS_BYTES_MAX} bytes in one file"))?;
     Ok(())
 }
 

@@ -229,7 +229,9 @@ mod tests {
         let bytes = vec![0; 60_000];
         for id in 0..10_000 {
             assert_eq!(fragments.push(fragment(id, 8, false, bytes.len(), &bytes), id.into()), None);
-            assert!(fragments.held_bytes() <= HELD_BYTES_MAX && fragments.order.len() <= 4 * DATAGRAMS_MAX + 1);
+            assert!(
+                fragments.held_bytes() <= HELD_BYTES_MAX && fragments.order.len() <= 4 * DATAGRAMS_MAX + 1
+            );
         }
         fragments.finish();
         assert_eq!(fragments.incomplete, 10_000);

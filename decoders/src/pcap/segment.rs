@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_segment_of_which_less_was_kept_has_its_length() {
-        let mut bytes = vec![0x30, 0x39, 0, 80, 0, 0, 0, 5, 0, 0, 0, 6, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1];
+        let mut bytes =
+            vec![0x30, 0x39, 0, 80, 0, 0, 0, 5, 0, 0, 0, 6, 0x60, 0x18, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1];
         bytes.extend(b"GET");
         for (kept, data) in [(27, &b"GET"[..]), (25, b"G"), (24, b""), (14, b"")] {
             let Parsed::Segment(segment) = parsed(34, &bytes[..kept]) else { panic!("{kept} bytes") };
