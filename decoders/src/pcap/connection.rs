@@ -34,7 +34,6 @@ struct Waiting {
     position: i64,
     length: usize,
     bytes: Vec<u8>,
-    ends: bool,
     time_ns: u64,
     /// Position of the other direction that it answers, and how long it waits for that.
     needs: u64,
@@ -120,7 +119,7 @@ impl Connection {
     pub(super) fn asked(&mut self, lane: usize, sequence: u32) {
         self.client = Some(lane);
         self.begun = true;
-        self.lanes[lane].begin(sequence.wrapping_add(1));
+        self.lanes[lane].begin(sequence.wrapping_add(1), true);
     }
 
     /// Memory held.
@@ -172,7 +171,8 @@ impl Connection {
         if self.over && !self.lanes[lane].begun {
             return Some(Belongs::Anew);
         }
-        if self.lanes[lane].begin(segment.sequence.wrapping_add(1)) {
+        let untouched = self.waiting.is_empty() && self.claims[lane].is_none();
+        if self.lanes[lane].begin(segment.sequence.wrapping_add(1), untouched) {
             self.client.get_or_insert(if answers { 1 - lane } else { lane });
             self.begun = true;
             return None;
@@ -250,12 +250,15 @@ impl Connection {
             return if flags.syn() { "begins" } else { "acknowledges" };
         }
         let told = verdict(known, position, end, flags);
+        if flags.fin() {
+            self.lanes[lane].finish(end.max(0).cast_unsigned());
+        }
         let bytes = segment.bytes;
         if self.must_wait(lane, position, needs) {
             self.waiting_bytes += WAITING_OVERHEAD + bytes.len();
-            let (bytes, ends, time_ns) = (bytes.to_vec(), flags.fin(), context.time_ns);
+            let (bytes, time_ns) = (bytes.to_vec(), context.time_ns);
             let due_ns = context.now_ns.saturating_add(LATE_NS);
-            self.waiting.push_back(Waiting { lane, position, length, bytes, ends, time_ns, needs, due_ns });
+            self.waiting.push_back(Waiting { lane, position, length, bytes, time_ns, needs, due_ns });
             if self.waiting_bytes > WAITING_BYTES_MAX {
                 context.counts.bounds_hit += 1;
                 self.release_all(context);
@@ -263,7 +266,7 @@ impl Connection {
             self.settle(context);
             return "waits for what it answers";
         }
-        self.deliver(lane, position, length, bytes, flags.fin(), context.time_ns, context);
+        self.deliver(lane, position, length, bytes, context.time_ns, context);
         self.settle(context);
         told
     }
@@ -279,6 +282,9 @@ impl Connection {
 
     /// Hands on what waited and need not wait any more; ends the connection when both directions ended.
     pub(super) fn settle(&mut self, context: &mut Context<'_>) {
+        if self.over {
+            return;
+        }
         for lane in [0, 1] {
             if let Some(claim) = self.claims[lane].filter(|claim| claim.due_ns <= context.now_ns) {
                 self.claims[lane] = None;
@@ -337,9 +343,9 @@ impl Connection {
     fn release(&mut self, context: &mut Context<'_>) {
         let Some(waiting) = self.waiting.pop_front() else { return };
         self.waiting_bytes -= WAITING_OVERHEAD + waiting.bytes.len();
-        let Waiting { lane, position, length, bytes, ends, time_ns, needs, .. } = waiting;
+        let Waiting { lane, position, length, bytes, time_ns, needs, .. } = waiting;
         self.give_up(1 - lane, needs, context);
-        self.deliver(lane, position, length, &bytes, ends, time_ns, context);
+        self.deliver(lane, position, length, &bytes, time_ns, context);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a segment, taken apart once")]
@@ -349,7 +355,6 @@ impl Connection {
         position: i64,
         length: usize,
         bytes: &[u8],
-        ends: bool,
         time_ns: u64,
         context: &mut Context<'_>,
     ) {
@@ -375,9 +380,6 @@ impl Connection {
         let known = &mut self.lanes[lane];
         known.has_bytes |= end > start;
         known.highest = known.highest.max(end);
-        if ends {
-            known.end.get_or_insert(end.max(start));
-        }
         context.counts.repeated_bytes += known.stream.duplicate_bytes() - repeated;
         if known.stream.disputed_bytes() > disputed {
             context.counts.disputed_bytes += known.stream.disputed_bytes() - disputed;

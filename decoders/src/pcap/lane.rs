@@ -7,6 +7,9 @@ use crate::streams::{Delivery, Stream};
 /// How far from what was seen a segment may lie: the largest window that TCP has.
 const WINDOW_BYTES_MAX: u64 = 1 << 30;
 
+/// How far behind the first bytes that were captured a late SYN may lie.
+const LATE_BYTES_MAX: u64 = 1 << 16;
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -37,24 +40,27 @@ impl Lane {
         self.base.get_or_insert(sequence);
     }
 
-    /// Its SYN came. `false` when it is the SYN of another connection.
-    pub(super) fn begin(&mut self, first: u32) -> bool {
-        let Some(base) = self.base else {
-            self.base = Some(first);
-            self.begun = true;
-            return true;
-        };
+    /// Its SYN came. `false` when it is the SYN of another connection. `untouched`: nothing waits that knows
+    /// positions of this lane.
+    pub(super) fn begin(&mut self, first: u32, untouched: bool) -> bool {
+        let base = *self.base.get_or_insert(first);
         // Captured behind what it begins: packets of several queues change places.
         let behind = u64::from(base.wrapping_sub(first));
-        let untouched = self.stream.next_position() == 0 && self.stream.held_bytes() == 0;
-        let late = !self.begun && behind <= 1 << 16 && (behind == 0 || untouched);
-        if late {
+        if behind == 0 {
+            self.begun = true;
+            return true;
+        }
+        let nothing_told = self.stream.next_position() == 0 && self.stream.held_bytes() == 0;
+        if self.begun || behind > LATE_BYTES_MAX {
+            return false;
+        }
+        if untouched && nothing_told && self.end.is_none() {
             self.base = Some(first);
             self.highest += behind;
             self.acknowledged += behind;
         }
-        self.begun |= late;
-        base == first || late
+        self.begun = true;
+        true
     }
 
     /// The place of a sequence number, near what was seen; below zero: before the beginning.
@@ -78,23 +84,36 @@ impl Lane {
         if !self.is_plausible(position) {
             return 0;
         }
-        // Behind the last byte stands the end, which has a number of its own.
-        let position = u64::try_from(position).unwrap_or(0).min(self.end.unwrap_or(u64::MAX));
+        let mut position = u64::try_from(position).unwrap_or(0).min(self.end.unwrap_or(u64::MAX));
+        // Behind the last byte stands the end, which has a number of its own: one alone behind all that is known
+        // is taken for it.
+        let known = self.highest.max(self.acknowledged);
+        if self.end.is_none() && position == known + 1 {
+            position = known;
+        }
+        // What was said to be there beyond all that was seen, and then not: it was not true, or came out of turn.
+        if position < self.acknowledged && self.acknowledged > self.highest {
+            self.acknowledged = position.max(self.stream.next_position());
+        }
         self.acknowledged = self.acknowledged.max(position);
         position
     }
 
-    /// Bytes before this position were acknowledged and have not come. One alone behind all that was seen is
-    /// the number of an end that the capture does not hold.
+    /// It ends at this position, unless it is known to end elsewhere.
+    pub(super) fn finish(&mut self, position: u64) {
+        let end = *self.end.get_or_insert(position);
+        self.acknowledged = self.acknowledged.min(end);
+    }
+
+    /// Bytes before this position were acknowledged and have not come.
     pub(super) fn misses(&self, position: u64) -> bool {
-        let next = self.stream.next_position();
-        position > next + 1 || position > next && (self.highest > next || self.end.is_some())
+        position.min(self.acknowledged) > self.stream.next_position()
     }
 
     /// What was acknowledged up to this position and has not come will not come.
     pub(super) fn give_up(&mut self, position: u64, time_ns: u64, out: &mut dyn FnMut(Delivery<'_>)) {
-        let next = self.stream.next_position();
-        if self.misses(position) {
+        let (next, position) = (self.stream.next_position(), position.min(self.acknowledged));
+        if position > next {
             self.missed = true;
             self.stream.hole(next, position - next, Cause::Unseen, time_ns, out);
         }
@@ -122,7 +141,7 @@ mod tests {
     #[test]
     fn positions_go_on_when_sequence_numbers_wrap() {
         let mut lane = Lane::default();
-        assert!(lane.begin(u32::MAX - 9));
+        assert!(lane.begin(u32::MAX - 9, true));
         assert_eq!(lane.position(u32::MAX), 9);
         assert_eq!(lane.position(5), 15);
         assert_eq!(lane.position(u32::MAX - 10), -1);

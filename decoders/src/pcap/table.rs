@@ -54,16 +54,17 @@ impl Table {
             Some(connection) => connection,
             None => Self::begin(&mut self.connections, &mut self.order, key, context),
         };
-        let before = connection.held_bytes();
+        let mut before = connection.held_bytes();
         let mut belongs = connection.segment(segment, context);
         if let Belongs::Anew | Belongs::AnewAfter(..) = belongs {
             connection.end(None, context);
-            self.held_bytes -= before;
+            self.held_bytes = self.held_bytes.saturating_sub(before);
             let connection = Self::begin(&mut self.connections, &mut self.order, key, context);
             if let Belongs::AnewAfter(lane, sequence) = belongs {
                 connection.asked(lane, sequence);
             }
-            self.held_bytes += connection.held_bytes();
+            before = connection.held_bytes();
+            self.held_bytes += before;
             belongs = connection.segment(segment, context);
         }
         if belongs == Belongs::Nowhere {
