@@ -348,7 +348,6 @@ impl Connection {
         self.deliver(lane, position, length, &bytes, time_ns, context);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a segment, taken apart once")]
     fn deliver(
         &mut self,
         lane: usize,

@@ -62,8 +62,11 @@ impl Ng {
     }
 }
 
-/// Link type, time and length of each packet, and how the file ended.
-fn packets(file: &[u8]) -> (Vec<(u32, u64, usize)>, Result<(), Damage>) {
+/// Link type, time and length of a packet.
+type Read = (u32, u64, usize);
+
+/// The packets, and how the file ended.
+fn packets(file: &[u8]) -> (Vec<Read>, Result<(), Damage>) {
     let mut container = container::Container::default();
     let mut found = Vec::new();
     for piece in file.chunks(7) {

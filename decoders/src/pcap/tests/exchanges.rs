@@ -173,11 +173,24 @@ fn fragments_of_ip_are_one_segment() {
         let total = (20 + end - start) as u16;
         fragment[2..4].copy_from_slice(&total.to_be_bytes());
         let more = if end < packet.len() - 20 { 0x2000 } else { 0 };
-        fragment[6..8].copy_from_slice(&(more | start as u16 / 8).to_be_bytes());
+        fragment[6..8].copy_from_slice(&(more | (start as u16 / 8)).to_be_bytes());
         fragment.extend_from_slice(&packet[20 + start..20 + end]);
         (time_ns, fragment)
     });
     talk.packets.splice(3..4, fragments);
     assert_eq!(whole.len(), 1);
     assert_eq!(exchanges(&records(&talk.file())), whole);
+}
+
+#[test]
+fn answers_between_holes_that_end_all_at_once_are_told_each() {
+    let mut talk = Talk::new();
+    let answer = b"HTTP/1.1 204 No Content\r\nServer: a\r\n\r\n";
+    for turn in 0..6u64 {
+        talk.down((turn * 1000) as i64, turn * 50, answer);
+        talk.wait(1000);
+    }
+    let records = records(&talk.file());
+    let told = records.iter().filter(|record| record.fields.contains_key(names::HTTP_STATUS)).count();
+    assert_eq!(told, 6);
 }
