@@ -90,7 +90,8 @@ impl Decode {
             printer: Printer {
                 assembler: Assembler::default(),
                 filter,
-                style: Style::of(&arguments.output),
+                // What is open is open until the capture ends, not until now.
+                style: Style { now: 0, ..Style::of(&arguments.output) },
                 json: arguments.output.format == Format::Json,
                 trace: arguments.trace,
                 name: name.to_owned(),
@@ -214,7 +215,7 @@ impl Printer {
     }
 
     /// The same shape as an entry of a sink has. There is no host and no sink: the file's name stands for the
-    /// one, and nothing is called stored.
+    /// one where lines of several files may meet, and nothing is called stored.
     fn view(&mut self, record: Record) -> View {
         let nonce = *self.nonce.get_or_insert_with(|| u128::from(record.times.first_ns).to_be_bytes());
         let wall = i64::try_from(record.times.last_ns).unwrap_or(i64::MAX);
@@ -222,7 +223,7 @@ impl Printer {
         let facts = Facts {
             host: &[0; 16],
             host_id: "capture",
-            host_name: &self.name,
+            host_name: if self.json { &self.name } else { "capture" },
             labels: &Default::default(),
             epoch: 0,
             nonce: &nonce,

@@ -3,49 +3,22 @@
 //!
 //! Must not look into the bytes.
 
+mod telling;
+mod waits;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::lane::Lane;
 use super::segment::{Flags, Segment};
 use super::{Counts, Listener, Seen};
 use crate::anomaly;
-use crate::event::{
-    Cause, Chunk, Endpoint, Event, Flow, Hole, Layer, Process, Role, Socket, SocketId, Transport,
-};
-use crate::registry;
-use crate::streams::Delivery;
+use crate::event::{Cause, Endpoint, Event, SocketId};
+use waits::{Claim, Waiting};
 
-/// How long what was acknowledged may still come: two captured directions do not keep each other's order.
-pub(super) const LATE_NS: u64 = 50_000_000;
-/// What a connection holds of segments that wait for what they answer, and of those behind them.
-const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Segments in a row that cannot be of this connection, after which they are taken for another one.
 const STRANGERS_MAX: u32 = 8;
 /// How long after its end the ports of a connection may be used again without a SYN in the capture.
 const REUSE_NS: u64 = 60_000_000_000;
-/// Memory of a waiting segment besides its bytes.
-const WAITING_OVERHEAD: usize = size_of::<Waiting>();
-
-/// A segment that answers bytes which have not come yet.
-#[derive(Debug)]
-struct Waiting {
-    lane: usize,
-    position: i64,
-    length: usize,
-    bytes: Vec<u8>,
-    time_ns: u64,
-    /// Position of the other direction that it answers, and how long it waits for that.
-    needs: u64,
-    due_ns: u64,
-}
-
-/// The other end has all before `position`, and it has not come.
-#[derive(Clone, Copy, Debug)]
-struct Claim {
-    position: u64,
-    due_ns: u64,
-}
 
 /// What goes with each call.
 pub(super) struct Context<'a> {
@@ -177,6 +150,13 @@ impl Connection {
             self.begun = true;
             return None;
         }
+        let answered = segment.acknowledged.is_some_and(|number| {
+            let asked = &self.lanes[1 - lane];
+            asked.is_plausible(asked.position(number))
+        });
+        if answered && !self.over && untouched && self.lanes[lane].restart(segment.sequence.wrapping_add(1)) {
+            return None;
+        }
         let carried = self.lanes.iter().any(|lane| lane.has_bytes);
         if self.over || !carried {
             return Some(Belongs::Anew);
@@ -255,97 +235,13 @@ impl Connection {
         }
         let bytes = segment.bytes;
         if self.must_wait(lane, position, needs) {
-            self.waiting_bytes += WAITING_OVERHEAD + bytes.len();
-            let (bytes, time_ns) = (bytes.to_vec(), context.time_ns);
-            let due_ns = context.now_ns.saturating_add(LATE_NS);
-            self.waiting.push_back(Waiting { lane, position, length, bytes, time_ns, needs, due_ns });
-            if self.waiting_bytes > WAITING_BYTES_MAX {
-                context.counts.bounds_hit += 1;
-                self.release_all(context);
-            }
+            self.wait(lane, position, segment, needs, context);
             self.settle(context);
             return "waits for what it answers";
         }
         self.deliver(lane, position, length, bytes, context.time_ns, context);
         self.settle(context);
         told
-    }
-
-    /// Whether a segment answers what has not come, or has its turn behind one that does.
-    fn must_wait(&self, lane: usize, position: i64, needs: u64) -> bool {
-        match self.waiting.front() {
-            Some(first) if first.lane != lane => position >= first.needs.cast_signed(),
-            Some(_) => true,
-            None => self.lanes[1 - lane].misses(needs),
-        }
-    }
-
-    /// Hands on what waited and need not wait any more; ends the connection when both directions ended.
-    pub(super) fn settle(&mut self, context: &mut Context<'_>) {
-        if self.over {
-            return;
-        }
-        for lane in [0, 1] {
-            if let Some(claim) = self.claims[lane].filter(|claim| claim.due_ns <= context.now_ns) {
-                self.claims[lane] = None;
-                self.give_up(lane, claim.position, context);
-            }
-        }
-        while let Some(first) = self.waiting.front() {
-            if self.lanes[1 - first.lane].misses(first.needs) && first.due_ns > context.now_ns {
-                break;
-            }
-            self.release(context);
-        }
-        if !self.waiting.is_empty() {
-            return;
-        }
-        for lane in [0, 1] {
-            let known = &self.lanes[lane];
-            if self.claims[lane].is_none() && known.misses(known.acknowledged) {
-                let due_ns = context.now_ns.saturating_add(LATE_NS);
-                self.claims[lane] = Some(Claim { position: known.acknowledged, due_ns });
-            }
-        }
-        if self.lanes.iter().all(Lane::is_over) {
-            self.end(None, context);
-        }
-    }
-
-    /// When time alone ends a wait.
-    pub(super) fn due_ns(&self) -> Option<u64> {
-        let claims = self.claims.iter().flatten().map(|claim| claim.due_ns);
-        claims.chain(self.waiting.front().map(|first| first.due_ns)).min().filter(|_| !self.over)
-    }
-
-    /// What was acknowledged up to this position and has not come will not come.
-    fn give_up(&mut self, lane: usize, position: u64, context: &mut Context<'_>) {
-        let time_ns = context.time_ns;
-        self.with(lane, context, |lane, out| lane.give_up(position, time_ns, out));
-    }
-
-    /// Memory is short: nothing more is waited for.
-    pub(super) fn shed(&mut self, context: &mut Context<'_>) {
-        context.counts.bounds_hit += 1;
-        self.release_all(context);
-        for lane in [0, 1] {
-            self.with(lane, context, |lane, out| lane.stream.flush(out));
-        }
-        self.settle(context);
-    }
-
-    fn release_all(&mut self, context: &mut Context<'_>) {
-        while !self.waiting.is_empty() {
-            self.release(context);
-        }
-    }
-
-    fn release(&mut self, context: &mut Context<'_>) {
-        let Some(waiting) = self.waiting.pop_front() else { return };
-        self.waiting_bytes -= WAITING_OVERHEAD + waiting.bytes.len();
-        let Waiting { lane, position, length, bytes, time_ns, needs, .. } = waiting;
-        self.give_up(1 - lane, needs, context);
-        self.deliver(lane, position, length, &bytes, time_ns, context);
     }
 
     fn deliver(
@@ -386,100 +282,6 @@ impl Connection {
             context.listener.event(Event::Odd(SocketId(self.number), anomaly::TCP_OVERLAP));
         }
     }
-
-    /// Runs `work` on a lane; what it delivers becomes events.
-    fn with(
-        &mut self,
-        index: usize,
-        context: &mut Context<'_>,
-        work: impl FnOnce(&mut Lane, &mut dyn FnMut(Delivery<'_>)),
-    ) {
-        let mut lane = std::mem::take(&mut self.lanes[index]);
-        work(&mut lane, &mut |delivery| self.tell(index, delivery, context));
-        self.lanes[index] = lane;
-    }
-
-    fn tell(&mut self, lane: usize, delivery: Delivery<'_>, context: &mut Context<'_>) {
-        self.open(context);
-        let socket = SocketId(self.number);
-        let flow = if Some(lane) == self.client { Flow::Ingress } else { Flow::Egress };
-        let layer = Layer::Wire;
-        context.listener.event(match delivery {
-            Delivery::Bytes { position, time_ns, bytes } => {
-                context.counts.stream_bytes += bytes.len() as u64;
-                Event::Chunk(Chunk { socket, flow, layer, position, time_ns, bytes })
-            }
-            Delivery::Gap { position, length, cause, time_ns } => {
-                let (holes, missing) = match cause {
-                    Cause::Limit => (&mut context.counts.cut_holes, &mut context.counts.cut_bytes),
-                    _ => (&mut context.counts.lost_holes, &mut context.counts.lost_bytes),
-                };
-                *holes += 1;
-                *missing = missing.saturating_add(length);
-                Event::Hole(Hole { socket, flow, layer, position, length, cause, time_ns })
-            }
-        });
-    }
-
-    /// Tells of the connection, once there is something to tell: by then a SYN that was captured late has come.
-    fn open(&mut self, context: &mut Context<'_>) {
-        if std::mem::replace(&mut self.opened, true) {
-            return;
-        }
-        let known = self.client.is_some();
-        let client = *self.client.get_or_insert_with(|| guess_client(&self.ends));
-        let id = SocketId(self.number);
-        context.listener.event(Event::Open(Socket {
-            id,
-            time_ns: self.first_ns,
-            transport: Transport::Tcp,
-            role: if known { Role::Server } else { Role::Unknown },
-            local: Some(self.ends[1 - client]),
-            remote: Some(self.ends[client]),
-            peer: None,
-            // One for each: no connection of a capture is the other end of another one.
-            netns: self.number as u32,
-            existing: !self.begun,
-            positions: [Some(0); 2],
-            process: Arc::new(Process::default()),
-        }));
-        if !known {
-            context.counts.guessed += 1;
-            context.listener.event(Event::Odd(id, anomaly::ENDS_GUESSED));
-        }
-    }
-
-    /// The connection is over, by a reset of this lane, by both ends, or because it is forgotten.
-    pub(super) fn end(&mut self, reset_by: Option<usize>, context: &mut Context<'_>) {
-        if std::mem::replace(&mut self.over, true) {
-            return;
-        }
-        self.flush(context);
-        self.open(context);
-        let socket = SocketId(self.number);
-        let client = self.client.unwrap_or(0);
-        if let Some(lane) = reset_by {
-            let flow = if lane == client { Flow::Ingress } else { Flow::Egress };
-            context.listener.event(Event::Reset(socket, flow));
-        }
-        let ends = [client, 1 - client].map(|lane| self.lanes[lane].end);
-        context.listener.event(Event::Close(socket, ends, self.last_ns.max(context.time_ns)));
-        for lane in &mut self.lanes {
-            lane.stream = Default::default();
-        }
-    }
-
-    /// Nothing more comes: all that is held or missing is told.
-    pub(super) fn flush(&mut self, context: &mut Context<'_>) {
-        self.release_all(context);
-        let time_ns = context.time_ns;
-        for lane in [0, 1] {
-            self.with(lane, context, |lane, out| lane.close(time_ns, out));
-        }
-        if !self.over {
-            self.open(context);
-        }
-    }
 }
 
 impl Lane {
@@ -498,14 +300,5 @@ fn verdict(lane: &Lane, position: i64, end: i64, flags: Flags) -> &'static str {
         _ if position > next => "ahead",
         _ if end > next => "in part repeated",
         _ => "repeated",
-    }
-}
-
-/// Who asked, when no SYN says so: who speaks to a port where servers listen; else the higher port.
-fn guess_client(ends: &[Endpoint; 2]) -> usize {
-    match ends.map(|end| registry::is_known_port(end.port)) {
-        [true, false] => 1,
-        [false, true] => 0,
-        _ => usize::from(ends[1].port > ends[0].port),
     }
 }

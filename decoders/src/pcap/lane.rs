@@ -63,6 +63,17 @@ impl Lane {
         true
     }
 
+    /// It begins elsewhere than it was taken to, if nothing of it was seen. A server that answers a repeated SYN
+    /// may choose another number.
+    pub(super) fn restart(&mut self, first: u32) -> bool {
+        let untouched = !self.has_bytes && self.stream.next_position() == 0 && self.stream.held_bytes() == 0;
+        if untouched && self.end.is_none() {
+            *self = Lane { base: Some(first), begun: self.begun, ..Lane::default() };
+            return true;
+        }
+        false
+    }
+
     /// The place of a sequence number, near what was seen; below zero: before the beginning.
     pub(super) fn position(&self, sequence: u32) -> i64 {
         let near = sequence.wrapping_sub(self.base.unwrap_or(sequence));
@@ -82,6 +93,7 @@ impl Lane {
         self.start(sequence);
         let position = self.position(sequence);
         if !self.is_plausible(position) {
+            self.restart(sequence);
             return 0;
         }
         let mut position = u64::try_from(position).unwrap_or(0).min(self.end.unwrap_or(u64::MAX));

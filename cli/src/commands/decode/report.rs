@@ -32,11 +32,13 @@ impl Report {
                 self.sessions += 1;
                 self.lost_bytes += number(names::BYTES_LOST);
                 self.cut_bytes += number(names::BYTES_CUT);
-                self.unparsed_bytes += number(names::BYTES_UNPARSED);
                 let bytes = number(names::BYTES_UP) + number(names::BYTES_DOWN);
                 let encrypted = text(names::TLS).is_some();
                 self.tls_sessions += u64::from(encrypted);
-                if text(names::PROTOCOL_NAME) == Some("unknown") && bytes > 0 && !encrypted {
+                let unknown = text(names::PROTOCOL_NAME) == Some("unknown");
+                if !unknown {
+                    self.unparsed_bytes += number(names::BYTES_UNPARSED);
+                } else if bytes > 0 && !encrypted {
                     self.unknown_sessions += 1;
                     self.unknown_bytes += bytes;
                 }

@@ -331,3 +331,24 @@ fn a_forged_acknowledgement_does_not_make_a_hole_of_what_follows() {
     let heard = talk.heard();
     assert_eq!((heard.up().as_str(), heard.counts.lost_holes), ("abcdefghijkl", 0));
 }
+
+#[test]
+fn a_server_that_answers_each_syn_with_another_number_is_followed() {
+    for late in [false, true] {
+        let mut talk = Talk::new();
+        talk.segment(0, -1, None, SYN, b"fast");
+        for initial in [9_000, 4_000_000_000, 2_000_000_000] {
+            talk.initial[1] = initial;
+            talk.segment(1, -1, Some(0), SYN, b"");
+            talk.segment(0, -1, None, SYN, b"");
+        }
+        if late {
+            talk.initial[1] = 600_000_000;
+        }
+        talk.up(0, 0, b"fast");
+        talk.down(0, 4, b"open");
+        let heard = talk.heard();
+        assert_eq!((heard.up().as_str(), heard.down().as_str()), ("fast", "open"), "late: {late}");
+        assert_eq!((heard.counts.connections, heard.counts.lost_holes), (1, 0), "late: {late}");
+    }
+}
