@@ -120,9 +120,8 @@ impl Decode {
                 }
                 Err(error) => {
                     let at = capture.counts().file_bytes;
-                    damage = Some(format!(
-                        "what stands behind byte {at} of the capture could not be read: {error:#}"
-                    ));
+                    damage =
+                        Some(format!("what stands behind byte {at} of the capture is missing: {error:#}"));
                 }
             }
             self.printer.settle()?;

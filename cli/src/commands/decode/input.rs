@@ -21,6 +21,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Input {
     name: String,
     reader: Box<dyn Read>,
+    packed: bool,
     progress: Option<Progress>,
 }
 
@@ -47,9 +48,10 @@ impl Input {
         let read = Rc::new(Cell::new(0));
         let mut raw = BufReader::with_capacity(128 << 10, Counted { inner: raw, read: Rc::clone(&read) });
         let head = raw.fill_buf().with_context(|| format!("cannot read {name}"))?;
-        let reader: Box<dyn Read> = if head.starts_with(&GZIP) {
+        let (gzip, zstd) = (head.starts_with(&GZIP), head.starts_with(&ZSTD));
+        let reader: Box<dyn Read> = if gzip {
             Box::new(flate2::bufread::MultiGzDecoder::new(raw))
-        } else if head.starts_with(&ZSTD) {
+        } else if zstd {
             Box::new(zstd::stream::read::Decoder::with_buffer(raw)?)
         } else {
             Box::new(raw)
@@ -57,7 +59,7 @@ impl Input {
         // On one terminal progress would stand between the lines.
         let wanted = bytes >= PROGRESS_BYTES_MIN && io::stderr().is_terminal() && !io::stdout().is_terminal();
         let progress = wanted.then(|| Progress { read, bytes, shown: Instant::now(), on_screen: false });
-        Ok(Input { name, reader, progress })
+        Ok(Input { name, reader, packed: gzip || zstd, progress })
     }
 
     /// The last part of its name.
@@ -82,7 +84,10 @@ impl Input {
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) if filled > 0 => break,
-                Err(error) => return Err(anyhow::Error::new(error)),
+                Err(error) => {
+                    let doing = if self.packed { "unpack" } else { "read" };
+                    return Err(anyhow::Error::new(error).context(format!("cannot {doing} {}", self.name)));
+                }
             }
         }
         Ok(filled)
