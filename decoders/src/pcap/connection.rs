@@ -157,6 +157,9 @@ impl Connection {
         if answered && !self.over && untouched && self.lanes[lane].restart(segment.sequence.wrapping_add(1)) {
             return None;
         }
+        if answered {
+            return Some(Belongs::Nowhere);
+        }
         let carried = self.lanes.iter().any(|lane| lane.has_bytes);
         if self.over || !carried {
             return Some(Belongs::Anew);
