@@ -208,10 +208,16 @@ fn made_captures_have_known_counts() {
     let executes = records.iter().filter(|record| {
         record.kind == Kind::Exchange && text(record, names::DB_MESSAGE).as_deref() == Some("Execute")
     });
-    println!("pg_tpcb_ext_small: {} of 8400 executes", executes.count());
+    assert_eq!(executes.count(), 8400, "pg_tpcb_ext_small");
     let (records, _) = decode(&corpus.join("made/http_small.pcap")).expect("capture");
     let exchanges: Vec<_> = records.iter().filter(|record| record.kind == Kind::Exchange).collect();
-    assert!(!exchanges.is_empty());
+    let answered = exchanges.iter().filter(|exchange| number(exchange, names::HTTP_STATUS) == 200).count();
+    let opened = records.iter().filter(|record| record.kind == Kind::ExchangeOpen).count();
+    assert_eq!(
+        (exchanges.len() + opened, answered),
+        (7986, 7983),
+        "http_small: requests, and those answered"
+    );
     for exchange in exchanges {
         let answered = number(exchange, names::HTTP_STATUS) == 200;
         let cut_off = text(exchange, names::OUTCOME).as_deref() == Some("no_response");

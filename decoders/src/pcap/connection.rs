@@ -13,6 +13,7 @@ use super::segment::{Flags, Segment};
 use super::{Counts, Listener, Seen};
 use crate::anomaly;
 use crate::event::{Cause, Endpoint, Event, SocketId};
+pub(super) use waits::is_due;
 use waits::{Claim, Waiting};
 
 /// Segments in a row that cannot be of this connection, after which they are taken for another one.
@@ -269,6 +270,7 @@ impl Connection {
         let (repeated, disputed) =
             (self.lanes[lane].stream.duplicate_bytes(), self.lanes[lane].stream.disputed_bytes());
         let captured = start + bytes.len() as u64;
+        let differs = self.lanes[lane].differs(start, bytes);
         self.with(lane, context, |lane, out| {
             lane.stream.bytes(start, time_ns, bytes, out);
             if captured < end {
@@ -279,8 +281,9 @@ impl Connection {
         known.has_bytes |= end > start;
         known.highest = known.highest.max(end);
         context.counts.repeated_bytes += known.stream.duplicate_bytes() - repeated;
-        if known.stream.disputed_bytes() > disputed {
-            context.counts.disputed_bytes += known.stream.disputed_bytes() - disputed;
+        let disputed = known.stream.disputed_bytes() - disputed;
+        if disputed > 0 || differs {
+            context.counts.disputed_bytes += disputed.max(bytes.len() as u64);
             self.open(context);
             context.listener.event(Event::Odd(SocketId(self.number), anomaly::TCP_OVERLAP));
         }

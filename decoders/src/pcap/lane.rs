@@ -1,6 +1,9 @@
 //! One direction of a TCP connection: sequence numbers to absolute 64-bit positions, and the order of
 //! [`crate::streams`], whose waits end here by what the other end acknowledged and never by time alone.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+
 use crate::event::Cause;
 use crate::streams::{Delivery, Stream};
 
@@ -9,6 +12,17 @@ const WINDOW_BYTES_MAX: u64 = 1 << 30;
 
 /// How far behind the first bytes that were captured a late SYN may lie.
 const LATE_BYTES_MAX: u64 = 1 << 16;
+
+/// Segments that are remembered to compare with those that repeat them.
+const REMEMBERED_MAX: usize = 16;
+
+/// What a segment was: place, length, hash of its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    start: u64,
+    length: usize,
+    hash: u64,
+}
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -24,6 +38,7 @@ pub(super) struct Lane {
     pub(super) acknowledged: u64,
     /// Where it ends.
     pub(super) end: Option<u64>,
+    remembered: VecDeque<Remembered>,
     /// Bytes of it were in the capture.
     pub(super) has_bytes: bool,
     /// A hole of it was told because the other end had acknowledged it.
@@ -117,6 +132,28 @@ impl Lane {
         self.acknowledged = self.acknowledged.min(end);
     }
 
+    /// Remembers a segment. Whether one that it holds again was another: longer ago than the stream can tell.
+    pub(super) fn differs(&mut self, start: u64, bytes: &[u8]) -> bool {
+        let end = start + bytes.len() as u64;
+        let mut differs = false;
+        if start < self.highest {
+            differs = self.remembered.iter().any(|known| {
+                let held = known.start >= start && known.start + known.length as u64 <= end;
+                held && {
+                    let from = (known.start - start) as usize;
+                    hash(&bytes[from..from + known.length]) != known.hash
+                }
+            });
+        }
+        if end > self.highest && !bytes.is_empty() {
+            if self.remembered.len() == REMEMBERED_MAX {
+                self.remembered.pop_front();
+            }
+            self.remembered.push_back(Remembered { start, length: bytes.len(), hash: hash(bytes) });
+        }
+        differs
+    }
+
     /// Bytes before this position were acknowledged and have not come.
     pub(super) fn misses(&self, position: u64) -> bool {
         position.min(self.acknowledged) > self.stream.next_position()
@@ -140,10 +177,22 @@ impl Lane {
         }
     }
 
+    /// All is told; only places are still of use.
+    pub(super) fn forget(&mut self) {
+        self.stream = Stream::default();
+        self.remembered = VecDeque::new();
+    }
+
     /// It ended and all of it came.
     pub(super) fn is_over(&self) -> bool {
         self.end.is_some_and(|end| self.stream.next_position() >= end)
     }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Time is told to the pipeline in steps of this.
 const TICK_NS: u64 = 20_000_000;
+/// A packet so far behind the latest time says that the clock was set, or was wrong before.
+const CLOCK_STEP_NS: u64 = 5_000_000_000;
 /// How far behind the last packet the end of a capture lies, so that closed connections are told as such.
 const END_NS: u64 = 2_000_000_000;
 
@@ -111,6 +113,8 @@ counts! {
     short,
     /// Packets that contradict themselves.
     malformed,
+    /// Times that the capture's clock went back by seconds.
+    clock_steps,
     /// Fragments of IP.
     fragments,
     /// Datagrams whose fragments did not all come.
@@ -231,6 +235,10 @@ impl Capture {
 impl Packets {
     fn packet(&mut self, packet: &Packet<'_>, listener: &mut dyn Listener) {
         self.counts.packets += 1;
+        if packet.time_ns.saturating_add(CLOCK_STEP_NS) < self.now_ns {
+            self.counts.clock_steps += 1;
+            (self.now_ns, self.ticked_ns) = (packet.time_ns, 0);
+        }
         self.now_ns = self.now_ns.max(packet.time_ns);
         if self.now_ns >= self.ticked_ns.saturating_add(TICK_NS) {
             self.ticked_ns = self.now_ns;

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::connection::{Belongs, Connection, Context};
+use super::connection::{Belongs, Connection, Context, is_due};
 use super::segment::Segment;
 use super::{Counts, Listener};
 use crate::event::Endpoint;
@@ -105,7 +105,7 @@ impl Table {
 
     /// Time passed: what was acknowledged long enough ago and has not come is missing.
     pub(super) fn expire(&mut self, now_ns: u64, counts: &mut Counts, listener: &mut dyn Listener) {
-        while self.due.front().is_some_and(|(due_ns, ..)| *due_ns <= now_ns) {
+        while self.due.front().is_some_and(|(due_ns, ..)| is_due(*due_ns, now_ns)) {
             let Some((_, key, number)) = self.due.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(&key).filter(|known| known.number == number)
             else {

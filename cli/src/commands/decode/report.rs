@@ -112,6 +112,7 @@ impl Report {
                 (packets.implausible_bytes, "bytes in them"),
                 (packets.before_beginning_bytes, "bytes from before the first that was seen"),
                 (packets.after_end_bytes, "bytes after the end of their connection"),
+                (packets.clock_steps, "times the clock went back"),
                 (packets.forgotten, "connections closed to make room"),
             ],
         );

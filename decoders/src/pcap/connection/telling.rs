@@ -90,7 +90,7 @@ impl Connection {
         let ends = [client, 1 - client].map(|lane| self.lanes[lane].end);
         context.listener.event(Event::Close(socket, ends, self.last_ns.max(context.time_ns)));
         for lane in &mut self.lanes {
-            lane.stream = Default::default();
+            lane.forget();
         }
     }
 

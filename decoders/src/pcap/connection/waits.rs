@@ -12,6 +12,11 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Memory of a waiting segment besides its bytes.
 const WAITING_OVERHEAD: usize = size_of::<Waiting>();
 
+/// Whether a wait is over; one that ends later than any that begins now was set before the clock went back.
+pub(in crate::pcap) fn is_due(due_ns: u64, now_ns: u64) -> bool {
+    due_ns <= now_ns || due_ns > now_ns.saturating_add(LATE_NS)
+}
+
 /// A segment that answers bytes which have not come yet.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -67,13 +72,13 @@ impl Connection {
             return;
         }
         for lane in [0, 1] {
-            if let Some(claim) = self.claims[lane].filter(|claim| claim.due_ns <= context.now_ns) {
+            if let Some(claim) = self.claims[lane].filter(|claim| is_due(claim.due_ns, context.now_ns)) {
                 self.claims[lane] = None;
                 self.give_up(lane, claim.position, context);
             }
         }
         while let Some(first) = self.waiting.front() {
-            if self.lanes[1 - first.lane].misses(first.needs) && first.due_ns > context.now_ns {
+            if self.lanes[1 - first.lane].misses(first.needs) && !is_due(first.due_ns, context.now_ns) {
                 break;
             }
             self.release(context);

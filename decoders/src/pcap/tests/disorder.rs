@@ -70,3 +70,30 @@ fn a_reset_tells_what_waited() {
     assert_eq!(heard.down(), "say");
     assert_eq!(heard.log.last().map(String::as_str), Some("1 close [None, None]"));
 }
+
+#[test]
+fn one_packet_from_the_future_does_not_stop_the_clock() {
+    let mut talk = Talk::begun();
+    talk.up(0, 0, b"abc");
+    talk.down(0, 9, b"");
+    let mut other = talk.packets[0].1.clone();
+    other[12] = 99;
+    talk.packets.push((4_000_000_000_000_000_000, other));
+    talk.wait(100);
+    talk.up(9, 0, b"def");
+    for _ in 0..20 {
+        talk.wait(100);
+        talk.up(12, 0, b"");
+    }
+    let (mut ticks, mut hole_at) = (0, None);
+    let mut capture = Capture::new(CaptureOptions::default());
+    let mut hear = |event: Event<'_>| match event {
+        Event::Tick(_) => ticks += 1,
+        Event::Hole(_) => hole_at = Some(ticks),
+        _ => {}
+    };
+    capture.push(&talk.file(), &mut hear).expect("whole");
+    assert_eq!(capture.counts().clock_steps, 1);
+    assert!(ticks > 20, "{ticks} ticks");
+    assert!(hole_at.is_some_and(|at| at < 6), "the hole is told when it is due: {hole_at:?}");
+}

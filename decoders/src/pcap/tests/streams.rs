@@ -85,6 +85,23 @@ fn of_two_copies_that_differ_the_one_handed_on_stands_and_it_is_said() {
 }
 
 #[test]
+fn a_copy_that_differs_far_behind_what_was_handed_on_is_said_to() {
+    let first = [&b"GET /good"[..], &[b'x'; 3000]].concat();
+    let second = [&b"GET /evil"[..], &[b'x'; 3000]].concat();
+    for copy in [&second, &[&second[..], b" and more"].concat()] {
+        let mut talk = Talk::begun();
+        talk.up(0, 0, &first);
+        talk.up(3009, 0, &[b'y'; 1000]);
+        talk.up(0, 0, &first);
+        assert!(talk.heard().odd.is_empty());
+        talk.up(0, 0, copy);
+        let heard = talk.heard();
+        assert!(heard.up().starts_with("GET /good"));
+        assert_eq!(heard.odd, [anomaly::TCP_OVERLAP], "{} bytes", copy.len());
+    }
+}
+
+#[test]
 fn the_unseen_direction_of_a_one_sided_capture_has_its_size() {
     let mut talk = Talk::new();
     talk.segment(0, -1, None, SYN, b"");
