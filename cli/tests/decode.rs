@@ -240,3 +240,29 @@ fn who_reads_our_output_may_go_away() {
     std::fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
     assert_eq!(text(&output.stdout).trim(), "0", "{output:?}");
 }
+
+#[test]
+fn what_is_captured_now_is_shown_before_the_capture_ends() {
+    use std::io::{BufRead as _, BufReader};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_custody"))
+        .args(["decode", "-", "-o", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("custody runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    let output = child.stdout.take().expect("a pipe");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(BufReader::new(output).lines().next()));
+    input.write_all(&exchanges()).expect("taken");
+    input.flush().expect("taken");
+    // The pipe stays open: were lines kept back, none would come.
+    let line = told.recv_timeout(std::time::Duration::from_secs(60));
+    drop(input);
+    let ended = child.wait().expect("ends");
+    let line = line.expect("a line while the pipe is open").expect("a line").expect("read");
+    let first: View = serde_json::from_str(&line).expect("a view");
+    assert_eq!(first.number(names::HTTP_STATUS), Some(200));
+    assert!(ended.success(), "{ended}");
+}

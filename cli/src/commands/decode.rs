@@ -28,6 +28,8 @@ use report::Report;
 const PIECE_BYTES: usize = 256 << 10;
 /// First bytes by which the kind of file is told.
 const HEAD_BYTES: usize = 64 << 10;
+/// Of these, what says that it is a capture of packets.
+const MAGIC_BYTES: usize = 4;
 /// Longest `.cap` file: it is read whole.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
@@ -45,7 +47,11 @@ pub(crate) fn run(arguments: &DecodeArgs) -> Outcome {
     let mut input = Input::open(&arguments.file).map_err(Failure::usage)?;
     let mut decode = Decode::new(arguments, filter, input.name());
     let mut head = vec![0; HEAD_BYTES];
-    let read = input.fill(&mut head).map_err(Failure::usage)?;
+    // Of a live capture the header comes alone; of a text the first lines tell.
+    let mut read = input.read(&mut head, MAGIC_BYTES).map_err(Failure::usage)?;
+    if Capture::is_capture(&head[..read]) != Some(true) {
+        read += input.read(&mut head[read..], HEAD_BYTES).map_err(Failure::usage)?;
+    }
     head.truncate(read);
     let damage = if Capture::is_capture(&head) == Some(true) {
         decode.capture(&head, &mut input)?
@@ -62,6 +68,8 @@ struct Decode {
     pipeline: Pipeline,
     printer: Printer,
     trace: bool,
+    /// Sessions begun, which the pipeline numbers in this order.
+    sessions: u64,
 }
 
 struct Printer {
@@ -87,6 +95,7 @@ impl Decode {
         Decode {
             pipeline: Pipeline::new(PipelineOptions::default()),
             trace: arguments.trace,
+            sessions: 0,
             printer: Printer {
                 assembler: Assembler::default(),
                 filter,
@@ -112,8 +121,10 @@ impl Decode {
         let mut capture = Capture::new(CaptureOptions::default());
         let mut damage = capture.push(head, self).err().map(|damage| damage.to_string());
         let mut piece = vec![0; PIECE_BYTES];
+        let least = if input.is_live() { 1 } else { PIECE_BYTES };
         while damage.is_none() {
-            match input.fill(&mut piece) {
+            self.printer.settle(input.is_live())?;
+            match input.read(&mut piece, least) {
                 Ok(0) => break,
                 Ok(read) => {
                     damage = capture.push(&piece[..read], self).err().map(|damage| damage.to_string());
@@ -124,7 +135,6 @@ impl Decode {
                         Some(format!("what stands behind byte {at} of the capture is missing: {error:#}"));
                 }
             }
-            self.printer.settle()?;
             input.show_progress();
         }
         input.end_progress();
@@ -153,8 +163,7 @@ impl Decode {
         for view in std::mem::take(&mut printer.kept) {
             printer.print(&view);
         }
-        printer.settle()?;
-        printer.lines.flush()?;
+        printer.settle(true)?;
         eprint!("{}", printer.report.text());
         if let Some(damage) = &damage {
             eprintln!("custody: {damage}; what stands before it is shown");
@@ -170,7 +179,7 @@ impl Decode {
 impl Listener for Decode {
     fn event(&mut self, event: Event<'_>) {
         if self.trace
-            && let Some(line) = trace::event(&event)
+            && let Some(line) = trace::event(&event, &mut self.sessions)
         {
             eprintln!("{line}");
         }
@@ -250,9 +259,9 @@ impl Printer {
         }
     }
 
-    /// What went wrong with the output since it was asked last.
-    fn settle(&mut self) -> Result<(), Failure> {
-        if std::io::stdout().is_terminal() {
+    /// What went wrong with the output since it was asked last; shows all so far where somebody may be watching.
+    fn settle(&mut self, flush: bool) -> Result<(), Failure> {
+        if flush || std::io::stdout().is_terminal() {
             self.lines.flush()?;
         }
         self.failure.take().map_or(Ok(()), Err)

@@ -22,6 +22,7 @@ pub(super) struct Input {
     name: String,
     reader: Box<dyn Read>,
     packed: bool,
+    live: bool,
     progress: Option<Progress>,
 }
 
@@ -34,7 +35,8 @@ struct Progress {
 
 impl Input {
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let (name, raw, bytes): (_, Box<dyn Read>, _) = if path.as_os_str() == "-" {
+        let live = path.as_os_str() == "-";
+        let (name, raw, bytes): (_, Box<dyn Read>, _) = if live {
             ("stdin".to_owned(), Box::new(io::stdin().lock()), 0)
         } else {
             let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -59,7 +61,7 @@ impl Input {
         // On one terminal progress would stand between the lines.
         let wanted = bytes >= PROGRESS_BYTES_MIN && io::stderr().is_terminal() && !io::stdout().is_terminal();
         let progress = wanted.then(|| Progress { read, bytes, shown: Instant::now(), on_screen: false });
-        Ok(Input { name, reader, packed: gzip || zstd, progress })
+        Ok(Input { name, reader, packed: gzip || zstd, live, progress })
     }
 
     /// The last part of its name.
@@ -74,11 +76,11 @@ impl Input {
         )
     }
 
-    /// Reads until the buffer is full or the file is over; how many bytes came. What came before an error is
-    /// handed out first.
-    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
+    /// Reads until there are so many bytes or the file is over; how many came. What came before an error is handed
+    /// out first.
+    pub(super) fn read(&mut self, buffer: &mut [u8], least: usize) -> anyhow::Result<usize> {
         let mut filled = 0;
-        while filled < buffer.len() {
+        while filled < least.clamp(1, buffer.len()) {
             match self.reader.read(&mut buffer[filled..]) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
@@ -91,6 +93,11 @@ impl Input {
             }
         }
         Ok(filled)
+    }
+
+    /// Somebody may be writing it: what was read is to be shown before more is waited for.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
     }
 
     /// All that is left, behind what was read of it.

@@ -21,8 +21,8 @@ pub(super) fn segment(seen: &Seen) -> String {
     )
 }
 
-/// What goes into the pipeline.
-pub(super) fn event(event: &Event<'_>) -> Option<String> {
+/// What goes into the pipeline. `sessions`: how many begun so far.
+pub(super) fn event(event: &Event<'_>, sessions: &mut u64) -> Option<String> {
     Some(match event {
         Event::Open(socket) => {
             let end = |end: Option<custody_decoders::event::Endpoint>| {
@@ -31,7 +31,10 @@ pub(super) fn event(event: &Event<'_>) -> Option<String> {
             let how = if socket.role == Role::Unknown { "by ports, a guess" } else { "seen" };
             let begun = if socket.existing { ", joined in its middle" } else { "" };
             let (id, client, server) = (socket.id.0, end(socket.remote), end(socket.local));
-            format!("connection {id}: stream opens, client {client}, server {server} ({how}){begun}")
+            *sessions += 1;
+            format!(
+                "connection {id}: stream opens as session {sessions}, client {client}, server {server} ({how}){begun}"
+            )
         }
         Event::Chunk(chunk) => format!(
             "connection {}: stream {} at {}, {} bytes",
