@@ -57,7 +57,7 @@ struct Sample {
 
 /// Runs all loads.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    setup::packages(&[setup::KERNEL_BUILD, setup::SERVERS, setup::TESTS], options.yes)?;
+    setup::packages(&[setup::KERNEL_BUILD, setup::SERVERS, setup::TESTS, setup::BENCH], options.yes)?;
     setup::bpf_linker(options.yes)?;
     build_ebpf::run(root)?;
     test::build_release()?;
