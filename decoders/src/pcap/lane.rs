@@ -24,8 +24,11 @@ struct Remembered {
     hash: u64,
 }
 
+/// Pieces out of order that are kept: what a large window holds behind one lost segment.
+const PIECES_MAX: usize = 1 << 16;
+
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     /// Sequence number that has position 0.
     base: Option<u32>,
@@ -43,6 +46,22 @@ pub(super) struct Lane {
     pub(super) has_bytes: bool,
     /// A hole of it was told because the other end had acknowledged it.
     pub(super) missed: bool,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Lane {
+            base: None,
+            begun: false,
+            stream: Stream::of_many_pieces(PIECES_MAX),
+            highest: 0,
+            acknowledged: 0,
+            end: None,
+            remembered: VecDeque::new(),
+            has_bytes: false,
+            missed: false,
+        }
+    }
 }
 
 impl Lane {

@@ -97,3 +97,14 @@ fn one_packet_from_the_future_does_not_stop_the_clock() {
     assert!(ticks > 20, "{ticks} ticks");
     assert!(hole_at.is_some_and(|at| at < 6), "the hole is told when it is due: {hole_at:?}");
 }
+
+#[test]
+fn a_large_window_behind_a_lost_segment_waits_for_it() {
+    let mut talk = Talk::begun();
+    for part in 1..5000 {
+        talk.up(part * 10, 0, b"0123456789");
+    }
+    talk.up(0, 0, b"0123456789");
+    let heard = talk.heard();
+    assert_eq!((heard.up().len(), heard.counts.lost_holes), (50_000, 0));
+}
