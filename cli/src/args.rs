@@ -7,6 +7,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing found), 2 usage or configuration, \
                      3 sink unreachable or access refused, 4 incomplete (something is missing).";
 
+const DECODE_HELP: &str = "Examples:\n  custody decode capture.pcap\n  custody decode -o json capture.pcapng.zst > exchanges.jsonl\n  \
+    tcpdump -i lo -w - port 5432 | custody decode -\n  \
+    custody decode capture.pcap --protocol postgresql --where 'duration > 100ms'\n  \
+    custody decode capture.pcap --trace -n 5        (each stage of each connection, on standard error)\n\n\
+    Needs no sink and no network. Times are those of the capture. The kind of file is told by its content, never \
+    by its name.\n\
+    Exit codes: 0 all was read, 1 nothing matched, 2 no capture file, 4 something is missing: bytes that were \
+    sent and are not in the capture, packets that it cut off, or the end of the file.";
+
 /// See what the programs of your hosts say to each other, from a record that the hosts cannot change.
 #[derive(Debug, Parser)]
 #[command(name = "custody", version, after_help = EXITS, max_term_width = 110)]
@@ -45,6 +54,9 @@ pub(crate) enum Command {
         its third exchange\n  custody show db-7/3/184201    one entry: host/epoch/sequence"
     )]
     Show(ShowArgs),
+    /// Show what was said in a capture file (pcap, pcapng, .cap; also gzip or zstd of them), masked as on a host.
+    #[command(after_help = DECODE_HELP)]
+    Decode(DecodeArgs),
     /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
     #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink/store\n  \
         custody verify --from ./copy -o json\n\nNeeds no network and no key but the public ones in the store.\n\
@@ -108,6 +120,42 @@ pub(crate) struct ShowArgs {
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// The file; `-` is standard input.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) choice: DecodeChoice,
+    /// Show at most the last N that match.
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) lines: Option<usize>,
+    /// Show every type of entry, beginnings of sessions too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Tell on standard error what each stage makes of each packet: segment, chunk, record. Never what it says.
+    #[arg(long)]
+    pub(crate) trace: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Choose")]
+pub(crate) struct DecodeChoice {
+    /// Of this protocol.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Option<String>,
+    /// That went wrong: an error, a reset, no answer.
+    #[arg(long)]
+    pub(crate) errors: bool,
+    /// That took at least so long, such as 500ms.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) slow: Option<String>,
+    /// What this filter says.
+    #[arg(long = "where", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
 }
 
 #[derive(Debug, Args)]

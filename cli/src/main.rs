@@ -37,6 +37,7 @@ async fn run(command: Command) -> Outcome {
         Command::Tail(arguments) => commands::tail::run(&arguments).await,
         Command::Sessions(arguments) => commands::sessions::run(&arguments).await,
         Command::Show(arguments) => commands::show::run(&arguments).await,
+        Command::Decode(arguments) => commands::decode::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Explain(arguments) => commands::explain::run(&arguments),
     }

@@ -36,6 +36,12 @@ anomalies! {
     POSITION_IMPOSSIBLE = "position_impossible", "Bytes at a place where no stream can be",
         "The kernel side told of bytes, of a hole or of an end more than a tebibyte away from where the connection was. It was refused: its bytes are counted as unparsed, and no gap was made of it.",
         "Report it with the version of the agent and of the kernel: it is a mistake of the probes, not of the observed programs.";
+    TCP_OVERLAP = "tcp_overlap", "A repeated segment says something else",
+        "In a capture, two segments hold different bytes for the same place of one direction. What had been handed on stands; where both still waited behind a hole neither is taken, and the place is a gap.",
+        "Compare with the server's own log: which of the two it took depends on its system. Nothing ordinary does this; evading a monitor does.";
+    ENDS_GUESSED = "ends_guessed", "Who asks was not seen",
+        "The capture holds no SYN of this connection. Who is the client was taken from the first bytes where a protocol is known by them, else from the ports.",
+        "Expected where the capture began later than the connection.";
     DECODER_PANICKED = "decoder_panicked", "A decoder failed",
         "The decoder of this connection stopped at bytes that it did not foresee. The rest of the connection is counted, not decoded.",
         "Report it with the version of the agent; the capture of the connection helps.";

@@ -206,6 +206,8 @@ pub enum Event<'a> {
     /// The connection of this socket was broken off by a reset that it sent (egress) or received (ingress); its
     /// close follows.
     Reset(SocketId, Flow),
+    /// Something about this socket is odd, by its code in [`crate::anomaly`]: it stands at the session's end.
+    Odd(SocketId, &'static str),
     /// A program started.
     Exec(Arc<Process>, u64),
     /// A program ended: who, wait status.

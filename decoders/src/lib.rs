@@ -1,12 +1,13 @@
 //! Captured chunks in, masked records out. Pure: no I/O, no clock, no logging, no async; times come with the
 //! bytes.
 //!
-//! In flow order: [`event`] (what comes in) → `session` (who talks, which end is read) → [`streams`] (order, gaps) → [`driver`] (frames, pairing, limits)
+//! In flow order: [`event`] (what comes in; [`pcap`] makes it of capture files) → `session` (who talks, which end is read) → [`streams`] (order, gaps) → [`driver`] (frames, pairing, limits)
 //! → one folder per [`protocol`] → [`item`] (what a decoder found) → [`mask`] (the only constructor of
 //! [`mask::Masked`]) → [`pipeline`] (all of it behind one call).
 #![forbid(unsafe_code)]
 
 pub mod anomaly;
+pub mod case;
 pub mod driver;
 pub mod event;
 #[cfg(any(test, feature = "harness"))]
@@ -14,6 +15,7 @@ pub mod harness;
 pub mod http1;
 pub mod item;
 pub mod mask;
+pub mod pcap;
 pub mod pipeline;
 pub mod postgres;
 pub mod protocol;

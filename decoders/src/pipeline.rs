@@ -159,6 +159,11 @@ impl Pipeline {
                     session.reset(end, flow);
                 }
             }
+            Event::Odd(socket, code) => {
+                if let Some((session, _)) = self.find(socket) {
+                    session.note(code);
+                }
+            }
             Event::Close(socket, positions, time_ns) => self.close(socket, positions, time_ns),
             Event::Exec(process, time_ns) => tell_process(Kind::Exec, &process, None, time_ns, sink),
             Event::Exit(process, status, time_ns) => {

@@ -72,6 +72,12 @@ impl Assembler {
     pub fn view(&mut self, facts: &Facts<'_>) -> View {
         let has_record = facts.body.is_some_and(|body| !body.is_empty()) && carries_record(facts.entry_type);
         let record = facts.body.filter(|_| has_record).and_then(|body| Record::decode(body).ok());
+        let unreadable = has_record && record.is_none();
+        View { unreadable, ..self.view_of(facts, record) }
+    }
+
+    /// The view of an entry whose record is at hand; its body is not looked at.
+    pub fn view_of(&mut self, facts: &Facts<'_>, record: Option<Record>) -> View {
         let opens = facts.entry_type == "session.open";
         let session_seq = if opens { Some(facts.session.unwrap_or(facts.seq)) } else { facts.session };
         let session_id = session_seq.map(|seq| SessionId::of(facts.host, facts.epoch, facts.nonce, seq));
@@ -91,7 +97,7 @@ impl Assembler {
             received: facts.received,
             wall: facts.wall,
             status: facts.status,
-            unreadable: has_record && record.is_none(),
+            unreadable: false,
             record,
             session,
             labels: facts.labels.clone(),

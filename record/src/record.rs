@@ -42,6 +42,24 @@ pub enum Kind {
     Agent,
 }
 
+impl Kind {
+    /// As it stands in records and headers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::SessionOpen => "session.open",
+            Kind::SessionClose => "session.close",
+            Kind::ExchangeOpen => "exchange.open",
+            Kind::ExchangePart => "exchange.part",
+            Kind::ExchangeClose => "exchange.close",
+            Kind::Exchange => "exchange",
+            Kind::Exec => "exec",
+            Kind::Exit => "exit",
+            Kind::Gap => "gap",
+            Kind::Agent => "agent",
+        }
+    }
+}
+
 /// When it happened, by the clock of the kernel that saw it. Order within a host goes by sequence and
 /// boottime; the wall clock is a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +141,16 @@ mod tests {
             masked: Vec::new(),
             kinds: BTreeMap::new(),
             anomalies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_kind_is_called_as_it_is_stored() {
+        for kind in [Kind::SessionOpen, Kind::SessionClose, Kind::ExchangeOpen, Kind::ExchangePart]
+            .into_iter()
+            .chain([Kind::ExchangeClose, Kind::Exchange, Kind::Exec, Kind::Exit, Kind::Gap, Kind::Agent])
+        {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
     }
 

@@ -13,6 +13,8 @@ use crate::{Record, Value, names};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// Read from a capture file: no sink has it, and nobody vouches for it.
+    Unstored,
     /// Verified, stored and synced at the sink.
     Stored,
     /// Under a signed checkpoint.
@@ -25,6 +27,7 @@ impl Status {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Status::Unstored => "unstored",
             Status::Stored => "stored",
             Status::Committed => "committed",
             Status::Witnessed => "witnessed",

@@ -245,7 +245,7 @@ impl Stand {
 fn copy_programs(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     for name in ["custody-agent", "custody-sink", "custody"] {
-        let built = release_folder().join(name);
+        let built = built(name);
         std::fs::copy(&built, folder.join(name)).with_context(|| {
             format!(
                 "{} is not built: run `cargo xtask test`, or `cargo build --release` first",
@@ -256,12 +256,13 @@ fn copy_programs(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where cargo puts release builds of this workspace.
-fn release_folder() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
+/// One of our programs where cargo put its release build.
+pub fn built(name: &str) -> PathBuf {
+    let folder = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => PathBuf::from(target).join("release"),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"),
-    }
+    };
+    folder.join(name)
 }
 
 /// A folder for one stand, which other users can enter.

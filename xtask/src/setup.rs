@@ -32,6 +32,7 @@ pub(crate) const SERVERS: &[Package] = &[
 pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
     ("python3-psycopg", "a second client library of PostgreSQL"),
+    ("tcpdump", "makes captures for `custody decode`"),
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 

@@ -33,13 +33,13 @@ const CAUSES: &[(&str, &str, &str)] = &[
     ),
     (
         "unseen",
-        "Between two captured pieces there is a hole whose reason is not known.",
-        "Look at the agent's counters at that time; if nothing was lost there, report it.",
+        "Between two captured pieces there is a hole whose reason is not known. In a capture file: the other end acknowledged bytes, or the connection went on behind them, and the file does not hold them.",
+        "Of a capture file: tcpdump says at its end how many packets the kernel dropped; a larger buffer (-B) helps. Else look at the agent's counters at that time; if nothing was lost there, report it.",
     ),
     (
         "limit",
-        "More than the limit of this capture level; the number of bytes is exact.",
-        "Raise the level or the limit for this program if its content matters.",
+        "More than the limit of this capture level; the number of bytes is exact. In a capture file: the packets were cut off (tcpdump's -s).",
+        "Raise the level or the limit for this program if its content matters; capture whole packets.",
     ),
     (
         "ciphertext",

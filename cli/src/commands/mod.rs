@@ -1,5 +1,6 @@
 //! One file per command. A command gets its data from the sink or from a folder, and renders it.
 
+pub(crate) mod decode;
 pub(crate) mod explain;
 pub(crate) mod hosts;
 pub(crate) mod login;

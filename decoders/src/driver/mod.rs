@@ -141,7 +141,12 @@ impl Driver {
         if self.state != State::Running {
             return;
         }
-        lane.early_since_ns = None;
+        if lane.early_since_ns.is_some() {
+            // What waits to be expected is whole: it is told before the hole, as time would have told it.
+            lane.early_since_ns = Some(PATIENCE_OVER);
+            self.retry(direction);
+        }
+        self.lanes[direction as usize].early_since_ns = None;
         let frame_left = self.torn_frame(direction);
         let lane = &mut self.lanes[direction as usize];
         let held = lane.held.len() as u64;

@@ -1,7 +1,7 @@
 //! The properties can fail: a small protocol of lines, sound at first, then broken in one way at a time.
 
-use super::case::{self, Case};
 use super::{PROPERTIES, fuzz};
+use crate::case::{self, Case};
 use crate::item::{Class, Field};
 use crate::protocol::*;
 

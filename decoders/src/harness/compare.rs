@@ -2,10 +2,10 @@
 
 use custody_record::Value;
 
-use super::case::Case;
 use super::render;
 use super::replay::{Outcome, Told};
 use crate::anomaly;
+use crate::case::Case;
 use crate::driver::exchanges::End;
 use crate::item::{Class, Field};
 

@@ -3,10 +3,10 @@
 //! Input: operations of a control byte, a length byte and so many bytes. Seeds are made of the cases, so that a
 //! run begins at conversations that make sense.
 
-use super::case::{Case, What};
 use super::property::{SMALL, balanced};
 use super::random::Random;
 use super::replay::Replay;
+use crate::case::{Case, What};
 use crate::protocol::{Direction, Protocol};
 
 /// Longest input.

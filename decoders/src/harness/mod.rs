@@ -2,10 +2,9 @@
 //! whatever its bytes mean, and a bounded fuzz run. Compiled for tests and under the feature `harness` only.
 //!
 //! A protocol runs all of it with one line in its `mod.rs`: `crate::harness::tests!(Name, "folder");`. Its
-//! cases lie in `fixtures/*.cap` of its folder (`case` tells the form); `cargo xtask golden --bless` rewrites
+//! cases lie in `fixtures/*.cap` of its folder ([`crate::case`] tells the form); `cargo xtask golden --bless` rewrites
 //! the goldens, and a person reads the difference.
 
-pub mod case;
 mod compare;
 pub mod fuzz;
 mod property;
@@ -20,8 +19,8 @@ use std::path::PathBuf;
 
 pub use property::{PROPERTIES, Property};
 
+use crate::case::{self, Case};
 use crate::protocol::Protocol;
-use case::Case;
 
 /// A protocol and its folder of cases.
 pub struct Suite {

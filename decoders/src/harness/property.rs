@@ -1,10 +1,10 @@
 //! What every decoder must hold, whatever its bytes mean. Each property takes one conversation and says what is
 //! wrong; each is shown to fail on a decoder that breaks it (`broken.rs`).
 
-use super::case::{Case, Step, What};
 use super::random::Random;
 use super::replay::{DIRECTIONS, Outcome, replay, run};
 use super::{compare, render};
+use crate::case::{Case, Step, What};
 use crate::driver::State;
 use crate::protocol::{Direction, Limits, Protocol};
 use crate::work;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use custody_record::{Kind, Record, Times, Value};
 
-use super::case::Case;
 use super::replay::{Outcome, Told};
+use crate::case::Case;
 use crate::driver::State;
 use crate::item::Field;
 use crate::mask::{Draft, Masker};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use custody_record::{Kind, Value};
 
-use super::case::{Case, Step, What};
+use crate::case::{Case, Step, What};
 use crate::driver::account::Account;
 use crate::driver::exchanges::{End, Telling};
 use crate::driver::{Driver, State};

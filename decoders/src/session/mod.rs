@@ -355,7 +355,7 @@ impl Session {
         Some(if peer_may_come { over.saturating_add(LATE_PEER_NS) } else { over })
     }
 
-    fn note(&mut self, code: &'static str) {
+    pub(crate) fn note(&mut self, code: &'static str) {
         if self.anomalies.len() < CODES_MAX && !self.anomalies.contains(&code) {
             self.anomalies.push(code);
         }

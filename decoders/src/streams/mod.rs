@@ -51,6 +51,8 @@ pub struct Stream {
     next: u64,
     /// Where it begins is not known: `next` is where the first bytes or the first hole stand.
     floating: bool,
+    /// Pieces that are kept beyond [`PIECES_MAX`].
+    pieces_more: usize,
     pieces: BTreeMap<u64, Piece>,
     held_bytes: usize,
     tail: Vec<u8>,
@@ -106,6 +108,11 @@ impl Stream {
     /// A stream whose next byte stands at `position`; `None`: wherever the first one does.
     pub fn starting_at(position: Option<u64>) -> Self {
         Stream { next: position.unwrap_or(0), floating: position.is_none(), ..Stream::default() }
+    }
+
+    /// A stream at position 0 that keeps more pieces: for a reader of files, who bounds the bytes of all streams.
+    pub fn of_many_pieces(pieces_max: usize) -> Self {
+        Stream { pieces_more: pieces_max.saturating_sub(PIECES_MAX), ..Stream::default() }
     }
 
     /// Position of the next byte to be delivered.
@@ -170,7 +177,7 @@ impl Stream {
         }
         self.keep(position, time_ns, bytes);
         self.drain(out);
-        if self.pieces.len() > PIECES_MAX {
+        if self.pieces.len() > PIECES_MAX + self.pieces_more {
             self.flush(out);
         }
     }
@@ -186,9 +193,14 @@ impl Stream {
     ) {
         let Some(end) = self.place(position, length) else { return };
         let mut at = position.max(self.next);
+        if at >= end {
+            return;
+        }
+        // Pieces do not overlap: of those that begin before, only the nearest can reach here.
+        let from = self.pieces.range(..=at).next_back().map_or(at, |(start, _)| *start);
         let claimed: Vec<(u64, u64)> = self
             .pieces
-            .range(..end)
+            .range(from..end)
             .map(|(start, piece)| (*start, start + piece.length()))
             .filter(|(_, piece_end)| *piece_end > at)
             .collect();
@@ -199,7 +211,7 @@ impl Stream {
             at = at.max(piece_end);
         }
         self.drain(out);
-        if self.pieces.len() > PIECES_MAX {
+        if self.pieces.len() > PIECES_MAX + self.pieces_more {
             self.flush(out);
         }
     }

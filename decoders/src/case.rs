@@ -1,4 +1,5 @@
-//! Conversations as text (`.cap`), so that a person can read and write them. Parses and nothing else.
+//! Conversations as text (`.cap`), so that a person can read and write them: cases of the harness, and a form of
+//! capture that `custody decode` takes. Parses and nothing else; what a file asks to be repeated is bounded.
 //!
 //! A file holds cases, each begun by `case NAME`; before the first one stand what holds for all. Lines:
 //!
@@ -16,6 +17,9 @@
 //! ```
 
 use crate::protocol::{Direction, Limits};
+
+/// Bytes that all steps of a file may have, repetitions included.
+const STEPS_BYTES_MAX: usize = 64 << 20;
 
 /// One conversation.
 #[derive(Clone, Debug)]
@@ -70,6 +74,7 @@ impl Case {
 pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, String> {
     let mut common = new_case(file.to_owned());
     let mut cases: Vec<Case> = Vec::new();
+    let mut left = STEPS_BYTES_MAX;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if line.is_empty() || line.starts_with('#') {
@@ -82,7 +87,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Case>, String> {
         if cases.is_empty() && line.starts_with(['>', '<']) {
             cases.push(common.clone());
         }
-        read_line(cases.last_mut().unwrap_or(&mut common), line)
+        read_line(cases.last_mut().unwrap_or(&mut common), line, &mut left)
             .map_err(|why| format!("{file}, line {}: {why}", number + 1))?;
     }
     if cases.is_empty() { Err(format!("{file}: no case")) } else { Ok(cases) }
@@ -92,7 +97,7 @@ fn new_case(name: String) -> Case {
     Case { name, middle: false, limits: Limits::default(), secrets: Vec::new(), steps: Vec::new() }
 }
 
-fn read_line(case: &mut Case, line: &str) -> Result<(), String> {
+fn read_line(case: &mut Case, line: &str, left: &mut usize) -> Result<(), String> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
         "middle" => case.middle = true,
@@ -112,15 +117,15 @@ fn read_line(case: &mut Case, line: &str) -> Result<(), String> {
         ">" | "<" => {
             let direction = if word == ">" { Direction::Up } else { Direction::Down };
             let (micros, what) = rest.split_once(' ').ok_or("time and bytes are missing")?;
-            let time_ns = (number(micros)? + 1) * 1000;
-            case.steps.push(Step { direction, time_ns, what: read_what(what)? });
+            let time_ns = number(micros)?.saturating_add(1).saturating_mul(1000);
+            case.steps.push(Step { direction, time_ns, what: read_what(what, left)? });
         }
         other => return Err(format!("{other:?} begins no line")),
     }
     Ok(())
 }
 
-fn read_what(text: &str) -> Result<What, String> {
+fn read_what(text: &str, left: &mut usize) -> Result<What, String> {
     if text == "end" {
         return Ok(What::End);
     }
@@ -129,9 +134,20 @@ fn read_what(text: &str) -> Result<What, String> {
     }
     if let Some(repeated) = text.strip_prefix("repeat ") {
         let (times, bytes) = repeated.split_once(' ').ok_or("repeat has a number and bytes")?;
-        return Ok(What::Bytes(read_bytes(bytes)?.repeat(number(times)? as usize)));
+        let (times, bytes) = (number(times)?, read_bytes(bytes)?);
+        let times = usize::try_from(times).unwrap_or(usize::MAX);
+        take(left, bytes.len().saturating_mul(times))?;
+        return Ok(What::Bytes(bytes.repeat(times)));
     }
-    read_bytes(text).map(What::Bytes)
+    let bytes = read_bytes(text)?;
+    take(left, bytes.len())?;
+    Ok(What::Bytes(bytes))
+}
+
+fn take(left: &mut usize, bytes: usize) -> Result<(), String> {
+    *left =
+        left.checked_sub(bytes).ok_or_else(|| format!("more than {STEPS_BYTES_MAX} bytes in one file"))?;
+    Ok(())
 }
 
 fn read_bytes(text: &str) -> Result<Vec<u8>, String> {
@@ -187,6 +203,17 @@ mod tests {
         assert!(cases[1].middle && cases[1].secrets.is_empty());
         let whats: Vec<_> = cases[1].steps.iter().map(|step| step.what.clone()).collect();
         assert_eq!(whats, [What::Bytes(b"abab".to_vec()), What::Gap(7), What::End]);
+    }
+
+    #[test]
+    fn a_repetition_without_measure_is_refused() {
+        let end = format!("> {} end", u64::MAX);
+        assert!(parse("file", &end).is_ok(), "a time without measure is the last one");
+        for bad in ["> 1 repeat 18446744073709551615 \"ab\"", "> 1 repeat 67108865 \"a\""] {
+            assert!(parse("file", bad).is_err_and(|why| why.contains("bytes in one file")), "{bad}");
+        }
+        let many = "> 1 repeat 1048577 \"a\"\n".repeat(64);
+        assert!(parse("file", &many).is_err());
     }
 
     #[test]

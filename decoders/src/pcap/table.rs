@@ -1,0 +1,158 @@
+//! The TCP connections of a capture: which segment belongs to which, and bounds for all of them. The one that was
+//! quiet for longest is closed first, and counted.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::connection::{Belongs, Connection, Context, is_due};
+use super::segment::Segment;
+use super::{Counts, Listener};
+use crate::event::Endpoint;
+
+/// Connections that were active since they were queued are queued anew so often before one is closed anyway.
+const ATTEMPTS_MAX: usize = 64;
+
+type Key = [Endpoint; 2];
+
+/// All connections.
+pub(super) struct Table {
+    connections: HashMap<Key, Connection>,
+    /// By when they were last looked at: ends, number, time.
+    order: VecDeque<(Key, u64, u64)>,
+    /// Those whose waits end by time: when, ends, number.
+    due: VecDeque<(u64, Key, u64)>,
+    connections_max: usize,
+    held_bytes_max: usize,
+    held_bytes: usize,
+}
+
+impl Table {
+    pub(super) fn new(connections_max: usize, held_bytes_max: usize) -> Self {
+        Table {
+            connections: HashMap::new(),
+            order: VecDeque::new(),
+            due: VecDeque::new(),
+            connections_max: connections_max.max(1),
+            held_bytes_max,
+            held_bytes: 0,
+        }
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// A segment.
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) {
+        let (from, to) = (segment.from, segment.to);
+        let key = if (from.address, from.port) <= (to.address, to.port) { [from, to] } else { [to, from] };
+        self.make_room(&key, context);
+        let connection = match self.connections.get_mut(&key) {
+            Some(connection) => connection,
+            None => Self::begin(&mut self.connections, &mut self.order, key, context),
+        };
+        let mut before = connection.held_bytes();
+        let mut belongs = connection.segment(segment, context);
+        if let Belongs::Anew | Belongs::AnewAfter(..) = belongs {
+            connection.end(None, context);
+            self.held_bytes = self.held_bytes.saturating_sub(before);
+            let connection = Self::begin(&mut self.connections, &mut self.order, key, context);
+            if let Belongs::AnewAfter(lane, sequence) = belongs {
+                connection.asked(lane, sequence);
+            }
+            before = connection.held_bytes();
+            self.held_bytes += before;
+            belongs = connection.segment(segment, context);
+        }
+        if belongs == Belongs::Nowhere {
+            context.counts.implausible_segments += 1;
+            context.counts.implausible_bytes += segment.length as u64;
+        }
+        self.follow(&key, before, context);
+    }
+
+    fn begin<'t>(
+        connections: &'t mut HashMap<Key, Connection>,
+        order: &mut VecDeque<(Key, u64, u64)>,
+        key: Key,
+        context: &mut Context<'_>,
+    ) -> &'t mut Connection {
+        context.counts.connections += 1;
+        let number = context.counts.connections;
+        order.push_back((key, number, context.time_ns));
+        let connection = Connection::new(number, key, context.time_ns);
+        connections.entry(key).insert_entry(connection).into_mut()
+    }
+
+    /// Follows what a connection holds; the one that grows over the limit of all pays.
+    fn follow(&mut self, key: &Key, before: usize, context: &mut Context<'_>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut held = connection.held_bytes();
+        if (self.held_bytes + held).saturating_sub(before) > self.held_bytes_max && held > before {
+            connection.shed(context);
+            held = connection.held_bytes();
+        }
+        self.held_bytes = (self.held_bytes + held).saturating_sub(before);
+        if let Some(due_ns) = connection.due_ns()
+            && !std::mem::replace(&mut connection.due, true)
+        {
+            self.due.push_back((due_ns, *key, connection.number));
+        }
+    }
+
+    /// Time passed: what was acknowledged long enough ago and has not come is missing.
+    pub(super) fn expire(&mut self, now_ns: u64, counts: &mut Counts, listener: &mut dyn Listener) {
+        while self.due.front().is_some_and(|(due_ns, ..)| is_due(*due_ns, now_ns)) {
+            let Some((_, key, number)) = self.due.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(&key).filter(|known| known.number == number)
+            else {
+                continue;
+            };
+            connection.due = false;
+            let before = connection.held_bytes();
+            let mut context = Context { listener, counts, packet: 0, time_ns: now_ns, now_ns };
+            connection.settle(&mut context);
+            self.follow(&key, before, &mut context);
+        }
+    }
+
+    /// Closes connections until there is room for one more.
+    fn make_room(&mut self, wanted: &Key, context: &mut Context<'_>) {
+        let mut attempts = 0;
+        while self.connections.len() >= self.connections_max && !self.connections.contains_key(wanted) {
+            let Some((key, number, seen_ns)) = self.order.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(&key).filter(|known| known.number == number)
+            else {
+                continue;
+            };
+            attempts += 1;
+            if connection.last_ns > seen_ns && !connection.over && attempts < ATTEMPTS_MAX {
+                self.order.push_back((key, number, connection.last_ns));
+                continue;
+            }
+            if !connection.over {
+                context.counts.forgotten += 1;
+            }
+            let before = connection.held_bytes();
+            connection.end(None, context);
+            self.held_bytes = self.held_bytes.saturating_sub(before);
+            self.connections.remove(&key);
+        }
+    }
+
+    /// The capture is over: what is held or missing is told. Connections that go on are left open.
+    pub(super) fn finish(&mut self, time_ns: u64, counts: &mut Counts, listener: &mut dyn Listener) {
+        let mut context = Context { listener, counts, packet: 0, time_ns, now_ns: time_ns };
+        let mut connections: Vec<Connection> = self.connections.drain().map(|(_, known)| known).collect();
+        connections.sort_unstable_by_key(|connection| connection.number);
+        for mut connection in connections.into_iter().filter(|connection| !connection.over) {
+            connection.flush(&mut context);
+        }
+        self.order.clear();
+        self.due.clear();
+        self.held_bytes = 0;
+    }
+}
