@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod leftover;
+pub mod postgres_log;
 pub mod process;
 pub mod servers;
 pub mod stand;

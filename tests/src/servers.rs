@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
+use crate::postgres_log::{self, Logged};
 use crate::process::{Running, free_port, output};
 
 /// How long a server may take to answer.
@@ -164,6 +165,8 @@ impl Postgres {
             "log_filename=statements.log".into(),
             "log_statement=all".into(),
             "log_duration=off".into(),
+            "log_parameter_max_length_on_error=-1".into(),
+            "timezone=UTC".into(),
             "max_connections=100".into(),
         ];
         let data = data.display().to_string();
@@ -186,7 +189,7 @@ impl Postgres {
     /// A psql command on this cluster over TCP, plain or TLS, that reads no personal files.
     pub fn psql(&self, tls: bool) -> Command {
         let mut command = Command::new(self.binaries.join("psql"));
-        self.environment(&mut command, tls);
+        self.address(&mut command, tls);
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0"]);
         command
     }
@@ -194,11 +197,12 @@ impl Postgres {
     /// Another of PostgreSQL's programs (`pgbench`), set to this cluster.
     pub fn program(&self, name: &str, tls: bool) -> Command {
         let mut command = Command::new(self.binaries.join(name));
-        self.environment(&mut command, tls);
+        self.address(&mut command, tls);
         command
     }
 
-    fn environment(&self, command: &mut Command, tls: bool) {
+    /// Sets a client of libpq to this cluster, over TCP, plain or TLS.
+    pub fn address<'c>(&self, command: &'c mut Command, tls: bool) -> &'c mut Command {
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
@@ -206,7 +210,7 @@ impl Postgres {
             .env("PGPASSWORD", PASSWORD)
             .env("PGDATABASE", "postgres")
             .env("PGSSLMODE", if tls { "require" } else { "disable" })
-            .env("PGGSSENCMODE", "disable");
+            .env("PGGSSENCMODE", "disable")
     }
 
     /// Where it keeps its data and log; clients may put their scripts there.
@@ -217,6 +221,13 @@ impl Postgres {
     /// The server's own CSV log.
     pub fn csv_log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.folder.join("statements.csv"))?)
+    }
+
+    /// What one backend logged of its statements, in order; each connection has a backend of its own.
+    pub fn statements(&self, backend: u64) -> Result<Vec<Logged>> {
+        let mut logged = postgres_log::statements(&self.csv_log()?)?;
+        logged.retain(|one| one.backend == backend);
+        Ok(logged)
     }
 
     /// Process id of the first process; the others are its children.
