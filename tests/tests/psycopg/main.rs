@@ -44,13 +44,12 @@ fn a_session_of_psycopg_equals_the_servers_log(tls: bool) -> Result<()> {
     python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/psycopg/traffic.py"));
     python.env("PGAPPNAME", "psycopg-traffic");
     let said: Value = serde_json::from_str(&output(postgres.address(&mut python, tls))?)?;
+    let mine = format!("server.port = {} and db.client.application = \"psycopg-traffic\"", postgres.port);
+    stand.wait_records(&format!("{mine} and type = \"session.close\""), 1)?;
     let told = said["told"].as_array().context("told")?;
     let logged = postgres.statements(said["backend"].as_u64().context("backend")?)?;
     assert!(told.len() > 150, "the traffic is not what it was: {}", told.len());
     assert_eq!(logged.len(), told.len(), "client and server do not agree among themselves");
-
-    let mine = format!("server.port = {} and db.client.application = \"psycopg-traffic\"", postgres.port);
-    stand.wait_records(&format!("{mine} and type = \"session.close\""), 1)?;
     let records = stand.records(&format!("{mine} and type =~ \"^exchange\" and has(db.query.text)"))?;
     let (skipped, run): (Vec<&Value>, Vec<&Value>) =
         records.iter().partition(|record| field(record, "db.postgresql.skipped") == true);
