@@ -132,6 +132,11 @@ pub const PASSWORD: &str = "correct-horse-battery";
 impl Postgres {
     /// Makes a cluster in `folder` and starts it as the system user `postgres`.
     pub fn start(folder: &Path) -> Result<Postgres> {
+        Postgres::start_of(folder, &binaries()?)
+    }
+
+    /// The same with the server's programs in `programs`; clients stay those of the system.
+    pub fn start_of(folder: &Path, programs: &Path) -> Result<Postgres> {
         let binaries = binaries()?;
         output(Command::new("chown").arg("postgres:postgres").arg(folder))?;
         let password = folder.join("password");
@@ -141,7 +146,7 @@ impl Postgres {
         output(
             Command::new("setpriv")
                 .args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--"])
-                .arg(binaries.join("initdb"))
+                .arg(programs.join("initdb"))
                 .args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"])
                 .args(["--encoding=UTF8", "--locale=C"])
                 .arg(format!("--pwfile={}", password.display()))
@@ -150,7 +155,7 @@ impl Postgres {
         let (certificate, key) = certificate(folder)?;
         output(Command::new("chown").arg("postgres:postgres").args([&certificate, &key]))?;
         let port = free_port()?;
-        let server = binaries.join("postgres");
+        let server = programs.join("postgres");
         let settings = [
             format!("port={port}"),
             "listen_addresses=127.0.0.1".into(),

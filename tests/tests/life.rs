@@ -6,18 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::process::output;
-use custody_tests::servers::{Nginx, Postgres};
+use custody_tests::servers::Postgres;
 use custody_tests::stand::{Stand, field};
 use serde_json::{Value, json};
 
 #[test]
 fn a_statement_that_never_ended_is_at_the_sink_when_the_agent_was_killed() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, mut stand, postgres) = observed::postgres()?;
     let mut psql = postgres.psql(false).args(["-c", "SELECT pg_sleep(60)"]).spawn()?;
     let open = stand.wait_records("db.query.text = \"SELECT pg_sleep(60)\"", 1)?;
     assert_eq!(open[0]["type"], "exchange.open");
@@ -145,11 +142,7 @@ fn a_statement_prepared_before_the_agent_has_no_text(tls: bool) -> Result<()> {
 
 #[test]
 fn what_happens_while_the_sink_is_away_arrives_when_it_is_back() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     stand.stop_sink()?;
     for number in 0..5 {
         output(

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::process::output;
 use custody_tests::servers::{PASSWORD, Postgres};
 use custody_tests::stand::{Stand, field};
@@ -27,11 +28,7 @@ fn psql_statements_results_and_errors_over_tls() -> Result<()> {
 }
 
 fn psql_statements_results_and_errors(tls: bool) -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, stand, postgres) = observed::postgres()?;
     let psql = |statement: &str| postgres.psql(tls).args(["-c", statement]).output();
     psql("SELECT generate_series(1, 7) AS n_seven")?;
     psql("SELECT 1/0 AS n_zero")?;
@@ -60,11 +57,7 @@ fn psql_statements_results_and_errors(tls: bool) -> Result<()> {
 
 #[test]
 fn psql_over_the_unix_socket_is_one_session_and_says_who_both_are() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, stand, postgres) = observed::postgres()?;
     let mut psql = postgres.psql(false);
     psql.env("PGHOST", postgres.folder()).env("PGAPPNAME", "psql-unix");
     for statement in ["SELECT pg_backend_pid()", "SELECT generate_series(1, 3) AS here", "SELECT 1/0 AS zero"]
@@ -151,17 +144,13 @@ fn pgbench_in_its_three_modes(tls: bool) -> Result<()> {
 
 #[test]
 fn the_password_of_a_login_and_of_a_statement_stand_nowhere() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, mut stand, postgres) = observed::postgres()?;
     output(postgres.psql(false).args(["-c", "CREATE ROLE carla LOGIN PASSWORD 'canary-in-a-literal'"]))?;
     statements(&stand, &postgres, "^CREATE ROLE carla", 1)?;
     stand.stop_agent()?;
     stand.stop_sink()?;
     for canary in [PASSWORD, "canary-in-a-literal"] {
-        let hits = Command::new("grep").args(["-rlaF", canary]).arg(folder.path()).output()?;
+        let hits = Command::new("grep").args(["-rlaF", canary]).arg(&stand.folder).output()?;
         assert!(hits.stdout.is_empty(), "{canary} stands in {}", String::from_utf8_lossy(&hits.stdout));
     }
     Ok(())

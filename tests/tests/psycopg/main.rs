@@ -5,10 +5,10 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::postgres_log::Logged;
 use custody_tests::process::output;
-use custody_tests::servers::Postgres;
-use custody_tests::stand::{Stand, field};
+use custody_tests::stand::field;
 use serde_json::Value;
 
 /// What a value of the traffic looks like in the record and in the server's log, where those differ: in text
@@ -34,11 +34,7 @@ fn a_session_of_psycopg_equals_the_servers_log_over_tls() -> Result<()> {
 }
 
 fn a_session_of_psycopg_equals_the_servers_log(tls: bool) -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, stand, postgres) = observed::postgres()?;
     // Debian's Python, which has Debian's psycopg; another one may come first in PATH.
     let mut python = Command::new("/usr/bin/python3");
     python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/psycopg/traffic.py"));
