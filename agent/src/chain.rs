@@ -15,7 +15,7 @@ use custody_decoders::item::Field;
 use custody_decoders::mask::link::Body;
 use custody_decoders::mask::{Draft as MaskDraft, Masked, Masker};
 use custody_ledger::entry::BODY_BYTES_MAX;
-use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey, Position, Resume, Seq};
+use custody_ledger::{BootId, Chain, Draft, EntryType, EpochId, HostId, HostKey, Position, Resume, Seq};
 use custody_record::{Kind, Times, names};
 
 use crate::clock;
@@ -30,6 +30,8 @@ const SYNC_WAIT: Duration = Duration::from_millis(50);
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Rough cost of an entry beside its body, bytes.
 const ENTRY_OVERHEAD: u64 = 512;
+/// Starts that a host may have forgotten, at most.
+const EPOCHS_AHEAD_MAX: u64 = 1 << 20;
 /// Refused batches that one RESUME names.
 const REFUSED_MAX: usize = custody_ledger::batch::QUARANTINED_MAX;
 
@@ -43,8 +45,9 @@ pub enum Input {
     Gap(&'static str, Option<u64>),
     /// A new worker begins: sessions of the one before are over.
     NewWorker,
-    /// The sink refused a batch for good: a new epoch begins, which names it.
-    NewEpoch,
+    /// The sink refused a batch of this epoch for good: a new one begins, which names it, unless it has begun
+    /// already. Its counter is above the sink's, the second, if that is not absurd. Answers when it has begun.
+    NewEpoch(EpochId, u64, SyncSender<()>),
     /// Ends the epoch in order; answers when everything is durable.
     Stop(SyncSender<()>),
 }
@@ -80,7 +83,7 @@ pub struct Recorder {
 impl Recorder {
     /// Opens the epoch of this start. `last_local` is the newest batch that the spool ever held.
     pub fn open(signer: Signer, shared: Arc<Shared>, last_local: Option<Position>) -> Result<Self> {
-        let chain = open_epoch(&signer, &shared, last_local)?;
+        let chain = open_epoch(&signer, &shared, last_local, 0)?;
         Ok(Recorder {
             signer,
             shared,
@@ -148,7 +151,14 @@ impl Recorder {
                 self.sessions.clear();
                 Ok(())
             }
-            Input::NewEpoch => self.new_epoch(),
+            Input::NewEpoch(refused, above, begun) => {
+                if refused == self.chain.epoch() {
+                    self.new_epoch(above)?;
+                }
+                // Who asked may be gone: then nobody needs to know.
+                let _ = begun.send(());
+                Ok(())
+            }
             Input::Stop(_) => Ok(()),
         }
     }
@@ -268,18 +278,12 @@ impl Recorder {
         Ok(())
     }
 
-    fn new_epoch(&mut self) -> Result<()> {
+    fn new_epoch(&mut self, above: u64) -> Result<()> {
         self.close_batch()?;
         self.sync()?;
         // Batches of the old epoch that follow the refused one have no way to the sink any more.
-        let mut spool = lock(&self.shared.spool);
-        let epoch = self.chain.epoch();
-        while spool.oldest_position().is_some_and(|position| position.epoch == epoch) {
-            let aside = spool.put_aside()?;
-            lock(&self.shared.refused).extend(aside);
-        }
-        drop(spool);
-        self.chain = open_epoch(&self.signer, &self.shared, self.last_local)?;
+        self.shared.put_aside(self.chain.epoch())?;
+        self.chain = open_epoch(&self.signer, &self.shared, self.last_local, above)?;
         self.sessions.clear();
         self.gap("batch_refused", None)
     }
@@ -295,10 +299,17 @@ impl Recorder {
     }
 }
 
-fn open_epoch(signer: &Signer, shared: &Shared, local: Option<Position>) -> Result<Chain> {
-    let counter = raise_epoch(&signer.state_directory)?;
-    let mut quarantined = std::mem::take(&mut *lock(&shared.refused));
-    quarantined.truncate(REFUSED_MAX);
+fn open_epoch(signer: &Signer, shared: &Shared, local: Option<Position>, above: u64) -> Result<Chain> {
+    let counter = raise_epoch(&signer.state_directory, above)?;
+    let quarantined = {
+        let mut refused = lock(&shared.refused);
+        // What an epoch named that was refused itself is named again.
+        let mut named = std::mem::take(&mut refused.named);
+        named.append(&mut refused.waiting);
+        named.truncate(REFUSED_MAX);
+        refused.named.clone_from(&named);
+        named
+    };
     let sink = lock(&shared.last_receipt).as_ref().map(|receipt| receipt.batch);
     let first = counter == 1 && local.is_none() && quarantined.is_empty();
     let resume = (!first).then_some(Resume { local, sink, quarantined });
@@ -306,8 +317,9 @@ fn open_epoch(signer: &Signer, shared: &Shared, local: Option<Position>) -> Resu
     Ok(Chain::start(&signer.key, signer.host, signer.boot, counter, resume)?)
 }
 
-/// The counter of this start: durable before it is used, so no two starts share one.
-fn raise_epoch(state_directory: &Path) -> Result<u64> {
+/// The counter of this start: durable before it is used, so no two starts share one. A host that was restored
+/// from a snapshot has used up more than it knows: then the sink's counter, `above`, is the one to pass.
+fn raise_epoch(state_directory: &Path, above: u64) -> Result<u64> {
     let path = state_directory.join("epoch");
     let before = match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().parse::<u64>().with_context(|| {
@@ -320,7 +332,9 @@ fn raise_epoch(state_directory: &Path) -> Result<u64> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let counter = before.checked_add(1).context("the epoch counter is used up")?;
+    // A sink that names an absurd counter must not use this host's up.
+    let above = if above.saturating_sub(before) > EPOCHS_AHEAD_MAX { before } else { above };
+    let counter = before.max(above).checked_add(1).context("the epoch counter is used up")?;
     files::replace(&path, format!("{counter}\n").as_bytes())?;
     Ok(counter)
 }

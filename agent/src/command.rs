@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use custody_ledger::wire::{ParseJoinTokenError, Refusal};
 
 use crate::config::{self, Config, ConfigError};
+use crate::probes::ProbeError;
 use crate::status::{NotRunning, Request};
 use crate::worker::isolate::{self, Account};
 use crate::worker::serve::{self, Given};
@@ -211,6 +212,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return USAGE;
     }
     if is(|cause| cause.is::<NotRunning>() || cause.is::<privileges::Missing>() || cause.is::<Refusal>()) {
+        return FORBIDDEN;
+    }
+    if is(|cause| matches!(cause.downcast_ref(), Some(ProbeError::Permission(_)))) {
         return FORBIDDEN;
     }
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());

@@ -64,7 +64,7 @@ pub async fn examine(config_path: &Path) -> Vec<Finding> {
             Config::default()
         }
     };
-    findings.push(rights());
+    findings.extend(rights());
     findings.push(object());
     findings.extend(probe_table(Path::new("/sys")));
     findings.push(rules(&config));
@@ -102,15 +102,28 @@ pub fn text(findings: &[Finding]) -> String {
     findings.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn rights() -> Finding {
+fn rights() -> Vec<Finding> {
+    let told = |missing: Vec<(caps::Capability, &'static str)>| {
+        missing.iter().map(|(name, cost)| format!("{name}: {cost}")).collect::<Vec<_>>().join("; ")
+    };
     let missing = privileges::missing();
-    if missing.is_empty() {
-        return finding("privileges", Grade::Ok, "all that are needed");
+    if !missing.is_empty() {
+        let detail =
+            format!("missing here: {}. Run `doctor` as root to see what the agent will see", told(missing));
+        return vec![finding("privileges", Grade::Unknown, detail)];
     }
-    let told: Vec<String> = missing.iter().map(|(name, cost)| format!("{name}: {cost}")).collect();
-    let detail =
-        format!("missing here: {}. Run `doctor` as root to see what the agent will see", told.join("; "));
-    finding("privileges", Grade::Unknown, detail)
+    let wanted = privileges::missing_for_all();
+    let privileges = if wanted.is_empty() {
+        finding("privileges", Grade::Ok, "all that are needed")
+    } else {
+        let detail = format!("missing {}; run as root, or by the packaged unit", told(wanted));
+        finding("privileges", Grade::Reduced, detail)
+    };
+    let bpf = match probes::able::bpf() {
+        Ok(()) => finding("bpf(2)", Grade::Ok, "allowed"),
+        Err(error) => finding("bpf(2)", Grade::Failed, error.to_string()),
+    };
+    vec![privileges, bpf]
 }
 
 fn object() -> Finding {
@@ -125,17 +138,9 @@ fn object() -> Finding {
 }
 
 fn probe_table(sys: &Path) -> Vec<Finding> {
-    let btf = sys.join("kernel/btf/vmlinux");
-    let types = match std::fs::metadata(&btf) {
-        Ok(metadata) => finding("kernel types", Grade::Ok, format!("{} bytes", metadata.len())),
-        Err(error) => finding(
-            "kernel types",
-            Grade::Failed,
-            format!(
-                "{}: {error}; nothing can be observed; use a kernel with CONFIG_DEBUG_INFO_BTF",
-                btf.display()
-            ),
-        ),
+    let types = match probes::able::types(sys) {
+        Ok(bytes) => finding("kernel types", Grade::Ok, format!("{bytes} bytes")),
+        Err(error) => finding("kernel types", Grade::Failed, format!("{:#}", anyhow::Error::new(error))),
     };
     let table = probes::table(sys).into_iter().map(|probe| {
         let what = format!("probe {}", probe.hook);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use custody_ledger::wire::Refusal;
+use custody_ledger::wire::{Refusal, RefusalCode};
 use custody_ledger::{Position, PublicKey};
 
 use crate::spool::Recovery;
@@ -50,9 +50,23 @@ pub fn sink_unreachable(error: &anyhow::Error, wait: Duration) {
     );
 }
 
-/// A batch will never be taken.
-pub fn batch_refused(batch: &Position, refusal: &Refusal) {
-    tracing::error!(%batch, code = ?refusal.code, detail = refusal.detail, "the sink refused a batch; it was put aside");
+/// Batches will never be taken. Returns the sentence, for the status.
+pub fn batches_refused(first: &Position, batches: u64, sink_epoch: u64, refusal: &Refusal) -> String {
+    let cause = match refusal.code {
+        RefusalCode::Equivocation | RefusalCode::EpochClosed if sink_epoch >= first.epoch.counter => {
+            "the sink has newer batches of this host, so its state directory is an older snapshot, or a copy of \
+             this host runs elsewhere"
+        }
+        RefusalCode::OutOfOrder => "batches before it are neither here nor at the sink",
+        _ => "it does not hold",
+    };
+    let sentence = format!(
+        "the sink refuses {first}: {cause} ({detail}); {batches} batches of that epoch are kept in the spool's folder \
+         `aside`, recording goes on, and the record names what is missing",
+        detail = refusal.detail
+    );
+    tracing::error!(code = ?refusal.code, "{sentence}");
+    sentence
 }
 
 /// A worker runs.
@@ -72,6 +86,11 @@ pub fn worker_ended(status: &str, wait: Duration) {
 /// The worker does not keep to the link's rules.
 pub fn link_broken(error: &anyhow::Error) {
     tracing::error!(error = format!("{error:#}"), "the worker's link broke");
+}
+
+/// The agent runs, and sees less than it could.
+pub fn capability_missing(name: &str, cost: &str) {
+    tracing::error!("missing {name}: {cost}; run as root, or by the packaged unit");
 }
 
 /// A probe is not there.

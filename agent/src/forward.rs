@@ -2,7 +2,7 @@
 //! only by a receipt that the sink's enrolled key signed. Must not make, change or reorder a batch.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -43,6 +43,8 @@ pub struct Forwarder {
     pub free_at: FreeAt,
     /// Longest wait between two attempts.
     pub backoff_max: Duration,
+    /// The newest epoch of this host that the sink told of.
+    pub sink_epoch: u64,
 }
 
 impl Forwarder {
@@ -86,7 +88,12 @@ impl Forwarder {
             .await?;
         let head: HeadResponse = sink_client::read(&answer)?;
         events::sink_reached(head.head.as_ref());
+        self.heard(head.head.as_ref());
         Ok(())
+    }
+
+    fn heard(&mut self, head: Option<&Position>) {
+        self.sink_epoch = self.sink_epoch.max(head.map_or(0, |head| head.epoch.counter));
     }
 
     /// Sends one run of batches; false when there was none.
@@ -157,23 +164,36 @@ impl Forwarder {
     /// The sink stands elsewhere. If what it misses is not here any more, waiting cannot help.
     async fn out_of_order(&mut self, refusal: Refusal, batch: &Position) -> Result<()> {
         let head = refusal.head.as_ref().and_then(|head| head.head);
+        self.heard(head.as_ref());
         let behind = head.is_none_or(|head| {
             head.epoch < batch.epoch || (head.epoch == batch.epoch && head.number < batch.number)
         });
         if behind { self.put_aside(&refusal, batch).await } else { bail!(refusal) }
     }
 
-    /// One bad batch never blocks a host: it is kept aside, and a new epoch names it.
+    /// One bad batch never blocks a host: it is kept aside with all of its epoch, which hangs on it. If that epoch
+    /// is the current one, a new one names them; batches of an earlier start are told as a gap at once, and named
+    /// by the next epoch.
     async fn put_aside(&mut self, refusal: &Refusal, batch: &Position) -> Result<()> {
         let current = self.shared.status().epoch;
-        let aside = lock(&self.shared.spool).put_aside()?;
-        events::batch_refused(batch, refusal);
-        lock(&self.shared.refused).extend(aside);
-        if batch.epoch.counter == current {
-            let recorder = self.recorder.clone();
-            let asked = tokio::task::spawn_blocking(move || recorder.send(Input::NewEpoch)).await;
-            asked.context("asking for a new epoch")?.context("the recorder ended")?;
+        let before = self.shared.status().aside.batches;
+        let (shared, epoch) = (Arc::clone(&self.shared), batch.epoch);
+        let aside = tokio::task::spawn_blocking(move || shared.put_aside(epoch));
+        aside.await.context("putting batches aside")??;
+        let (recorder, sink_epoch) = (self.recorder.clone(), self.sink_epoch);
+        let told = tokio::task::spawn_blocking(move || {
+            if epoch.counter != current {
+                return recorder.send(Input::Gap("batch_refused", None)).is_ok();
+            }
+            let (begun, has_begun) = sync_channel(1);
+            recorder.send(Input::NewEpoch(epoch, sink_epoch, begun)).is_ok() && has_begun.recv().is_ok()
+        });
+        if !told.await.context("telling what was refused")? {
+            bail!("the recorder ended");
         }
+        let batches = self.shared.status().aside.batches - before;
+        let sentence = events::batches_refused(batch, batches, self.sink_epoch, refusal);
+        self.shared.status().aside.reason = sentence;
         Ok(())
     }
 }

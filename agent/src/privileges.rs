@@ -19,10 +19,24 @@ pub const NEEDED: [(Capability, &str); 9] = [
     (Capability::CAP_KILL, "a worker that breaks the rules cannot be ended, since it has another user"),
 ];
 
-/// Those that are missing here.
+/// Those without which the agent runs, and sees less. Kernels ask for this one where a probe is attached to a
+/// library by perf_event_open(2), whatever CAP_PERFMON says elsewhere.
+pub const WANTED: [(Capability, &str); 1] =
+    [(Capability::CAP_SYS_ADMIN, "TLS libraries cannot be probed, so the plaintext of TLS is not read")];
+
+/// Those that are missing here and needed.
 pub fn missing() -> Vec<(Capability, &'static str)> {
+    without(&NEEDED)
+}
+
+/// Those that are missing here and wanted.
+pub fn missing_for_all() -> Vec<(Capability, &'static str)> {
+    without(&WANTED)
+}
+
+fn without(list: &[(Capability, &'static str)]) -> Vec<(Capability, &'static str)> {
     let held = caps::read(None, CapSet::Effective).unwrap_or_default();
-    NEEDED.into_iter().filter(|(capability, _)| !held.contains(capability)).collect()
+    list.iter().filter(|(capability, _)| !held.contains(capability)).copied().collect()
 }
 
 /// Refuses to run without, in one sentence.

@@ -47,17 +47,24 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 pub fn run(config_path: &Path) -> Result<()> {
     let config = Config::load(config_path)?;
     privileges::check_for_run()?;
+    // Before anything is written: a host that cannot be observed would fill its spool with starts.
+    crate::probes::able::check(Path::new("/sys"))?;
+    for (capability, cost) in privileges::missing_for_all() {
+        events::capability_missing(&capability.to_string(), cost);
+    }
     harden()?;
     let identity = Identity::load(&config.state_directory)?;
     let _only_one = lock_state(&config.state_directory)?;
     let (spool, recovery) = Spool::open(&config.state_directory, &config.spool)?;
     events::spool_opened(&recovery, spool.waiting());
+    let aside = spool.aside();
     let shared = Arc::new(Shared::new(spool));
-    lock(&shared.refused).extend(&recovery.stranded);
+    lock(&shared.refused).waiting.extend(recovery.stranded.iter().chain(&aside.unnamed));
     {
         let mut status = shared.status();
         status.host = identity.facts.host.to_string();
         status.spool.bytes_max = config.spool.bytes_max;
+        status.aside.batches = aside.batches;
         status.configuration = format!("loaded {}", config_path.display());
     }
     let signer = Signer {
@@ -195,6 +202,7 @@ impl Agent {
             recorder: inputs.clone(),
             free_at: FreeAt::default(),
             backoff_max: Duration::from_secs(config.forward.backoff_seconds_max),
+            sink_epoch: 0,
         };
         let sink_key = identity.facts.sink;
         tokio::spawn(forwarder.run());

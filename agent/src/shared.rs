@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anyhow::Result;
 use custody_ledger::batch::ReceiptReference;
-use custody_ledger::{Counters, Position};
+use custody_ledger::{Counters, EpochId, Position};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -28,11 +29,20 @@ pub struct Shared {
     pub counters: Mutex<BTreeMap<String, Counters>>,
     /// The newest receipt.
     pub last_receipt: Mutex<Option<ReceiptReference>>,
-    /// Batches that were moved aside because the sink refused them: the next epoch names them.
-    pub refused: Mutex<Vec<Position>>,
+    /// Batches that were moved aside because the sink does not take them.
+    pub refused: Mutex<Refused>,
     /// The figures.
     pub status: Mutex<Status>,
     times: Mutex<Times>,
+}
+
+/// Batches that the chain has to name, for they do not come to the sink.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// The next epoch names these.
+    pub waiting: Vec<Position>,
+    /// The current epoch names these, and the sink has not acknowledged a batch of it yet.
+    pub named: Vec<Position>,
 }
 
 #[derive(Default)]
@@ -71,6 +81,8 @@ pub struct Status {
     pub acknowledged_wall_ns: u64,
     /// Why the last attempt to reach the sink failed; empty when it did not.
     pub sink_error: String,
+    /// What the sink does not take.
+    pub aside: AsideState,
     /// From kernel time to receipt.
     pub exposure: Exposure,
     /// What happened to the configuration last.
@@ -144,6 +156,15 @@ pub struct SpoolState {
     pub batches: usize,
 }
 
+/// Batches that the sink does not take: they are kept on this host.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AsideState {
+    /// How many, of earlier starts too.
+    pub batches: u64,
+    /// Why, the last time that it happened in this start.
+    pub reason: String,
+}
+
 /// From kernel time to receipt, ms, over the last 1,024 batches.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Exposure {
@@ -203,9 +224,34 @@ impl Shared {
         status.head = name(&position);
     }
 
+    /// Takes all durable batches of this epoch out of the way: none of them has a way to the sink. Each stays on
+    /// disk and waits to be named. Returns how many.
+    pub fn put_aside(&self, epoch: EpochId) -> Result<u64> {
+        let mut count = 0;
+        loop {
+            let aside = {
+                let mut spool = lock(&self.spool);
+                match spool.oldest_position() {
+                    Some(position) if position.epoch == epoch => spool.put_aside()?,
+                    _ => None,
+                }
+            };
+            let Some(aside) = aside else { break };
+            lock(&self.refused).waiting.push(aside);
+            count += 1;
+        }
+        self.status().aside.batches += count;
+        Ok(count)
+    }
+
     /// The sink has everything up to this batch.
     pub fn batch_acknowledged(&self, position: &Position) {
         let now = clock::boottime_ns();
+        if position.epoch.counter == self.status().epoch {
+            let named = std::mem::take(&mut lock(&self.refused).named);
+            // What keeps its old name, or has no file of its own, is at worst named again.
+            let _ = lock(&self.spool).named(&named);
+        }
         let mut times = lock(&self.times);
         let Some(index) = times.batches.iter().position(|(other, _)| other == position) else { return };
         for (_, oldest) in times.batches.drain(..=index).collect::<Vec<_>>() {

@@ -20,7 +20,7 @@ use custody_ledger::{Position, ReceiptLevel, SignedBatch};
 use crate::config;
 use crate::files;
 
-pub use recovery::Recovery;
+pub use recovery::{Aside, Recovery};
 
 /// Which receipt frees a batch. One place for all that follows from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,17 @@ impl Spool {
     /// Batches that wait.
     pub fn waiting(&self) -> usize {
         self.places.len()
+    }
+
+    /// Batches that were put aside, now and before.
+    pub fn aside(&self) -> Aside {
+        recovery::aside(&self.folder)
+    }
+
+    /// The sink knows from the chain that these are kept aside.
+    pub fn named(&self, positions: &[Position]) -> Result<()> {
+        let results = positions.iter().map(|position| recovery::named(&self.folder, position));
+        results.fold(Ok(()), Result::and)
     }
 
     /// The oldest batch that waits.
@@ -206,10 +217,10 @@ impl Spool {
         Ok(index + 1)
     }
 
-    /// Takes the oldest batch out of the way without a receipt: the sink refused it for good. It stays on disk,
-    /// aside.
+    /// Takes the oldest durable batch out of the way without a receipt: the sink refused it for good. It stays on
+    /// disk, aside.
     pub fn put_aside(&mut self) -> Result<Option<Position>> {
-        let Some(place) = self.places.front().copied() else { return Ok(None) };
+        let Some(place) = self.places.iter().take(self.synced).next().copied() else { return Ok(None) };
         let frame = self.read(&place)?;
         recovery::put_aside(&self.folder, &place.position, &frame)?;
         self.free(&place.position)?;

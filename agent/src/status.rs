@@ -199,6 +199,14 @@ pub fn text(status: &serde_json::Value) -> String {
     if !error.is_empty() {
         lines.push(format!("sink          NOT REACHED: {error}"));
     }
+    let aside = get("/aside/batches");
+    if aside != "0" {
+        lines.push(format!("NOT AT SINK   {aside} batches, kept in the spool's folder `aside`"));
+        let reason = get("/aside/reason");
+        if !reason.is_empty() {
+            lines.push(format!("              {reason}"));
+        }
+    }
     for probe in status["probes"].as_array().into_iter().flatten() {
         let field = |name: &str| probe[name].as_str().unwrap_or("?").to_owned();
         lines.push(format!("probe         {}: {}", field("name"), field("state")));

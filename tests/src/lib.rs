@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod leftover;
+pub mod observed;
+pub mod openssl11;
+pub mod postgres_log;
 pub mod process;
 pub mod servers;
 pub mod stand;

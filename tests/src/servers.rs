@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
+use crate::postgres_log::{self, Logged};
 use crate::process::{Running, free_port, output};
 
 /// How long a server may take to answer.
@@ -131,6 +132,11 @@ pub const PASSWORD: &str = "correct-horse-battery";
 impl Postgres {
     /// Makes a cluster in `folder` and starts it as the system user `postgres`.
     pub fn start(folder: &Path) -> Result<Postgres> {
+        Postgres::start_of(folder, &binaries()?)
+    }
+
+    /// The same with the server's programs in `programs`; clients stay those of the system.
+    pub fn start_of(folder: &Path, programs: &Path) -> Result<Postgres> {
         let binaries = binaries()?;
         output(Command::new("chown").arg("postgres:postgres").arg(folder))?;
         let password = folder.join("password");
@@ -140,7 +146,7 @@ impl Postgres {
         output(
             Command::new("setpriv")
                 .args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--"])
-                .arg(binaries.join("initdb"))
+                .arg(programs.join("initdb"))
                 .args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"])
                 .args(["--encoding=UTF8", "--locale=C"])
                 .arg(format!("--pwfile={}", password.display()))
@@ -149,7 +155,7 @@ impl Postgres {
         let (certificate, key) = certificate(folder)?;
         output(Command::new("chown").arg("postgres:postgres").args([&certificate, &key]))?;
         let port = free_port()?;
-        let server = binaries.join("postgres");
+        let server = programs.join("postgres");
         let settings = [
             format!("port={port}"),
             "listen_addresses=127.0.0.1".into(),
@@ -164,6 +170,8 @@ impl Postgres {
             "log_filename=statements.log".into(),
             "log_statement=all".into(),
             "log_duration=off".into(),
+            "log_parameter_max_length_on_error=-1".into(),
+            "timezone=UTC".into(),
             "max_connections=100".into(),
         ];
         let data = data.display().to_string();
@@ -186,7 +194,7 @@ impl Postgres {
     /// A psql command on this cluster over TCP, plain or TLS, that reads no personal files.
     pub fn psql(&self, tls: bool) -> Command {
         let mut command = Command::new(self.binaries.join("psql"));
-        self.environment(&mut command, tls);
+        self.address(&mut command, tls);
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0"]);
         command
     }
@@ -194,11 +202,12 @@ impl Postgres {
     /// Another of PostgreSQL's programs (`pgbench`), set to this cluster.
     pub fn program(&self, name: &str, tls: bool) -> Command {
         let mut command = Command::new(self.binaries.join(name));
-        self.environment(&mut command, tls);
+        self.address(&mut command, tls);
         command
     }
 
-    fn environment(&self, command: &mut Command, tls: bool) {
+    /// Sets a client of libpq to this cluster, over TCP, plain or TLS.
+    pub fn address<'c>(&self, command: &'c mut Command, tls: bool) -> &'c mut Command {
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
@@ -206,7 +215,7 @@ impl Postgres {
             .env("PGPASSWORD", PASSWORD)
             .env("PGDATABASE", "postgres")
             .env("PGSSLMODE", if tls { "require" } else { "disable" })
-            .env("PGGSSENCMODE", "disable");
+            .env("PGGSSENCMODE", "disable")
     }
 
     /// Where it keeps its data and log; clients may put their scripts there.
@@ -217,6 +226,13 @@ impl Postgres {
     /// The server's own CSV log.
     pub fn csv_log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.folder.join("statements.csv"))?)
+    }
+
+    /// What one backend logged of its statements, in order; each connection has a backend of its own.
+    pub fn statements(&self, backend: u64) -> Result<Vec<Logged>> {
+        let mut logged = postgres_log::statements(&self.csv_log()?)?;
+        logged.retain(|one| one.backend == backend);
+        Ok(logged)
     }
 
     /// Process id of the first process; the others are its children.

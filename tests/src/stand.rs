@@ -230,6 +230,11 @@ impl Stand {
         self.agent.as_ref().map(Running::log).unwrap_or_default()
     }
 
+    /// Where the sink listens, on loopback.
+    pub fn sink_port(&self) -> u16 {
+        self.port
+    }
+
     /// Path of one of our programs in this stand.
     pub fn binary(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)

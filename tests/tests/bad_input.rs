@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
+use custody_tests::observed;
 use custody_tests::process::output;
-use custody_tests::servers::Nginx;
 use custody_tests::stand::Stand;
 
 /// Exit code and what was said on standard error, which must be a sentence and no panic.
@@ -111,18 +111,14 @@ fn a_host_with_the_certificate_of_another_is_refused_and_spools() -> Result<()> 
 
 #[test]
 fn a_damaged_spool_is_told_and_the_rest_arrives() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     stand.stop_sink()?;
     let url = |query: &str| format!("http://127.0.0.1:{}/echo?{query}", nginx.http_port);
     output(Command::new("curl").arg("-s").arg(url("before=1")))?;
     std::thread::sleep(std::time::Duration::from_secs(1));
     stand.agent.take().expect("started above").kill()?;
     // The end of the newest file is torn off, as a crash of the machine would.
-    let spool = folder.path().join("agent/spool");
+    let spool = stand.folder.join("agent/spool");
     let newest = std::fs::read_dir(&spool)?
         .flatten()
         .map(|entry| entry.path())
@@ -144,11 +140,7 @@ fn a_damaged_spool_is_told_and_the_rest_arrives() -> Result<()> {
 
 #[test]
 fn a_sink_that_is_down_is_told_and_its_folder_is_read() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     output(Command::new("curl").arg("-s").arg(format!("http://127.0.0.1:{}/echo?kept=1", nginx.http_port)))?;
     stand.wait_records("url.query = \"kept=1\"", 1)?;
     stand.stop_agent()?;
@@ -161,11 +153,7 @@ fn a_sink_that_is_down_is_told_and_its_folder_is_read() -> Result<()> {
 
 #[test]
 fn a_hostile_payload_does_not_reach_the_terminal() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, stand, nginx) = observed::nginx(&[])?;
     let agent = "evil\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}31m‹card·redact›";
     let url = format!("http://127.0.0.1:{}/echo?hostile=1", nginx.http_port);
     output(Command::new("curl").args(["-s", "-A", agent]).arg(url))?;

@@ -1,9 +1,11 @@
 //! Live HTTP, plain and TLS: the record equals nginx's own log in values, each request exactly once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::process::output;
 use custody_tests::servers::Nginx;
 use custody_tests::stand::{Stand, field};
@@ -75,12 +77,8 @@ fn requests(base: &str, certificate: &str) -> Result<usize> {
 
 #[test]
 fn curl_and_urllib_equal_the_access_log_plain_and_tls() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
     let large = "0123456789abcdef".repeat(20_000);
-    let nginx = Nginx::start(servers.path(), &[("small.json", "{\"a\":1}\n"), ("large.txt", &large)])?;
+    let (_folders, stand, nginx) = observed::nginx(&[("small.json", "{\"a\":1}\n"), ("large.txt", &large)])?;
     let certificate = nginx.certificate.display().to_string();
     let plain = requests(&format!("http://127.0.0.1:{}", nginx.http_port), &certificate)?;
     let tls = requests(&format!("https://localhost:{}", nginx.https_port), &certificate)?;
@@ -103,28 +101,66 @@ fn curl_and_urllib_equal_the_access_log_plain_and_tls() -> Result<()> {
     Ok(())
 }
 
+/// Each request of wrk with a number of its own, and a pause of five milliseconds before it.
+const NUMBERED: &str = "local number = 0\n\
+    request = function() number = number + 1; return wrk.format('GET', '/echo?wrk=' .. number) end\n\
+    delay = function() return 5 end\n";
+/// With the pause: up to two thousand requests a second.
+const CONNECTIONS: usize = 10;
+
 #[test]
-fn wrk_under_load_is_recorded_without_a_gap_and_never_twice() -> Result<()> {
+fn every_request_of_wrk_is_recorded_once_plain_and_tls() -> Result<()> {
     let folder = custody_tests::stand::folder()?;
     let mut stand = Stand::new(folder.path(), "")?;
     stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
-    let bases = [
-        (nginx.http_port, format!("http://127.0.0.1:{}", nginx.http_port)),
-        (nginx.https_port, format!("https://localhost:{}", nginx.https_port)),
-    ];
-    let mut before = 0;
-    for (port, base) in bases {
-        output(Command::new("wrk").args(["-t1", "-c10", "-d1s", &format!("{base}/echo")]))?;
-        // wrk drops its connections at the end of its time, so the last requests have no answer that it read.
-        let answered = logged(&nginx)?.values().sum::<usize>() - before;
-        before += answered;
-        let records = stand.wait_records(&of(port), answered.saturating_sub(20))?;
-        assert!(answered > 200, "wrk made only {answered} requests");
-        assert!(records.len() <= answered, "{} recorded, {answered} in the log", records.len());
-        let gaps = stand.records(&format!("type = \"gap\" and server.port = {port}"))?;
-        assert!(gaps.is_empty(), "{gaps:?}");
+    for tls in [false, true] {
+        let servers = tempfile::tempdir()?;
+        let nginx = Nginx::start(servers.path(), &[])?;
+        every_request_of_wrk_is_recorded_once(&stand, &nginx, servers.path(), tls)?;
     }
+    let status = stand.status()?;
+    assert_eq!(status["counters"]["lost"]["events"], 0, "{status:#}");
+    assert_eq!(status["counters"]["records_dropped"], 0, "{status:#}");
+    Ok(())
+}
+
+fn every_request_of_wrk_is_recorded_once(
+    stand: &Stand,
+    nginx: &Nginx,
+    folder: &Path,
+    tls: bool,
+) -> Result<()> {
+    let (port, base) = if tls {
+        (nginx.https_port, format!("https://localhost:{}", nginx.https_port))
+    } else {
+        (nginx.http_port, format!("http://127.0.0.1:{}", nginx.http_port))
+    };
+    let script = folder.join("numbered.lua");
+    std::fs::write(&script, NUMBERED)?;
+    let load = ["-t1", &format!("-c{CONNECTIONS}"), "-d3s", "-s"];
+    output(Command::new("wrk").args(load).arg(&script).arg(format!("{base}/echo")))?;
+    // A request of its own says that all before it has been worked off.
+    output(Command::new("curl").arg("-sk").arg(format!("{base}/echo?last")))?;
+    stand.wait_records(&format!("server.port = {port} and url.query = \"last\""), 1)?;
+    let logged = logged(nginx)?;
+    println!("wrk: {} requests in 3 s on {CONNECTIONS} connections, TLS {tls}", logged.len() - 1);
+    assert!(logged.len() > 400, "wrk made only {} requests", logged.len());
+    let answered = format!("{} and has(http.response.status_code)", of(port));
+    let recorded = recorded(&stand.wait_records(&answered, logged.len())?)?;
+    for (exchange, times) in &logged {
+        assert_eq!(*times, 1, "wrk's numbers are not unique: {exchange:?}");
+        assert_eq!(recorded.get(exchange), Some(&1), "{exchange:?} is in the access log");
+    }
+    // wrk drops its connections at the end of its time: what it asked last may have no line in the log.
+    let more: Vec<_> = recorded.iter().filter(|(exchange, _)| !logged.contains_key(*exchange)).collect();
+    assert!(more.len() <= CONNECTIONS && more.iter().all(|(_, times)| **times == 1), "{more:?}");
+    // wrk's first connection only tries whether there is a server.
+    let unknown = "network.protocol.name = unknown and custody.protocol.looks_like != empty";
+    for filter in ["type = gap", unknown] {
+        let found = stand.records(&format!("server.port = {port} and {filter}"))?;
+        assert!(found.is_empty(), "{filter}: {found:#?}");
+    }
+    let unbound = stand.records("custody.binding = unknown and url.query =~ \"^wrk=\"")?;
+    assert!(unbound.is_empty(), "{unbound:#?}");
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::process::output;
 use custody_tests::servers::{PASSWORD, Postgres};
 use custody_tests::stand::{Stand, field};
@@ -27,11 +28,7 @@ fn psql_statements_results_and_errors_over_tls() -> Result<()> {
 }
 
 fn psql_statements_results_and_errors(tls: bool) -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, stand, postgres) = observed::postgres()?;
     let psql = |statement: &str| postgres.psql(tls).args(["-c", statement]).output();
     psql("SELECT generate_series(1, 7) AS n_seven")?;
     psql("SELECT 1/0 AS n_zero")?;
@@ -55,6 +52,44 @@ fn psql_statements_results_and_errors(tls: bool) -> Result<()> {
     // The server's own log names the same statement.
     let log = postgres.csv_log()?;
     assert!(log.contains("SELECT generate_series(1, 7) AS n_seven"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn psql_over_the_unix_socket_is_one_session_and_says_who_both_are() -> Result<()> {
+    let (_folders, stand, postgres) = observed::postgres()?;
+    let mut psql = postgres.psql(false);
+    psql.env("PGHOST", postgres.folder()).env("PGAPPNAME", "psql-unix");
+    for statement in ["SELECT pg_backend_pid()", "SELECT generate_series(1, 3) AS here", "SELECT 1/0 AS zero"]
+    {
+        psql.args(["-c", statement]);
+    }
+    let said = psql.output()?;
+    let backend: u64 = String::from_utf8(said.stdout)?.lines().next().context("a pid")?.parse()?;
+    let mine = "db.client.application = \"psql-unix\"";
+    let closed = stand.wait_records(&format!("{mine} and type = \"session.close\""), 1)?;
+    let logged = postgres.statements(backend)?;
+    assert_eq!(logged.len(), 3, "{logged:?}");
+    assert_eq!(closed.len(), 1, "both ends are one session: {closed:#?}");
+    let records = stand.records(&format!("{mine} and has(db.query.text)"))?;
+    assert_eq!(records.len(), logged.len(), "each exactly once: {records:#?}");
+    for (record, logged) in records.iter().zip(&logged) {
+        assert_eq!(record["session_id"], closed[0]["session_id"]);
+        assert_eq!(field(record, "db.query.text"), &logged.text);
+        assert_eq!(field(record, "db.response.status_code").as_str(), logged.status.as_deref());
+        assert_eq!(field(record, "network.transport"), "unix");
+        assert_eq!(field(record, "custody.side"), "both");
+        assert_eq!(field(record, "db.user"), "postgres");
+        assert_eq!(field(record, "user.name"), "root", "{record}");
+        assert_eq!(field(record, "custody.peer.pid"), backend, "{record}");
+        let client = field(record, "process.executable.path").as_str().context("client")?;
+        let server = field(record, "custody.peer.executable.path").as_str().context("server")?;
+        assert!(client.ends_with("/bin/psql") && server.ends_with("/bin/postgres"), "{client} {server}");
+    }
+    assert_eq!(field(&records[1], "db.response.returned_rows"), 3);
+    for name in ["custody.bytes.lost", "custody.bytes.cut", "custody.bytes.unparsed"] {
+        assert_eq!(field(&closed[0], name), 0, "{name}");
+    }
     Ok(())
 }
 
@@ -109,17 +144,13 @@ fn pgbench_in_its_three_modes(tls: bool) -> Result<()> {
 
 #[test]
 fn the_password_of_a_login_and_of_a_statement_stand_nowhere() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = custody_tests::stand::folder()?;
-    let postgres = Postgres::start(servers.path())?;
+    let (_folders, mut stand, postgres) = observed::postgres()?;
     output(postgres.psql(false).args(["-c", "CREATE ROLE carla LOGIN PASSWORD 'canary-in-a-literal'"]))?;
     statements(&stand, &postgres, "^CREATE ROLE carla", 1)?;
     stand.stop_agent()?;
     stand.stop_sink()?;
     for canary in [PASSWORD, "canary-in-a-literal"] {
-        let hits = Command::new("grep").args(["-rlaF", canary]).arg(folder.path()).output()?;
+        let hits = Command::new("grep").args(["-rlaF", canary]).arg(&stand.folder).output()?;
         assert!(hits.stdout.is_empty(), "{canary} stands in {}", String::from_utf8_lossy(&hits.stdout));
     }
     Ok(())

@@ -6,19 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::process::{eventually, output};
-use custody_tests::servers::Nginx;
-use custody_tests::stand::{Stand, field};
+use custody_tests::stand::field;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_reader_sees_what_is_said_and_looks_it_up() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     let token = stand.sink_command(&["enroll", "--role", "reader", "--name", "dana@corp"])?;
     let reader = |arguments: &[&str]| {
         let mut command = stand.program("custody");
@@ -27,7 +23,7 @@ fn a_reader_sees_what_is_said_and_looks_it_up() -> Result<()> {
     assert!(reader(&["login", token.trim()])?.contains("dana@corp (reader)"));
     assert!(reader(&["login", token.trim()]).is_err(), "a token for one was used twice");
 
-    let seen = folder.path().join("seen");
+    let seen = stand.folder.join("seen");
     let mut follower = stand.program("custody");
     stand.as_reader(&mut follower).args(["tail", "-n", "0", "--protocol", "http"]);
     let mut follower = follower.stdout(File::create(&seen)?).stdin(Stdio::null()).spawn()?;

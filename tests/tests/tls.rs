@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use custody_tests::observed;
 use custody_tests::process::{eventually, output};
 use custody_tests::servers::Nginx;
 use custody_tests::stand::{Stand, field};
@@ -32,11 +33,7 @@ fn exchanges(stand: &Stand, nginx: &Nginx, path: &str, count: usize) -> Result<V
 
 #[test]
 fn a_write_that_is_tried_again_is_told_once() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, stand, nginx) = observed::nginx(&[])?;
     // A small send buffer and no waiting: most writes fail with WANT_WRITE and are made again.
     let script = "\
 s = connect(); s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096); s.setblocking(False)\n\
@@ -58,11 +55,7 @@ s.setblocking(True); s.read(4096); s.close(); print(again)";
 
 #[test]
 fn a_child_goes_on_with_its_parents_connection() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, stand, nginx) = observed::nginx(&[])?;
     let script = "\
 s = connect()\n\
 def ask(path): s.write(b'GET /echo HTTP/1.1\\r\\nHost: x\\r\\nX-Who: %s\\r\\n\\r\\n' % path); s.read(4096)\n\
@@ -104,11 +97,7 @@ ask(b'before'); print('asked', flush=True); sys.stdin.readline(); ask(b'after');
 
 #[test]
 fn plaintext_of_memory_bios_is_unknown_and_counted() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, stand, nginx) = observed::nginx(&[])?;
     let script = "\
 import asyncio\n\
 async def main():\n    \
@@ -132,11 +121,7 @@ asyncio.run(main())";
 
 #[test]
 fn a_library_that_nobody_knew_is_probed_when_a_program_maps_it() -> Result<()> {
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, stand, nginx) = observed::nginx(&[])?;
     let own = tempfile::tempdir()?;
     for name in ["libssl.so.3", "libcrypto.so.3"] {
         std::fs::copy(Path::new("/usr/lib/x86_64-linux-gnu").join(name), own.path().join(name))?;

@@ -281,7 +281,9 @@ fn table(load: &str, samples: &BTreeMap<&str, Vec<Sample>>) -> Result<serde_json
             rate / base.0,
             server / base.1
         );
-        accounts().last().into_iter().for_each(account);
+        if let Some(last) = runs.last().and_then(|run| run.account.as_ref()) {
+            account(last);
+        }
         rows.insert(
             variant,
             json!({"throughput": rate, "throughput_ratio": rate / base.0, "server_cpu_us": server,

@@ -115,8 +115,17 @@ fn each_start_raises_the_epoch_and_resumes_the_one_before() {
 fn a_damaged_epoch_counter_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("epoch"), "seven").unwrap();
-    let error = format!("{:#}", raise_epoch(folder.path()).unwrap_err());
+    let error = format!("{:#}", raise_epoch(folder.path(), 0).unwrap_err());
     assert!(error.contains("custody hosts"), "{error}");
+}
+
+#[test]
+fn a_restored_host_passes_the_sinks_epoch_in_one_step_and_no_absurd_one() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(raise_epoch(folder.path(), 0).unwrap(), 1);
+    assert_eq!(raise_epoch(folder.path(), 40).unwrap(), 41);
+    assert_eq!(raise_epoch(folder.path(), 7).unwrap(), 42);
+    assert_eq!(raise_epoch(folder.path(), u64::MAX).unwrap(), 43);
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub enum ProbeError {
     Object(String),
     /// The kernel does not describe itself.
     #[error(
-        "cannot read {path}: {source}. The kernel must be built with CONFIG_DEBUG_INFO_BTF (Debian's, Ubuntu's and Red Hat's are)"
+        "this kernel does not describe its own types, so nothing on this host can be observed: start a kernel that was built with CONFIG_DEBUG_INFO_BTF (Debian's, Ubuntu's and Red Hat's are); {path} cannot be read"
     )]
     Btf {
         /// Where it was looked for.
@@ -47,9 +47,14 @@ pub enum ProbeError {
     },
     /// bpf(2) is refused.
     #[error(
-        "the kernel refuses to load programs ({0}): run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
+        "the kernel refuses bpf(2) ({0}), so nothing on this host can be observed: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; if that is so already, look for a seccomp filter (a container's, a unit's), a security module or the kernel's lockdown that forbids it"
     )]
     Permission(String),
+    /// No ring buffers.
+    #[error(
+        "this kernel has no BPF ring buffers, so nothing on this host can be observed: Linux 5.15 or newer is needed"
+    )]
+    NoRings,
     /// The object does not load.
     #[error("cannot load the kernel object: {0}")]
     Load(#[source] Box<aya::EbpfError>),

@@ -3,6 +3,7 @@
 //!
 //! Must not: read events, or go on with a kernel whose structures are not known for sure.
 
+pub mod able;
 mod counters;
 mod error;
 mod offsets;

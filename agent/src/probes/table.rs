@@ -1,6 +1,7 @@
 //! The probe table: what is hooked, what it needs, and what is lost without it. `doctor` prints it for the
 //! running host, with or without privileges.
 
+use super::ProbeError;
 use super::offsets::Kernel;
 use std::path::Path;
 
@@ -77,6 +78,7 @@ pub fn table(sys: &Path) -> Vec<Probe> {
             let state = match &kernel {
                 Ok(kernel) if kernel.has_tracepoint(hook) => State::Present,
                 Ok(_) => State::Missing,
+                Err(ProbeError::Btf { .. }) => State::Unknown("not known without the kernel types".into()),
                 Err(error) => State::Unknown(error.to_string()),
             };
             Probe { hook, prototype, least_kernel, needs, fallback, lost, state }

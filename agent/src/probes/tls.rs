@@ -260,10 +260,14 @@ impl<A: Attach> Libraries<A> {
                     functions.push(function.symbol());
                 }
                 Err(error) => {
-                    self.counters.attach_errors += 1;
                     let symbol = function.symbol();
-                    self.counters.last_error =
-                        Some(format!("{symbol} of {} cannot be probed: {error}", path.display()));
+                    let words = format!("{symbol} of {} cannot be probed: {error}", path.display());
+                    // Each library fails in the same way, and is tried again with each program that maps it.
+                    if self.counters.attach_errors == 0 {
+                        tracing::error!("{words}; `custody-agent status` counts such failures");
+                    }
+                    self.counters.attach_errors += 1;
+                    self.counters.last_error = Some(words);
                 }
             }
         }

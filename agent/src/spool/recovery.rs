@@ -14,6 +14,9 @@ use crate::files;
 
 const CURSOR: &str = "cursor";
 const ASIDE: &str = "aside";
+/// How the names of refused frames begin there, until the chain has named them to the sink, and then.
+const REFUSED: &str = "refused-";
+const NAMED: &str = "named-";
 
 /// What was found when the spool was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -207,8 +210,46 @@ fn copy_aside(folder: &Path, number: u64) -> Result<PathBuf> {
 pub(super) fn put_aside(folder: &Path, position: &Position, frame: &[u8]) -> Result<()> {
     let aside = folder.join(ASIDE);
     files::make_private_folder(&aside)?;
-    let path = aside.join(format!("refused-{}-{}.batch", position.epoch, position.number));
-    files::replace(&path, frame)
+    files::replace(&aside.join(file_of(REFUSED, position)), frame)
+}
+
+/// The chain has named this one to the sink: later starts need not.
+pub(super) fn named(folder: &Path, position: &Position) -> Result<()> {
+    let aside = folder.join(ASIDE);
+    let (from, to) = (aside.join(file_of(REFUSED, position)), aside.join(file_of(NAMED, position)));
+    std::fs::rename(&from, to).with_context(|| format!("cannot rename {}", from.display()))
+}
+
+fn file_of(state: &str, position: &Position) -> String {
+    format!("{state}{}-{}.batch", position.epoch, position.number)
+}
+
+/// What is kept aside of refused frames.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// How many.
+    pub batches: u64,
+    /// Those that the chain has not named to the sink yet, in order.
+    pub unnamed: Vec<Position>,
+}
+
+/// Looks. A frame that cannot be read is counted, and nobody can say which it is.
+pub(super) fn aside(folder: &Path) -> Aside {
+    let mut aside = Aside::default();
+    for entry in std::fs::read_dir(folder.join(ASIDE)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with(REFUSED) || name.starts_with(NAMED))
+        else {
+            continue;
+        };
+        aside.batches += 1;
+        if name.starts_with(REFUSED) {
+            let frame = std::fs::read(entry.path()).unwrap_or_default();
+            aside.unnamed.extend(Batch::decode_header(&frame).ok().map(|(_, position)| position));
+        }
+    }
+    aside.unnamed.sort_by_key(|position| (position.epoch.counter, position.number));
+    aside
 }
 
 pub(super) fn write_cursor(folder: &Path, position: &Position) -> Result<()> {

@@ -163,3 +163,17 @@ fn a_refused_batch_stays_on_disk_and_out_of_the_way() {
     assert_eq!(positions(&spool), kept[1..]);
     assert_eq!(std::fs::read_dir(folder.path().join("spool/aside")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_refused_batch_waits_for_the_chain_to_name_it_over_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = filled(folder.path(), 1, 3);
+    let (mut spool, _) = open(folder.path());
+    spool.put_aside().unwrap();
+    spool.put_aside().unwrap();
+    let (spool, _) = open(folder.path());
+    assert_eq!((spool.aside().batches, spool.aside().unnamed), (2, kept[..2].to_vec()));
+    // One that has no file of its own keeps no other from being marked.
+    assert!(spool.named(&[kept[2], kept[0]]).is_err());
+    assert_eq!((spool.aside().batches, spool.aside().unnamed), (2, kept[1..2].to_vec()));
+}

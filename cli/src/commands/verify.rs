@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::Context;
 use custody_ledger::segment::RecordKind;
-use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::statement::{self, Enrolment, Signed, Statement};
 use custody_ledger::verify::{Fault, Finding, HostReport, Verdict, Verifier};
 use custody_ledger::{Batch, HostId, PublicKey, SignedReceipt, codec};
 use custody_record::text::{self, Style as Paint, escape};
@@ -76,21 +76,42 @@ struct HostPart {
     name: String,
     #[serde(flatten)]
     report: HostReport,
+    /// What the sink stated of batches that it did not take, in words.
+    statements: Vec<String>,
+    /// Over the limit.
+    statements_more: u64,
+}
+
+/// What the sink stated of one host.
+#[derive(Default)]
+struct Stated {
+    words: Vec<String>,
+    more: u64,
+    /// Another batch for a place that is taken, with the host's own signature.
+    forked: bool,
 }
 
 struct Check {
     expected: Option<PublicKey>,
     key: Option<PublicKey>,
     hosts: BTreeMap<HostId, (String, Verifier)>,
+    stated: BTreeMap<HostId, Stated>,
     faults: Vec<String>,
     batches: u64,
 }
 
-/// Most sentences about the store that are kept.
+/// Most sentences about the store, and of statements about one host, that are kept.
 const FAULTS_MAX: usize = 100;
 
 fn check(folder: &Folder, expected: Option<PublicKey>) -> Result<Report, Failure> {
-    let mut check = Check { expected, key: None, hosts: BTreeMap::new(), faults: Vec::new(), batches: 0 };
+    let mut check = Check {
+        expected,
+        key: None,
+        hosts: BTreeMap::new(),
+        stated: BTreeMap::new(),
+        faults: Vec::new(),
+        batches: 0,
+    };
     let progress = std::io::stderr().is_terminal();
     let (total, mut seen) = (folder.bytes().max(1), 0);
     let damages = folder.records(|record| -> Result<(), Failure> {
@@ -125,12 +146,13 @@ impl Check {
                 Err(error) => self.fault(format!("an enrolment does not hold: {error}")),
             },
             RecordKind::Batch => self.batch(record),
-            RecordKind::Statement => {
-                match Signed::open::<custody_ledger::statement::Statement>(&record.payload) {
-                    Ok((_, key)) => self.signed_by(key, "a statement"),
-                    Err(error) => self.fault(format!("a statement of the sink does not hold: {error}")),
+            RecordKind::Statement => match Signed::open::<Statement>(&record.payload) {
+                Ok((statement, key)) => {
+                    self.signed_by(key, "a statement");
+                    self.stated(&statement);
                 }
-            }
+                Err(error) => self.fault(format!("a statement of the sink does not hold: {error}")),
+            },
             RecordKind::Other(_) => {}
         }
     }
@@ -161,6 +183,18 @@ impl Check {
         }
     }
 
+    /// Keeps what nobody can see in the chain itself: batches that came and were not taken.
+    fn stated(&mut self, statement: &Statement) {
+        let stated = self.stated.entry(statement.host).or_default();
+        let Some(words) = statement_words(&statement.what) else { return };
+        stated.forked |= matches!(statement.what, statement::Stated::Equivocation { signed: true, .. });
+        if stated.words.len() < FAULTS_MAX {
+            stated.words.push(words);
+        } else {
+            stated.more += 1;
+        }
+    }
+
     fn signed_by(&mut self, key: PublicKey, what: &str) {
         let right = *self.key.get_or_insert(self.expected.unwrap_or(key));
         if right != key {
@@ -179,15 +213,18 @@ impl Check {
             self.fault(format!("{}: {}", damage.file.display(), damage.error));
         }
         let torn_tail = damages.iter().any(|damage| damage.tail);
-        let hosts: Vec<HostPart> = self
-            .hosts
-            .into_values()
-            .map(|(name, verifier)| HostPart { name, report: verifier.finish() })
-            .collect();
+        let mut forked = false;
+        let mut hosts = Vec::new();
+        for (id, (name, verifier)) in self.hosts {
+            let stated = self.stated.remove(&id).unwrap_or_default();
+            forked |= stated.forked;
+            let report = verifier.finish();
+            hosts.push(HostPart { name, report, statements: stated.words, statements_more: stated.more });
+        }
         let verdicts = || hosts.iter().map(|host| host.report.verdict());
         let verdict = if !self.faults.is_empty() || verdicts().any(|verdict| verdict == Verdict::Altered) {
             Word::Altered
-        } else if torn_tail || verdicts().any(|verdict| verdict == Verdict::Incomplete) {
+        } else if torn_tail || forked || verdicts().any(|verdict| verdict == Verdict::Incomplete) {
             Word::Incomplete
         } else {
             Word::Verified
@@ -217,7 +254,12 @@ fn words(report: &Report, style: &Style) -> Vec<String> {
         ));
         lines.extend(host.report.faults.iter().map(|fault| format!("    {}", fault_words(fault))));
         lines.extend(host.report.findings.iter().map(|finding| format!("    {}", finding_words(finding))));
-        for (more, word) in [(host.report.faults_more, "faults"), (host.report.findings_more, "findings")] {
+        lines.extend(host.statements.iter().map(|words| format!("    {}", escape(words))));
+        for (more, word) in [
+            (host.report.faults_more, "faults"),
+            (host.report.findings_more, "findings"),
+            (host.statements_more, "statements of the sink"),
+        ] {
             if more > 0 {
                 lines.push(format!("    and {} more {word}", text::count(more)));
             }
@@ -261,6 +303,22 @@ fn words(report: &Report, style: &Style) -> Vec<String> {
 
 fn fault_words(fault: &Fault) -> String {
     escape(&fault.to_string()).into_owned()
+}
+
+/// `None` for what the verifier finds itself.
+fn statement_words(what: &statement::Stated) -> Option<String> {
+    match what {
+        statement::Stated::Found { .. } => None,
+        statement::Stated::Equivocation { accepted, signed: true, .. } => Some(format!(
+            "the host signed another {accepted} than the one that is here (a restored snapshot or a clone); the sink \
+             keeps both"
+        )),
+        statement::Stated::Equivocation { accepted, signed: false, .. } => Some(format!(
+            "another {accepted} came than the one that is here, without a signature of the host that holds; the \
+             sink keeps both"
+        )),
+        statement::Stated::Refused { fault } => Some(format!("the sink refused a batch: {fault}")),
+    }
 }
 
 fn finding_words(finding: &Finding) -> String {

@@ -82,16 +82,26 @@ pub(super) fn notice(report: Report<'_>, number: u64) -> Vec<Field> {
 }
 
 /// Whether this text quotes a whole row, so that no column tells what its values are: the detail of a violated
-/// NOT NULL, CHECK, partition or view option, and the line of a COPY that failed.
+/// NOT NULL, CHECK, partition or view option, the line of a COPY that failed, and the bound parameters of a portal
+/// (with `log_parameter_max_length_on_error`).
 fn holds_row(code: u8, value: &str, status: &[u8]) -> bool {
     match code {
         b'D' => matches!(status, b"23502" | b"23514" | b"44000"),
         // With a column's name before it, the name decides.
-        b'W' => value
-            .lines()
-            .any(|line| line.starts_with("COPY ") && line.contains(": \"") && !line.contains(", column ")),
+        b'W' => value.lines().any(|line| {
+            let copied = line.starts_with("COPY ") && line.contains(": \"") && !line.contains(", column ");
+            copied || holds_parameter(line)
+        }),
         _ => false,
     }
+}
+
+/// `unnamed portal with parameters: $1 = 'x'`, in whatever language the words are.
+fn holds_parameter(line: &str) -> bool {
+    line.split('$').skip(1).any(|after| {
+        let value = after.trim_start_matches(|character: char| character.is_ascii_digit());
+        value.len() < after.len() && value.starts_with(" = ")
+    })
 }
 
 fn other(code: u8, value: &[u8]) -> Option<(&'static str, Class)> {
@@ -135,4 +145,20 @@ fn fact_class(value: &[u8]) -> Class {
     const BYTES_MAX: usize = 64;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'_');
     if value.len() <= BYTES_MAX && value.iter().all(plain) { Class::Structure } else { Class::Text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bound_values_in_the_context_of_an_error_are_kept_secret() {
+        let held = |value: &str| holds_row(b'W', value, b"22012");
+        assert!(held("unnamed portal with parameters: $1 = 'hunter2'"));
+        assert!(held("PL/pgSQL function f() line 1\nportal \"p\" parameter $12 = 'hunter2'"));
+        assert!(held("unbenanntes Portal mit Parametern: $1 = 'hunter2'"));
+        assert!(!held("PL/pgSQL function f(text) line 1 at RAISE"));
+        assert!(!held("SQL statement \"SELECT price FROM goods WHERE id = $1\""));
+        assert!(!held("unnamed portal parameter $1"));
+    }
 }

@@ -7,6 +7,7 @@ mod oracle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use custody_tests::observed;
 use custody_tests::process::eventually;
 use custody_tests::servers::Nginx;
 use custody_tests::stand::Stand;
@@ -29,11 +30,7 @@ enum Victim {
 #[test]
 fn nothing_acknowledged_is_lost_and_every_hole_is_recorded() -> Result<()> {
     let kills = std::env::var("CUSTODY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let folder = custody_tests::stand::folder()?;
-    let mut stand = Stand::new(folder.path(), "")?;
-    stand.start_agent()?;
-    let servers = tempfile::tempdir()?;
-    let nginx = Nginx::start(servers.path(), &[])?;
+    let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     let load = Load::default();
     let oracle = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| load.ask(nginx.http_port))).collect();

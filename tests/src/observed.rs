@@ -1,0 +1,37 @@
+//! What most tests begin with: a stand whose agent runs, and then a server that it observes.
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::servers::{Nginx, Postgres};
+use crate::stand::{self, Stand};
+
+/// The folders of a stand and of a server. Bind it before both, so that it is removed after they have ended.
+#[derive(Debug)]
+pub struct Folders {
+    /// Of the server.
+    pub server: TempDir,
+    /// Of the stand.
+    pub stand: TempDir,
+}
+
+/// nginx with these pages (path without slash, content).
+pub fn nginx(pages: &[(&str, &str)]) -> Result<(Folders, Stand, Nginx)> {
+    let (folders, stand) = started()?;
+    let nginx = Nginx::start(folders.server.path(), pages)?;
+    Ok((folders, stand, nginx))
+}
+
+/// PostgreSQL.
+pub fn postgres() -> Result<(Folders, Stand, Postgres)> {
+    let (folders, stand) = started()?;
+    let postgres = Postgres::start(folders.server.path())?;
+    Ok((folders, stand, postgres))
+}
+
+fn started() -> Result<(Folders, Stand)> {
+    let folders = Folders { server: stand::folder()?, stand: stand::folder()? };
+    let mut stand = Stand::new(folders.stand.path(), "")?;
+    stand.start_agent()?;
+    Ok((folders, stand))
+}

