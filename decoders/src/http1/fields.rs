@@ -87,27 +87,28 @@ pub(super) fn response(status: u16, head: &Head<'_>) -> Vec<Field> {
 pub(super) fn headers(headers: &[Header<'_>], prefix: &'static str, fields: &mut Vec<Field>) {
     let first = fields.len();
     for (name, value) in headers {
-        let known =
-            fields[first..].iter_mut().find(|field| field.name.strip_prefix(prefix) == Some(name.as_ref()));
+        let known = fields[first..].iter_mut().find(|field| {
+            field.name.strip_prefix(prefix).is_some_and(|known| known.eq_ignore_ascii_case(name))
+        });
         match known.map(|field| &mut field.value) {
             Some(Value::Text(before)) => {
                 before.push_str(", ");
                 before.push_str(&text(value));
             }
-            _ => fields.push(Field::new(
-                Cow::Owned([prefix, name].concat()),
-                Value::Text(text(value)),
-                class_of(name),
-            )),
+            _ => {
+                let name = name.to_ascii_lowercase();
+                let path = Cow::Owned([prefix, &name].concat());
+                fields.push(Field::new(path, Value::Text(text(value)), class_of(name)));
+            }
         }
     }
 }
 
-fn class_of(name: &str) -> Class {
-    match name {
+fn class_of(name: String) -> Class {
+    match name.as_str() {
         "authorization" | "proxy-authorization" => Class::Secret("authorization"),
         "cookie" | "set-cookie" => Class::Secret("cookie"),
-        _ => Class::Header { name: name.to_owned() },
+        _ => Class::Header { name },
     }
 }
 

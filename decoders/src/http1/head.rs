@@ -20,8 +20,8 @@ const NAME_BYTES_MAX: usize = 128;
 /// Longest method.
 const METHOD_BYTES_MAX: usize = 24;
 
-/// A header field: name in lower case, value without surrounding space.
-pub(super) type Header<'a> = (Cow<'a, str>, Cow<'a, [u8]>);
+/// A header field: name as it came, value without surrounding space.
+pub(super) type Header<'a> = (&'a str, Cow<'a, [u8]>);
 
 /// What a message begins with.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +41,10 @@ pub(super) enum StartLine<'a> {
 impl Head<'_> {
     /// Values of a header field, in order.
     pub(super) fn values<'b>(&'b self, name: &'b str) -> impl Iterator<Item = &'b [u8]> {
-        self.headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_ref())
+        self.headers
+            .iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_ref())
     }
 
     pub(super) fn minor(&self) -> u8 {
@@ -192,7 +195,7 @@ pub(super) fn headers<'a>(bytes: &'a [u8], odd: &mut Vec<&'static str>) -> Vec<H
         }
         let colon = memchr(b':', text).unwrap_or(text.len());
         let value = text.get(colon + 1..).unwrap_or_default().trim_ascii();
-        headers.push((lower_case(name), Cow::Borrowed(value)));
+        headers.push((name, Cow::Borrowed(value)));
         kept_last = true;
     }
     headers
@@ -206,14 +209,6 @@ fn header_name(text: &[u8]) -> Option<(&str, bool)> {
         !trimmed.is_empty() && trimmed.len() <= NAME_BYTES_MAX && trimmed.iter().all(|b| is_token(*b));
     let text = std::str::from_utf8(trimmed).ok().filter(|_| valid)?;
     Some((text, trimmed.len() != name.len()))
-}
-
-fn lower_case(name: &str) -> Cow<'_, str> {
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    }
 }
 
 /// A line without its CR, and whether it had one.

@@ -10,6 +10,8 @@ use crate::streams::Stream;
 /// One end that is a socket of this host.
 pub(crate) struct End {
     pub(crate) socket: Socket,
+    /// The socket's own address and its peer's, as they stand in each record.
+    pub(crate) addresses: [Option<String>; 2],
     /// It asks; a guess while the role is unknown.
     pub(crate) client: bool,
     pub(crate) wire: [Stream; 2],
@@ -25,8 +27,10 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(socket: Socket, client: bool) -> Self {
+        let shown = |endpoint: Endpoint| endpoint.address.to_canonical().to_string();
         End {
             client,
+            addresses: [socket.local.map(shown), socket.remote.map(shown)],
             wire: socket.positions.map(Stream::starting_at),
             plaintext: [Stream::default(), Stream::default()],
             bytes: [[0; 2]; 2],

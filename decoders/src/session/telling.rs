@@ -163,11 +163,9 @@ impl Session {
 
     fn addresses(&self, fields: &mut Vec<Field>) {
         let Some(end) = self.subject() else { return };
-        let (client, server) = if end.client {
-            (end.socket.local, end.socket.remote)
-        } else {
-            (end.socket.remote, end.socket.local)
-        };
+        let [own, peer] = &end.addresses;
+        let (own, peer) = ((end.socket.local, own), (end.socket.remote, peer));
+        let (client, server) = if end.client { (own, peer) } else { (peer, own) };
         endpoint_fields(client, names::CLIENT_ADDRESS, names::CLIENT_PORT, fields);
         endpoint_fields(server, names::SERVER_ADDRESS, names::SERVER_PORT, fields);
     }
@@ -238,13 +236,13 @@ fn text(name: &'static str, value: &str, fields: &mut Vec<Field>) {
 }
 
 fn endpoint_fields(
-    endpoint: Option<Endpoint>,
+    (endpoint, shown): (Option<Endpoint>, &Option<String>),
     address: &'static str,
     port: &'static str,
     fields: &mut Vec<Field>,
 ) {
-    if let Some(endpoint) = endpoint {
-        fields.push(Field::structure(address, endpoint.address.to_canonical().to_string()));
+    if let (Some(endpoint), Some(shown)) = (endpoint, shown) {
+        fields.push(Field::structure(address, shown.as_str()));
         fields.push(Field::structure(port, u64::from(endpoint.port)));
     }
 }
