@@ -5,8 +5,12 @@
 
 mod calls;
 mod ends;
+mod features;
 mod observe;
 mod processes;
 mod raw;
+mod sharing;
 mod traps;
+mod unusual;
+mod uring;
 mod ways;
