@@ -40,7 +40,7 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
     if !sockets::is_observed(sock) {
         return 0;
     }
-    let call = syscalls::entered();
+    let call = syscalls::running();
     let origin = syscalls::origin(&call, false, thread());
     let mut transfer = Transfer {
         sock,
@@ -200,7 +200,7 @@ fn sent(sock: u64, length: u64, thread: u32) -> u32 {
             return 0;
         }
     }
-    let call = syscalls::entered();
+    let call = syscalls::running();
     let origin = syscalls::origin(&call, true, thread);
     let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
     transfer::custody_transfer(&raw mut transfer)

@@ -11,6 +11,8 @@ use custody_abi::{offsets::ABSENT, shape};
 
 /// `TS_COMPAT` of x86: the thread is in a 32-bit system call (`int 0x80` too).
 const COMPAT: u32 = 2;
+/// Low half of the result that x86 puts into the registers until a call has one: `-ENOSYS`.
+const NO_RESULT: u32 = 38_u32.wrapping_neg();
 
 /// A call as its registers tell it.
 pub(crate) struct Entered {
@@ -23,19 +25,38 @@ pub(crate) struct Entered {
     pub takes_flags: bool,
 }
 
-/// The system call that this thread is in, or form NONE where it moves no payload that we know how to find.
+/// The system call that is running on this thread; form NONE where none is. What io_uring waited for is done when
+/// a call returns or an interrupt does, with registers that still name buffers of something else.
+#[inline(always)]
+pub(crate) fn running() -> Entered {
+    let regs = registers();
+    let absent = offset::REGS_RESULT() == ABSENT as usize;
+    if !absent && load::<u32>(regs, offset::REGS_RESULT()) != NO_RESULT {
+        return Entered { form: shape::NONE, arguments: [0; 5], compat: false, takes_flags: false };
+    }
+    entered_with(regs)
+}
+
+/// The system call that this thread is in or returns from, or form NONE where it moves no payload that we know
+/// how to find.
 #[inline(always)]
 pub(crate) fn entered() -> Entered {
-    let task = current();
+    entered_with(registers())
+}
+
+#[inline(always)]
+fn registers() -> *const u8 {
     // SAFETY: takes the typed pointer, never fails.
-    let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as *const u8;
+    unsafe { bpf_task_pt_regs(current() as *mut _) as *const u8 }
+}
+
+#[inline(always)]
+fn entered_with(regs: *const u8) -> Entered {
+    let task = current();
     let number: u64 = load(regs, offset::REGS_NUMBER());
     let compat = offset::TASK_COMPAT_STATUS() != ABSENT as usize
         && load::<u32>(task, offset::TASK_COMPAT_STATUS()) & COMPAT != 0;
-    let mut index = number as u32 & (shape::TABLE - 1);
-    if number >= u64::from(shape::TABLE) {
-        index = 0;
-    }
+    let index = number as u32 & (shape::TABLE - 1);
     let arguments: [u64; 5] = if compat {
         // 32-bit order: bx cx dx si di.
         [
@@ -55,7 +76,11 @@ pub(crate) fn entered() -> Entered {
         ]
     };
     let index = if compat { index + shape::TABLE } else { index };
-    let entry = SHAPES.get(index).copied().unwrap_or(shape::NONE);
+    let mut entry = SHAPES.get(index).copied().unwrap_or(shape::NONE);
+    if number >= u64::from(shape::TABLE) {
+        // No call has this number; an interrupt stands so, too.
+        entry = shape::NONE;
+    }
     let form = entry & !shape::FLAGS;
     if form & shape::FORM == shape::SOCKETCALL {
         return socketcall(arguments);
@@ -133,7 +158,8 @@ pub(crate) fn message(compat: bool, address: u64) -> Origin {
 }
 
 /// Which message of a `*mmsg` call this is: the kernel tells each one's length in turn, and an error or the
-/// last one ends the call. `None` where a time limit may have ended the call before unseen.
+/// last one ends the call. `None` where a time limit may have ended a call before unseen: then nobody knows with
+/// which message this one began.
 #[inline(always)]
 fn next_message(call: &Entered, thread: u32) -> Option<u32> {
     // SAFETY: the value is copied at once.
@@ -148,7 +174,7 @@ fn next_message(call: &Entered, thread: u32) -> Option<u32> {
         let _ = CALLS.insert(&thread, &state, 0);
     }
     let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
-    (index == 0 || !limited).then_some(index)
+    (!limited || call.arguments[2] == 1).then_some(index)
 }
 
 /// An error ends a `*mmsg` call.

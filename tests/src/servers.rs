@@ -76,6 +76,7 @@ http {{
     listen 127.0.0.1:{http_port}; listen 127.0.0.1:{https_port} ssl;
     ssl_certificate {c}; ssl_certificate_key {k};
     root {r}; default_type application/json;
+    location /kernel/ {{ alias {r}/; sendfile on; default_type text/plain; }}
     location /echo {{ return 200 '{{"ok":true}}\n'; }}
     location /upload {{ proxy_pass http://127.0.0.1:{http_port}/echo; }}
     location /cookie {{ add_header Set-Cookie "copy=$cookie_session"; return 204; }}

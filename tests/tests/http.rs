@@ -164,3 +164,34 @@ fn every_request_of_wrk_is_recorded_once(
     assert!(unbound.is_empty(), "{unbound:#?}");
     Ok(())
 }
+
+/// The server never reads what it sends; the client on the same host does.
+#[test]
+fn a_file_that_nginx_sends_by_sendfile_is_recorded_from_the_client() -> Result<()> {
+    let folder = custody_tests::stand::folder()?;
+    let mut stand = Stand::new(folder.path(), "")?;
+    stand.start_agent()?;
+    let servers = tempfile::tempdir()?;
+    let small = "one line of a file\n".repeat(100);
+    let large = "0123456789abcdef".repeat(20_000);
+    let nginx = Nginx::start(servers.path(), &[("small.txt", &small), ("large.txt", &large)])?;
+    let base = format!("http://127.0.0.1:{}/kernel", nginx.http_port);
+    for (path, content) in [("small.txt", &small), ("large.txt", &large)] {
+        let got = output(Command::new("curl").args(["-s", &format!("{base}/{path}")]))?;
+        assert!(got == *content, "{path}");
+    }
+    // Closed by the server as soon as it has sent all.
+    output(Command::new("curl").args(["-s", "-0", "-o", "/dev/null", &format!("{base}/small.txt")]))?;
+    let records = stand.wait_records(&of(nginx.http_port), 3)?;
+    assert_eq!(recorded(&records)?, logged(&nginx)?);
+    for record in &records {
+        assert_eq!(field(record, "custody.bytes.lost").as_u64().unwrap_or(0), 0, "{record}");
+        let path = field(record, "url.path").as_str().unwrap_or_default().to_owned();
+        if path.ends_with("small.txt") {
+            assert_eq!(field(record, "http.response.body.content").as_str(), Some(small.as_str()));
+        }
+    }
+    let gaps = stand.records(&format!("type = \"gap\" and server.port = {}", nginx.http_port))?;
+    assert!(gaps.is_empty(), "{gaps:?}");
+    Ok(())
+}

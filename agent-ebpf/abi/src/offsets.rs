@@ -102,6 +102,7 @@ macro_rules! kernel_offsets {
             FDT_MAX = "fdtable", ["max_fds"];
             FDT_FD = "fdtable", ["fd"];
             REGS_NUMBER = "pt_regs", ["orig_ax", "syscallno"];
+            REGS_RESULT = "pt_regs", ["ax"];
             REGS_ARG1 = "pt_regs", ["si", "regs[1]"];
             REGS_ARG2 = "pt_regs", ["dx", "regs[2]"];
             REGS_ARG3 = "pt_regs", ["r10", "regs[3]"];

@@ -5,9 +5,13 @@
 
 mod calls;
 mod ends;
+mod features;
 mod observe;
 mod processes;
 mod raw;
+mod sharing;
 mod traps;
 mod twins;
+mod unusual;
+mod uring;
 mod ways;

@@ -27,6 +27,8 @@ pub(crate) struct Told {
     pub(crate) exits: Vec<Exit>,
     /// Sockets that had data before their open.
     pub(crate) data_before_open: usize,
+    /// Children of this process whose data counts as well.
+    children: Vec<u32>,
 }
 
 pub(crate) struct Observer {
@@ -49,6 +51,11 @@ impl Observer {
         let data = Ring::new(rings.data.fd.try_clone_to_owned().unwrap(), rings.data.bytes).unwrap();
         let control = Ring::new(rings.control.fd.try_clone_to_owned().unwrap(), rings.control.bytes).unwrap();
         Self { probes, data, control, told: Told::default(), _one: one }
+    }
+
+    /// Takes what this child moves for told, too; said before it is drained.
+    pub(crate) fn adopt(&mut self, child: u32) {
+        self.told.children.push(child);
     }
 
     /// Reads the rings as the worker does: opens are seen before their data.
@@ -95,7 +102,7 @@ impl Told {
     fn data(&mut self, bytes: &[u8]) {
         let (data, rest): (Data, _) = event(bytes);
         assert_eq!(data.header.kind, kind::DATA);
-        if data.task.pid != std::process::id() {
+        if data.task.pid != std::process::id() && !self.children.contains(&data.task.pid) {
             return;
         }
         if !self.opens.iter().any(|open| open.socket == data.socket) {
@@ -106,13 +113,12 @@ impl Told {
 
     fn control(&mut self, bytes: &[u8]) {
         let (header, _): (Header, _) = event(bytes);
-        let own = std::process::id();
         match header.kind {
             kind::SOCKET_OPEN => self.opens.push(event(bytes).0),
             kind::SOCKET_CLOSE => self.closes.push(event(bytes).0),
             kind::GAP => {
                 let gap: Gap = event(bytes).0;
-                if gap.task.pid == own {
+                if gap.task.pid == std::process::id() || self.children.contains(&gap.task.pid) {
                     self.gaps.push(gap);
                 }
             }

@@ -134,6 +134,89 @@ fn both_ends_on_one_host_are_one_session_told_once() {
     }
 }
 
+/// A connection whose server sends its head, and its body without a program that reads it.
+fn host_whose_server_uses_sendfile() -> Host {
+    let mut host = Host::new();
+    host.socket(1, Role::Client, (1, 4000), (1, 80));
+    host.socket(2, Role::Server, (1, 80), (1, 4000));
+    host.chunk(2, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.feed(Event::Hole(Hole {
+        socket: SocketId(2),
+        flow: Flow::Egress,
+        layer: Layer::Wire,
+        position: ANSWER.len() as u64 - 2,
+        length: 2,
+        cause: Cause::NoPayload,
+        time_ns: 12 * MS,
+    }));
+    host.chunk(2, Flow::Egress, Layer::Wire, 0, 12, &ANSWER[..ANSWER.len() - 2]);
+    host
+}
+
+#[test]
+fn what_a_server_sent_without_reading_it_is_taken_from_the_client_that_read_it() {
+    for server_closes_first in [false, true] {
+        let mut host = host_whose_server_uses_sendfile();
+        if server_closes_first {
+            host.close(2, 13);
+            host.tick(14);
+        }
+        host.chunk(1, Flow::Ingress, Layer::Wire, 0, 20, ANSWER);
+        host.tick(30);
+        host.close(1, 31);
+        host.close(2, 31);
+        host.tick(40);
+        assert_eq!(host.kinds(), [Kind::SessionOpen, Kind::Exchange, Kind::SessionClose]);
+        let exchange = &host.records[1];
+        assert_eq!(number(exchange, names::HTTP_STATUS), Some(200));
+        assert_eq!(number(exchange, names::DURATION), Some(2 * MS), "it was sent when the server sent it");
+        for record in &host.records[1..] {
+            assert_eq!(number(record, names::BYTES_DOWN), Some(ANSWER.len() as u64));
+            assert_eq!(number(record, names::BYTES_LOST).unwrap_or(0), 0);
+        }
+    }
+}
+
+#[test]
+fn what_nobody_read_stays_a_gap_after_a_bounded_wait() {
+    let mut host = host_whose_server_uses_sendfile();
+    host.tick(100);
+    assert!(host.of_kind(Kind::Gap).is_empty());
+    host.tick(113);
+    host.close(1, 114);
+    host.close(2, 114);
+    host.tick(115);
+    let gaps = host.of_kind(Kind::Gap);
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(number(gaps[0], names::BYTES_LOST), Some(2));
+    assert_eq!(number(host.records.last().unwrap(), names::BYTES_LOST), Some(2));
+}
+
+#[test]
+fn a_connection_that_is_older_than_the_agent_is_not_filled() {
+    let mut host = Host::new();
+    for (id, role, local, remote) in
+        [(1, Role::Client, (1, 4000), (1, 80)), (2, Role::Server, (1, 80), (1, 4000))]
+    {
+        host.feed(Event::Open(Socket { role, existing: true, ..socket(id, local, remote) }));
+    }
+    host.chunk(2, Flow::Ingress, Layer::Wire, 0, 10, REQUEST);
+    host.feed(Event::Hole(Hole {
+        socket: SocketId(2),
+        flow: Flow::Egress,
+        layer: Layer::Wire,
+        position: 0,
+        length: ANSWER.len() as u64,
+        cause: Cause::NoPayload,
+        time_ns: 12 * MS,
+    }));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 13, ANSWER);
+    host.close(1, 14);
+    host.close(2, 14);
+    host.tick(15);
+    assert_eq!(number(host.records.last().unwrap(), names::BYTES_LOST), Some(ANSWER.len() as u64));
+}
+
 #[test]
 fn mapped_addresses_join_and_other_namespaces_do_not() {
     let mut host = Host::new();

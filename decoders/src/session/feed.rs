@@ -2,6 +2,7 @@
 //! the driver's findings become drafts.
 
 use super::reader::{self, First, Verdict};
+use super::route::is_lost;
 use super::{DIRECTIONS, Missing, Reader, Session, Sink};
 use crate::anomaly;
 use crate::driver::exchanges::End as ExchangeEnd;
@@ -59,7 +60,7 @@ impl Session {
             self.ciphertext_bytes = self.ciphertext_bytes.saturating_add(length);
             return;
         }
-        if !matches!(cause, Cause::Limit | Cause::Ciphertext | Cause::Rule) {
+        if is_lost(cause) {
             let missing =
                 self.gaps.entry(cause).or_insert(Missing { bytes: 0, first_ns: time_ns, last_ns: time_ns });
             missing.bytes = missing.bytes.saturating_add(length);

@@ -16,6 +16,7 @@ use crate::event::{Binding, Cause, Flow, Layer, Role, Socket, Transport};
 use crate::item::Field;
 use crate::mask::Draft;
 use crate::protocol::{Direction, Limits};
+use crate::streams::Stream;
 use ends::End;
 pub(crate) use ends::{PairKey, expects_peer, face_each_other};
 use reader::{First, Reader};
@@ -204,7 +205,7 @@ impl Session {
                     self.with_stream(index, layer, flow, sink, |stream, out| stream.expire(now_ns, out));
                 }
             }
-            if self.ends[index].closed.is_some_and(|(closed_ns, _)| closed_ns < now_ns) {
+            if self.end_is_due(&self.ends[index]).is_some_and(|due| due <= now_ns) {
                 self.end_of(index, sink);
             }
         }
@@ -228,7 +229,7 @@ impl Session {
         let streams =
             self.ends.iter().flat_map(|end| end.streams().filter_map(|stream| stream.deadline_ns()));
         let ends = self.ends.iter().filter(|end| !end.ended);
-        let closes = ends.filter_map(|end| end.closed).map(|(closed_ns, _)| closed_ns.saturating_add(1));
+        let closes = ends.filter_map(|end| self.end_is_due(end));
         let waiting = self.waiting.front().map(|first| first.time_ns.saturating_add(LATCH_WAIT_NS));
         let driver = match &self.reader {
             Reader::Decoding(driver) => driver.deadline_ns(),
@@ -313,6 +314,14 @@ impl Session {
             (Reader::Undecided(first), None) => reader::classify(&first.heads[0], &first.heads[1]),
             _ => "unknown",
         }
+    }
+
+    /// When a closed end has told all: holes that the other end, still open, may fill are waited for.
+    fn end_is_due(&self, end: &End) -> Option<u64> {
+        let closed_ns = end.closed?.0.saturating_add(1);
+        let all_closed = self.ends.len() == 2 && self.ends.iter().all(|end| end.closed.is_some());
+        let holes = end.wire.iter().filter_map(Stream::open_until_ns).filter(|_| !all_closed);
+        Some(holes.fold(closed_ns, u64::max))
     }
 
     /// An end is closed and all that it told has come.

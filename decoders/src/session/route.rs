@@ -4,7 +4,7 @@
 use super::{Place, Reader, Session, Sink, What};
 use crate::anomaly;
 use crate::driver::State;
-use crate::event::{Flow, Layer, Transport};
+use crate::event::{Cause, Flow, Layer, Transport};
 use crate::protocol::Direction;
 use crate::streams::{Delivery, Stream};
 
@@ -32,7 +32,7 @@ impl Session {
         };
         let source = source.or_else(|| self.latch(place));
         match source {
-            Some(source) if source != place.end => {}
+            Some(source) if source != place.end => self.fill_from_other(source, place, what, sink),
             Some(_) if place.layer == Layer::Wire || self.plaintext_ready() => {
                 self.read(place, what, sink);
             }
@@ -119,13 +119,36 @@ impl Session {
         if matches!(self.transport, Transport::Udp | Transport::UnixDatagram) {
             return self.count_datagram(end, flow, what);
         }
+        let may_be_filled = self.may_be_filled(layer) && (self.ends.len() == 2 || self.expects_peer);
         self.with_stream(end, layer, flow, sink, |stream, out| match what {
             What::Bytes(bytes) => stream.bytes(position, time_ns, bytes, out),
+            What::Hole(length, cause) if may_be_filled && is_lost(cause) => {
+                stream.open_hole(position, length, cause, time_ns, out);
+            }
             What::Hole(length, cause) => stream.hole(position, length, cause, time_ns, out),
         });
         if !self.waiting.is_empty() && self.waiting.iter().any(|waiting| self.has_source(waiting)) {
             self.replay(sink);
         }
+    }
+
+    /// Whether both ends count this layer from the same byte, so that one may tell what the other did not see: TCP
+    /// that was seen from its beginning.
+    fn may_be_filled(&self, layer: Layer) -> bool {
+        let from_the_beginning = self.ends.iter().all(|end| !end.socket.existing);
+        layer == Layer::Wire && self.transport == Transport::Tcp && from_the_beginning && !self.tls
+    }
+
+    /// What the end that is not read tells: content for holes of the end that is.
+    fn fill_from_other(&mut self, source: usize, place: Place, what: What<&[u8]>, sink: Sink<'_>) {
+        let What::Bytes(bytes) = what else { return };
+        if !self.may_be_filled(place.layer) || self.ends[source].ended {
+            return;
+        }
+        let flow = if place.flow == Flow::Egress { Flow::Ingress } else { Flow::Egress };
+        self.with_stream(source, place.layer, flow, sink, |stream, out| {
+            stream.fill(place.position, bytes, out);
+        });
     }
 
     fn count_datagram(&mut self, end: usize, flow: Flow, what: What<&[u8]>) {
@@ -179,4 +202,9 @@ impl Session {
             Direction::Down
         }
     }
+}
+
+/// Gone on this end, though not left out on purpose.
+pub(super) fn is_lost(cause: Cause) -> bool {
+    !matches!(cause, Cause::Limit | Cause::Ciphertext | Cause::Rule)
 }

@@ -4,6 +4,8 @@
 //! Never guesses: two chunks that claim the same range with different bytes are counted and become a hole,
 //! and are never joined for a decoder. Knows nothing of connections or protocols.
 
+mod fill;
+
 use std::collections::BTreeMap;
 
 use crate::event::Cause;
@@ -55,6 +57,9 @@ pub struct Stream {
     pieces_more: usize,
     pieces: BTreeMap<u64, Piece>,
     held_bytes: usize,
+    /// What the other end told of places that this stream has not come to, for holes that may be told there.
+    spare: BTreeMap<u64, Vec<u8>>,
+    spare_bytes: usize,
     tail: Vec<u8>,
     duplicate_bytes: u64,
     disputed_bytes: u64,
@@ -71,7 +76,12 @@ struct Piece {
 #[derive(Debug)]
 enum Content {
     Bytes(Vec<u8>),
-    Hole { length: u64, cause: Cause },
+    /// `open`: the other end may still have the bytes.
+    Hole {
+        length: u64,
+        cause: Cause,
+        open: bool,
+    },
 }
 
 impl Piece {
@@ -94,10 +104,10 @@ impl Piece {
     fn split(&mut self, at: u64) -> Piece {
         let content = match &mut self.content {
             Content::Bytes(bytes) => Content::Bytes(bytes.split_off(at as usize)),
-            Content::Hole { length, cause } => {
+            Content::Hole { length, cause, open } => {
                 let rest = *length - at;
                 *length = at;
-                Content::Hole { length: rest, cause: *cause }
+                Content::Hole { length: rest, cause: *cause, open: *open }
             }
         };
         Piece { time_ns: self.time_ns, content }
@@ -122,7 +132,7 @@ impl Stream {
 
     /// Memory held.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes + self.tail.capacity()
+        self.held_bytes + self.spare_bytes + self.tail.capacity()
     }
 
     /// Bytes that came twice and agreed, as far as that could be seen.
@@ -176,10 +186,7 @@ impl Stream {
             return self.deliver_bytes(time_ns, bytes, out);
         }
         self.keep(position, time_ns, bytes);
-        self.drain(out);
-        if self.pieces.len() > PIECES_MAX + self.pieces_more {
-            self.flush(out);
-        }
+        self.drain_bounded(out);
     }
 
     /// Bytes that moved and were not captured.
@@ -191,29 +198,8 @@ impl Stream {
         time_ns: u64,
         out: &mut (impl FnMut(Delivery<'_>) + ?Sized),
     ) {
-        let Some(end) = self.place(position, length) else { return };
-        let mut at = position.max(self.next);
-        if at >= end {
-            return;
-        }
-        // Pieces do not overlap: of those that begin before, only the nearest can reach here.
-        let from = self.pieces.range(..=at).next_back().map_or(at, |(start, _)| *start);
-        let claimed: Vec<(u64, u64)> = self
-            .pieces
-            .range(from..end)
-            .map(|(start, piece)| (*start, start + piece.length()))
-            .filter(|(_, piece_end)| *piece_end > at)
-            .collect();
-        for (start, piece_end) in claimed.into_iter().chain([(end, end)]) {
-            if start > at {
-                self.insert(at, Piece { time_ns, content: Content::Hole { length: start - at, cause } });
-            }
-            at = at.max(piece_end);
-        }
-        self.drain(out);
-        if self.pieces.len() > PIECES_MAX + self.pieces_more {
-            self.flush(out);
-        }
+        self.put_hole(position, Piece { time_ns, content: Content::Hole { length, cause, open: false } });
+        self.drain_bounded(out);
     }
 
     /// Time passes: holes that waited long enough become gaps.
@@ -225,6 +211,7 @@ impl Stream {
 
     /// Nothing more is waited for.
     pub fn flush(&mut self, out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {
+        self.drop_spare();
         while !self.pieces.is_empty() {
             self.give_up(out);
         }
@@ -238,6 +225,39 @@ impl Stream {
         }
         if position > self.next {
             self.deliver_gap(position - self.next, Cause::Unseen, time_ns, out);
+        }
+    }
+
+    /// Puts a hole where nothing is kept; where the range ends.
+    fn put_hole(&mut self, position: u64, hole: Piece) -> Option<u64> {
+        let Content::Hole { cause, open, length } = hole.content else { return None };
+        let end = self.place(position, length)?;
+        let mut at = position.max(self.next);
+        if at >= end {
+            return Some(end);
+        }
+        // Pieces do not overlap: of those that begin before, only the nearest can reach here.
+        let from = self.pieces.range(..=at).next_back().map_or(at, |(start, _)| *start);
+        let claimed: Vec<(u64, u64)> = self
+            .pieces
+            .range(from..end)
+            .map(|(start, piece)| (*start, start + piece.length()))
+            .filter(|(_, piece_end)| *piece_end > at)
+            .collect();
+        for (start, piece_end) in claimed.into_iter().chain([(end, end)]) {
+            if start > at {
+                let content = Content::Hole { length: start - at, cause, open };
+                self.insert(at, Piece { time_ns: hole.time_ns, content });
+            }
+            at = at.max(piece_end);
+        }
+        Some(end)
+    }
+
+    fn drain_bounded(&mut self, out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {
+        self.drain(out);
+        if self.pieces.len() > PIECES_MAX + self.pieces_more {
+            self.flush(out);
         }
     }
 
@@ -259,20 +279,21 @@ impl Stream {
             if start > self.next {
                 self.deliver_gap(start - self.next, Cause::Unseen, time_ns, out);
             }
+            self.close_first();
             self.drain(out);
         }
     }
 
     fn drain(&mut self, out: &mut (impl FnMut(Delivery<'_>) + ?Sized)) {
         while let Some(entry) = self.pieces.first_entry() {
-            if *entry.key() != self.next {
+            if *entry.key() != self.next || entry.get().is_open() {
                 return;
             }
             let piece = entry.remove();
             self.held_bytes -= piece.weight();
             match piece.content {
                 Content::Bytes(bytes) => self.deliver_bytes(piece.time_ns, &bytes, out),
-                Content::Hole { length, cause } => self.deliver_gap(length, cause, piece.time_ns, out),
+                Content::Hole { length, cause, .. } => self.deliver_gap(length, cause, piece.time_ns, out),
             }
         }
     }
@@ -336,7 +357,8 @@ impl Stream {
                 Content::Bytes(theirs) if theirs == ours => self.duplicate_bytes += ours.len() as u64,
                 Content::Bytes(theirs) => {
                     self.disputed_bytes += 2 * ours.len() as u64;
-                    piece.content = Content::Hole { length: theirs.len() as u64, cause: Cause::Unseen };
+                    let length = theirs.len() as u64;
+                    piece.content = Content::Hole { length, cause: Cause::Unseen, open: false };
                 }
                 Content::Hole { .. } => piece.content = Content::Bytes(ours.to_vec()),
             }

@@ -122,6 +122,120 @@ fn a_stream_of_unknown_beginning_begins_where_its_first_bytes_stand() {
     assert!(got.is_empty(), "where it began is not known, so neither is what is missing");
 }
 
+#[test]
+fn a_hole_takes_the_bytes_of_the_other_end_at_its_positions_alone() {
+    for fill_first in [false, true] {
+        let (mut stream, mut got) = (Stream::default(), Vec::new());
+        if fill_first {
+            stream.fill(0, b"HEADbodyTAIL", &mut into(&mut got));
+        }
+        stream.open_hole(4, 4, Cause::NoPayload, 1, &mut into(&mut got));
+        if !fill_first {
+            stream.fill(0, b"HEADbodyTAIL", &mut into(&mut got));
+        }
+        assert!(got.is_empty(), "no byte of the other end where no hole was told");
+        stream.bytes(0, 1, b"head", &mut into(&mut got));
+        stream.bytes(8, 1, b"tail", &mut into(&mut got));
+        assert_eq!(got, [Got::Bytes(0, b"headbodytail".to_vec())], "fill first: {fill_first}");
+        stream.fill(0, b"HEADBODYTAIL", &mut into(&mut got));
+        assert_eq!(got.len(), 1, "nothing twice");
+        stream.flush(&mut into(&mut got));
+        assert_eq!((stream.held_bytes, stream.spare_bytes), (0, 0));
+    }
+}
+
+#[test]
+fn what_the_other_end_lacks_too_stays_a_gap_of_the_exact_size_after_the_wait() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.open_hole(0, 100, Cause::NoPayload, 1000, &mut into(&mut got));
+    stream.bytes(100, 1000, b"after", &mut into(&mut got));
+    stream.fill(30, &[7; 20], &mut into(&mut got));
+    assert_eq!(stream.open_until_ns(), Some(1000 + REORDER_WAIT_NS));
+    stream.expire(1000 + REORDER_WAIT_NS - 1, &mut into(&mut got));
+    assert!(got.is_empty());
+    stream.expire(1000 + REORDER_WAIT_NS, &mut into(&mut got));
+    let expected = [
+        Got::Gap(0, 30, Cause::NoPayload),
+        Got::Bytes(30, vec![7; 20]),
+        Got::Gap(50, 50, Cause::NoPayload),
+        Got::Bytes(100, b"after".to_vec()),
+    ];
+    assert_eq!(got, expected);
+    assert_eq!((stream.held_bytes, stream.open_until_ns()), (0, None));
+}
+
+#[test]
+fn a_hole_that_was_left_out_on_purpose_is_not_filled() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    stream.bytes(0, 1, b"a", &mut into(&mut got));
+    stream.hole(1, 3, Cause::Limit, 1, &mut into(&mut got));
+    stream.fill(1, b"bcd", &mut into(&mut got));
+    assert_eq!(got, [Got::Bytes(0, b"a".to_vec()), Got::Gap(1, 3, Cause::Limit)]);
+}
+
+#[test]
+fn what_the_other_end_tells_ahead_is_bounded() {
+    let (mut stream, mut got) = (Stream::default(), Vec::new());
+    for index in 0..10_000u64 {
+        stream.fill(index * 1000, &[1; 1000], &mut into(&mut got));
+        assert!(stream.held_bytes() <= 300 << 10);
+    }
+    stream.fill(u64::MAX - 3, &[1; 9], &mut into(&mut got));
+    stream.fill(u64::MAX - 9, &[1; 9], &mut into(&mut got));
+    assert!(got.is_empty());
+    stream.bytes(0, 1, &[2; 10_000_000], &mut into(&mut got));
+    stream.fill(10_000_000, b"x", &mut into(&mut got));
+    assert_eq!(stream.spare_bytes, 1, "what was passed is let go");
+}
+
+proptest! {
+    /// Whatever this end did not see and in whatever pieces the other end tells it, the stream comes out whole:
+    /// true bytes where either end has them, gaps of the exact size elsewhere.
+    #[test]
+    fn any_filling_of_any_holes_gives_the_bytes_that_either_end_has(
+        pieces in proptest::collection::vec((1usize..30, any::<bool>()), 1..30),
+        fills in proptest::collection::vec((0usize..300, 1usize..50), 0..30),
+    ) {
+        let whole: Vec<u8> = (0..900u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let (mut stream, mut got) = (Stream::default(), Vec::new());
+        let mut fills = fills.into_iter();
+        let (mut at, mut known) = (0, vec![false; 900]);
+        for (length, seen) in pieces {
+            if seen {
+                known[at..at + length].fill(true);
+                stream.bytes(at as u64, 1, &whole[at..at + length], &mut into(&mut got));
+            } else {
+                stream.open_hole(at as u64, length as u64, Cause::NoPayload, 1, &mut into(&mut got));
+            }
+            at += length;
+            if let Some((from, length)) = fills.next() {
+                stream.fill(from as u64, &whole[from..from + length], &mut into(&mut got));
+                if from + length <= at {
+                    known[from..from + length].fill(true);
+                }
+            }
+        }
+        stream.flush(&mut into(&mut got));
+        let mut next = 0;
+        for told in got {
+            match told {
+                Got::Bytes(position, bytes) => {
+                    prop_assert_eq!(position as usize, next);
+                    prop_assert_eq!(&bytes[..], &whole[next..next + bytes.len()]);
+                    next += bytes.len();
+                }
+                Got::Gap(position, length, cause) => {
+                    prop_assert_eq!((position as usize, cause), (next, Cause::NoPayload));
+                    prop_assert!(!known[next..next + length as usize].contains(&true));
+                    next += length as usize;
+                }
+            }
+        }
+        prop_assert_eq!(next, at);
+        prop_assert_eq!(stream.held_bytes, 0);
+    }
+}
+
 proptest! {
     /// Whatever is claimed, no gap is longer than a stream can jump, and memory stays bounded.
     #[test]
