@@ -8,6 +8,7 @@ mod ends;
 mod observe;
 mod processes;
 mod raw;
+mod sharing;
 mod traps;
 mod twins;
 mod ways;

@@ -19,6 +19,8 @@ pub(crate) struct Chunk {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) chunks: Vec<Chunk>,
+    /// What other processes of this program moved: its children.
+    pub(crate) elsewhere: Vec<Chunk>,
     pub(crate) opens: Vec<SocketOpen>,
     pub(crate) closes: Vec<SocketClose>,
     pub(crate) gaps: Vec<Gap>,
@@ -95,13 +97,15 @@ impl Told {
     fn data(&mut self, bytes: &[u8]) {
         let (data, rest): (Data, _) = event(bytes);
         assert_eq!(data.header.kind, kind::DATA);
+        let chunk = Chunk { data, bytes: rest[..data.header.len as usize].to_vec() };
         if data.task.pid != std::process::id() {
+            self.elsewhere.push(chunk);
             return;
         }
         if !self.opens.iter().any(|open| open.socket == data.socket) {
             self.data_before_open += 1;
         }
-        self.chunks.push(Chunk { data, bytes: rest[..data.header.len as usize].to_vec() });
+        self.chunks.push(chunk);
     }
 
     fn control(&mut self, bytes: &[u8]) {
