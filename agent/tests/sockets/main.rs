@@ -5,7 +5,9 @@
 
 mod calls;
 mod ends;
+mod features;
 mod observe;
+mod oddities;
 mod processes;
 mod raw;
 mod sharing;
