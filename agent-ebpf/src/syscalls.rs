@@ -12,6 +12,9 @@ use custody_abi::{offsets::ABSENT, shape};
 /// `TS_COMPAT` of x86: the thread is in a 32-bit system call (`int 0x80` too).
 const COMPAT: u32 = 2;
 
+/// Beside the form in [`Call::shape`]: the `recvmmsg` call has a time limit, which may end it unseen.
+const LIMITED: u32 = 1 << 8;
+
 /// A call as its registers tell it.
 pub(crate) struct Entered {
     /// One of [`shape`].
@@ -136,18 +139,19 @@ pub(crate) fn message(compat: bool, address: u64) -> Origin {
 /// last one ends the call. `None` where a time limit may have ended the call before unseen.
 #[inline(always)]
 fn next_message(call: &Entered, thread: u32) -> Option<u32> {
+    let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
+    // What a limited call left behind says nothing of the next one.
+    let shape = u32::from(call.form) | if limited { LIMITED } else { 0 };
     // SAFETY: the value is copied at once.
     let before = unsafe { CALLS.get(&thread) }.copied();
-    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape == u32::from(call.form));
+    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape == shape);
     let index = same.map_or(0, |b| b.index + 1);
     if u64::from(index) + 1 >= call.arguments[2] {
         let _ = CALLS.remove(&thread);
     } else {
-        let state =
-            Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape: u32::from(call.form) };
+        let state = Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape };
         let _ = CALLS.insert(&thread, &state, 0);
     }
-    let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
     (index == 0 || !limited).then_some(index)
 }
 

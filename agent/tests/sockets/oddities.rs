@@ -119,6 +119,30 @@ fn messages_received_under_a_time_limit_are_each_told_or_missing_with_their_leng
 }
 
 #[test]
+fn a_time_limit_that_ended_a_list_leaves_nothing_behind_for_the_next() {
+    for backend in BACKENDS {
+        let mut observer = Observer::start(backend);
+        let (a, b) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        a.connect(b.local_addr().unwrap()).unwrap();
+        let buffers = [*b"stale memory number one.", *b"stale memory number two."];
+        let parts = buffers.each_ref().map(|buffer| [segment(buffer)]);
+        let into = parts.each_ref().map(|part| Message::of(part));
+        a.send(b"before").unwrap();
+        // The limit is over at once, which is looked at only after a message came.
+        let limit = seconds(0, 0);
+        assert_eq!(call(RECVMMSG, [fd(&b), into.as_ptr() as u64, 2, 0, limit.as_ptr() as u64, 0]), 1);
+        a.send(b"after").unwrap();
+        assert_eq!(call(RECVMMSG, [fd(&b), into.as_ptr() as u64, 2, MSG_DONTWAIT, 0, 0]), 1);
+        let own = inode(&b);
+        let told = observer.until("both", |told| told.accounted(own, INGRESS) >= 11);
+        let open = told.open(own).unwrap().socket;
+        let texts: Vec<_> = told.chunks.iter().filter(|chunk| chunk.data.socket == open).collect();
+        let texts: Vec<_> = texts.iter().map(|chunk| chunk.bytes.as_slice()).collect();
+        assert_eq!(texts, [&b"before"[..], b"after"], "{backend:?}");
+    }
+}
+
+#[test]
 fn an_urgent_byte_that_is_read_apart_does_not_move_the_stream() {
     for backend in BACKENDS {
         let mut observer = Observer::start(backend);
