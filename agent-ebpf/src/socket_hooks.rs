@@ -40,7 +40,7 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let call = syscalls::entered();
-    let origin = syscalls::origin(&call, false, thread());
+    let origin = syscalls::origin(&call, false, result as u64, thread());
     let mut transfer = Transfer {
         sock,
         length: result as u64,
@@ -188,7 +188,7 @@ fn sent(sock: u64, length: u64, thread: u32) {
         }
     }
     let call = syscalls::entered();
-    let origin = syscalls::origin(&call, true, thread);
+    let origin = syscalls::origin(&call, true, length, thread);
     let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
     transfer::custody_transfer(&raw mut transfer);
 }

@@ -14,6 +14,8 @@ const COMPAT: u32 = 2;
 
 /// Beside the form in [`Call::shape`]: the `recvmmsg` call has a time limit, which may end it unseen.
 const LIMITED: u32 = 1 << 8;
+/// Beside it too: the call may have ended with this message, or not.
+const UNSURE: u32 = 1 << 9;
 
 /// A call as its registers tell it.
 pub(crate) struct Entered {
@@ -87,9 +89,9 @@ fn socketcall(outer: [u64; 5]) -> Entered {
     Entered { form, arguments, compat: true, takes_flags: true }
 }
 
-/// The buffers of the call. For `*mmsg` calls those of the message that is being told now.
+/// The buffers of the call, which moved `length` bytes. For `*mmsg` calls those of the message that is told now.
 #[inline(always)]
-pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
+pub(crate) fn origin(call: &Entered, sends: bool, length: u64, thread: u32) -> Origin {
     if (call.form & shape::SENDS != 0) != sends {
         // A call that moves both ways inside the kernel, such as splice: the buffers are not this socket's.
         return Origin::NONE;
@@ -105,7 +107,7 @@ pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
         shape::IOVEC => iovec(call.compat, call.arguments[1], call.arguments[2]),
         shape::MESSAGE => message(call.compat, call.arguments[1]),
         shape::MESSAGES => {
-            let Some(index) = next_message(call, thread) else { return Origin::NONE };
+            let Some(index) = next_message(call, length, thread) else { return Origin::NONE };
             let stride = if call.compat { 32 } else { 64 };
             message(call.compat, call.arguments[1] + u64::from(index) * stride)
         }
@@ -135,24 +137,65 @@ pub(crate) fn message(compat: bool, address: u64) -> Origin {
     iovec(false, iov, count)
 }
 
-/// Which message of a `*mmsg` call this is: the kernel tells each one's length in turn, and an error or the
-/// last one ends the call. `None` where a time limit may have ended the call before unseen.
+/// Which message of a `*mmsg` call this is: the kernel tells each one's length in turn, and an error, the last one,
+/// an urgent byte or a message that was sent in part ends the call. `None` where the call before this one may have
+/// ended unseen, by a time limit or by a message of too many segments to be summed.
 #[inline(always)]
-fn next_message(call: &Entered, thread: u32) -> Option<u32> {
+fn next_message(call: &Entered, length: u64, thread: u32) -> Option<u32> {
+    const MSG_OOB: u64 = 1;
     let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
     // What a limited call left behind says nothing of the next one.
     let shape = u32::from(call.form) | if limited { LIMITED } else { 0 };
     // SAFETY: the value is copied at once.
     let before = unsafe { CALLS.get(&thread) }.copied();
-    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape == shape);
+    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape & !UNSURE == shape);
     let index = same.map_or(0, |b| b.index + 1);
-    if u64::from(index) + 1 >= call.arguments[2] {
+    let mut unsure = same.map_or(0, |b| b.shape & UNSURE);
+    let sure = unsure == 0 && !limited || index == 0;
+    let mut over = u64::from(index) + 1 >= call.arguments[2];
+    if call.form & shape::SENDS == 0 {
+        over |= call.arguments[3] & MSG_OOB != 0;
+    } else if !over {
+        let stride = if call.compat { 32 } else { 64 };
+        let all = message_bytes(u64::from(call.compat), call.arguments[1] + u64::from(index) * stride);
+        over = all & !UNKNOWN > length;
+        if all & UNKNOWN != 0 {
+            unsure = UNSURE;
+        }
+    }
+    if over {
         let _ = CALLS.remove(&thread);
     } else {
-        let state = Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape };
+        let state = Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape: shape | unsure };
         let _ = CALLS.insert(&thread, &state, 0);
     }
-    (index == 0 || !limited).then_some(index)
+    sure.then_some(index)
+}
+
+/// Set in the sum of [`message_bytes`] where there is more than was summed.
+const UNKNOWN: u64 = 1 << 63;
+
+/// Bytes of a message that is to be sent, as far as its first segments tell. A function of its own, for its share
+/// of the stack.
+#[inline(never)]
+fn message_bytes(compat: u64, address: u64) -> u64 {
+    const SEGMENTS_MAX: u64 = 16;
+    let list = message(compat != 0, address);
+    let mut sum = 0_u64;
+    for index in 0..SEGMENTS_MAX {
+        if index >= list.count {
+            break;
+        }
+        let length = if compat != 0 {
+            read_user::<u32>(list.address + index * 8 + 4).map(u64::from)
+        } else {
+            read_user::<u64>(list.address + index * 16 + 8)
+        };
+        let Ok(length) = length else { return sum | UNKNOWN };
+        // The kernel moves 2 GiB at most in one call.
+        sum += if length > 1 << 31 { 1 << 31 } else { length };
+    }
+    if list.count > SEGMENTS_MAX { sum | UNKNOWN } else { sum }
 }
 
 /// An error ends a `*mmsg` call.

@@ -79,6 +79,41 @@ fn calls_that_are_refused_or_cut_short_tell_each_byte_once() {
     }
 }
 
+#[test]
+fn a_message_list_that_stops_in_the_middle_is_not_mistaken_for_its_rest() {
+    let mut observer = roomy(Backend::Sockets);
+    let (a, b) = unix();
+    rustix::io::ioctl_fionbio(&a, true).unwrap();
+    let (large, small) = (pattern(3_000_000), [b'S'; 100]);
+    let (first, second) = ([segment(&large)], [segment(&small)]);
+    let mut messages = [Message::of(&first), Message::of(&second)];
+    // Only a part of the first message fits: that ends the call without an error.
+    assert_eq!(call(SENDMMSG, [fd(&a), messages.as_mut_ptr() as u64, 2, 0, 0, 0]), 1);
+    let sent = usize::try_from(messages[0].length).unwrap();
+    assert!((1..large.len()).contains(&sent), "{sent} bytes went");
+    let mut buffer = vec![0; 400_000];
+    let mut read = 0;
+    while read < sent {
+        read += recv(&b, &mut buffer, RecvFlags::empty()).unwrap().1;
+    }
+    let short = [b'A'; 50];
+    let (first, second) = ([segment(&short)], [segment(&small)]);
+    // The same list again, as a program does that keeps one.
+    messages = [Message::of(&first), Message::of(&second)];
+    assert_eq!(call(SENDMMSG, [fd(&a), messages.as_mut_ptr() as u64, 2, 0, 0, 0]), 2);
+    let own = inode(&a);
+    let whole = (sent + 150) as u64;
+    let told = observer.until("all", |told| told.accounted(own, EGRESS) >= whole);
+    let expected = [&large[..sent], &short, &small].concat();
+    let open = told.open(own).unwrap().socket;
+    for chunk in told.chunks.iter().filter(|c| c.data.socket == open && c.data.direction == EGRESS) {
+        let at = chunk.data.position as usize;
+        assert!(chunk.bytes == expected[at..at + chunk.bytes.len()], "not what was sent at {at}");
+    }
+    assert_eq!(told.accounted(own, EGRESS), whole);
+    drop(b);
+}
+
 /// `struct timespec`.
 fn seconds(seconds: u64, nanoseconds: u64) -> [u64; 2] {
     [seconds, nanoseconds]
