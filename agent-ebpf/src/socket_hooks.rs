@@ -39,7 +39,7 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
     if !sockets::is_observed(sock) {
         return 0;
     }
-    let call = syscalls::entered();
+    let call = syscalls::running();
     let origin = syscalls::origin(&call, false, result as u64, thread());
     let mut transfer = Transfer {
         sock,
@@ -187,7 +187,7 @@ fn sent(sock: u64, length: u64, thread: u32) {
             return;
         }
     }
-    let call = syscalls::entered();
+    let call = syscalls::running();
     let origin = syscalls::origin(&call, true, length, thread);
     let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
     transfer::custody_transfer(&raw mut transfer);

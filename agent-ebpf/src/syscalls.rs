@@ -28,7 +28,7 @@ pub(crate) struct Entered {
     pub takes_flags: bool,
 }
 
-/// The system call that this thread is in, or form NONE where it moves no payload that we know how to find.
+/// The system call by which this thread entered the kernel, or form NONE where it moves no payload that we know how to find.
 #[inline(always)]
 pub(crate) fn entered() -> Entered {
     let task = current();
@@ -66,6 +66,23 @@ pub(crate) fn entered() -> Entered {
         return socketcall(arguments);
     }
     Entered { form, arguments, compat, takes_flags: entry & shape::FLAGS != 0 }
+}
+
+/// The system call inside which a hook on sockets runs now; form NONE where it runs outside of any. io_uring
+/// finishes what had to wait when a thread leaves whatever it is in (a system call, an interrupt), and its worker
+/// threads begin with a copy of such registers: the buffers that they name are another call's.
+#[inline(always)]
+pub(crate) fn running() -> Entered {
+    // What the entry stores as the result, until the call's own is known.
+    const ENOSYS: i64 = 38;
+    if offset::REGS_RESULT() != ABSENT as usize {
+        // SAFETY: takes the typed pointer, never fails.
+        let regs = unsafe { bpf_task_pt_regs(current() as *mut _) } as *const u8;
+        if load::<i64>(regs, offset::REGS_RESULT()) != -ENOSYS {
+            return Entered { form: shape::NONE, arguments: [0; 5], compat: false, takes_flags: false };
+        }
+    }
+    entered()
 }
 
 /// `socketcall(2)`: which call, and the address of its arguments as 32-bit words.
@@ -201,7 +218,7 @@ fn message_bytes(compat: u64, address: u64) -> u64 {
 /// An error ends a `*mmsg` call.
 #[inline(always)]
 pub(crate) fn failed(thread: u32) {
-    let call = entered();
+    let call = running();
     if call.form & shape::FORM == shape::MESSAGES {
         let _ = CALLS.remove(&thread);
     }

@@ -106,6 +106,7 @@ macro_rules! kernel_offsets {
             REGS_ARG2 = "pt_regs", ["dx", "regs[2]"];
             REGS_ARG3 = "pt_regs", ["r10", "regs[3]"];
             REGS_ARG4 = "pt_regs", ["r8", "regs[4]"];
+            REGS_RESULT = "pt_regs", ["ax"];
             REGS_BX = "pt_regs", ["bx"];
             REGS_CX = "pt_regs", ["cx"];
         }

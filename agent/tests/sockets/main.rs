@@ -6,6 +6,7 @@
 mod calls;
 mod ends;
 mod features;
+mod io_uring;
 mod observe;
 mod oddities;
 mod processes;
@@ -13,4 +14,5 @@ mod raw;
 mod sharing;
 mod traps;
 mod twins;
+mod uring;
 mod ways;
