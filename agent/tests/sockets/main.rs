@@ -6,6 +6,7 @@
 mod calls;
 mod ends;
 mod features;
+mod foreign;
 mod io_uring;
 mod observe;
 mod oddities;
