@@ -204,20 +204,27 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
         TCP_SYN_SENT => connecting(sock),
         TCP_ESTABLISHED => established(sock, old),
         TCP_FIN_WAIT1 | TCP_LAST_ACK => mark(sock, state::FIN_SENT),
-        TCP_CLOSE => {
-            if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
-                // SAFETY: a map's value, alive while the program runs.
-                let socket = unsafe { &mut *socket };
-                // A disconnect that follows moves the sequences away from the data.
-                if let Ok(sequence) = read(sock + offset::TCP_WRITE_SEQ() as u64) {
-                    socket.end_sequence = sequence;
-                    socket.state |= state::OVER;
-                }
-            }
-        }
+        TCP_CLOSE => over(sock),
         _ => {}
     }
     0
+}
+
+#[inline(always)]
+fn over(sock: u64) {
+    let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return };
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &mut *entry };
+    if socket.transport != transport::TCP {
+        // MPTCP: no other hook tells its end, and no list of the kernel's has it for the sweep.
+        sockets::close(sock, entry);
+        return;
+    }
+    // A disconnect that follows moves the sequences away from the data.
+    if let Ok(sequence) = read(sock + offset::TCP_WRITE_SEQ() as u64) {
+        socket.end_sequence = sequence;
+        socket.state |= state::OVER;
+    }
 }
 
 #[inline(always)]

@@ -64,6 +64,24 @@ fn a_connection_over_mptcp_is_called_so_and_counted() {
 }
 
 #[test]
+fn an_mptcp_socket_that_is_gone_leaves_the_table() {
+    let mut observer = Observer::start(Backend::Sockets);
+    let Some((listener, address)) = mptcp_listener() else { return };
+    let client = mptcp().unwrap();
+    rustix::net::connect(&client, &address).unwrap();
+    let server = rustix::net::accept(&listener).unwrap();
+    talk(&client, &server);
+    drop(client);
+    assert_eq!(recv(&server, &mut [0; 10], RecvFlags::empty()).unwrap().1, 0);
+    drop((server, listener));
+    let told = observer.until("both ends", |told| told.closes.len() >= 2);
+    let mut ends: Vec<_> =
+        told.closes.iter().map(|close| (close.ingress_position, close.egress_position)).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, [(9, 10), (10, 9)]);
+}
+
+#[test]
 fn a_plain_client_of_an_mptcp_server_is_a_tcp_connection_with_all_its_bytes() {
     for backend in BACKENDS {
         let mut observer = Observer::start(backend);
