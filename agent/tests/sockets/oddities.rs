@@ -275,6 +275,36 @@ fn a_send_without_a_copy_is_told_with_its_bytes_and_its_notice_is_no_traffic() {
 }
 
 #[test]
+fn a_receive_without_a_copy_is_a_gap_with_its_length() {
+    const TCP_ZEROCOPY_RECEIVE: u64 = 35;
+    for backend in BACKENDS {
+        let mut observer = Observer::start(backend);
+        let (mut client, mut server) = tcp("127.0.0.1:0");
+        client.write_all(b"before").unwrap();
+        server.read_exact(&mut [0; 6]).unwrap();
+        client.write_all(b"by no call that receives").unwrap();
+        // `struct tcp_zerocopy_receive`: what is too small to be mapped goes to a buffer beside. The call is none of
+        // those that receive.
+        let buffer = [0_u8; 100];
+        let mut wanted = [0, 0, 0, buffer.as_ptr() as u64, buffer.len() as u64, 0, 0, 0];
+        let mut size = size_of_val(&wanted) as u64;
+        let arguments =
+            [fd(&server), 6, TCP_ZEROCOPY_RECEIVE, wanted.as_mut_ptr() as u64, (&raw mut size) as u64, 0];
+        assert_eq!(call(55, arguments), 0);
+        assert_eq!((wanted[4] as u32, &buffer[..24]), (24, &b"by no call that receives"[..]));
+        client.write_all(b"after").unwrap();
+        server.read_exact(&mut [0; 5]).unwrap();
+        let end = inode(&server);
+        let told = observer.until("all", |told| told.accounted(end, INGRESS) >= 35);
+        let missing: Vec<_> =
+            told.gaps(end, INGRESS).iter().map(|gap| (gap.position, gap.length, gap.cause)).collect();
+        assert_eq!(missing, [(6, 24, cause::NO_PAYLOAD)], "{backend:?}");
+        let last = told.chunks.iter().rfind(|chunk| chunk.data.direction == INGRESS).unwrap();
+        assert_eq!((last.data.position, last.bytes.as_slice()), (30, &b"after"[..]));
+    }
+}
+
+#[test]
 fn a_datagram_that_came_back_by_the_error_queue_is_no_traffic() {
     for backend in BACKENDS {
         let mut observer = Observer::start(backend);
