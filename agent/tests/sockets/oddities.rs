@@ -114,6 +114,25 @@ fn a_message_list_that_stops_in_the_middle_is_not_mistaken_for_its_rest() {
     drop(b);
 }
 
+#[test]
+fn a_message_of_too_many_segments_to_be_summed_makes_the_next_a_gap_and_no_guess() {
+    let mut observer = Observer::start(Backend::Sockets);
+    let (a, b) = unix();
+    let (first, second) = ([segment(b"s"); 17], [segment(b"next")]);
+    let messages = [Message::of(&first), Message::of(&second)];
+    assert_eq!(call(SENDMMSG, [fd(&a), messages.as_ptr() as u64, 2, 0, 0, 0]), 2);
+    // A list of its own begins anew.
+    let other = [Message::of(&second)];
+    assert_eq!(call(SENDMMSG, [fd(&a), other.as_ptr() as u64, 1, 0, 0, 0]), 1);
+    let own = inode(&a);
+    let told = observer.until("all", |told| told.accounted(own, EGRESS) >= 25);
+    let missing: Vec<_> = told.gaps(own, EGRESS).iter().map(|gap| (gap.position, gap.length)).collect();
+    assert_eq!(missing, [(17, 4)]);
+    let last = told.chunks.last().unwrap();
+    assert_eq!((last.data.position, last.bytes.as_slice()), (21, &b"next"[..]));
+    drop(b);
+}
+
 /// `struct timespec`.
 fn seconds(seconds: u64, nanoseconds: u64) -> [u64; 2] {
     [seconds, nanoseconds]
