@@ -41,7 +41,7 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let call = syscalls::running();
-    let origin = syscalls::origin(&call, false, thread());
+    let origin = syscalls::origin(&call, false, result as u64, thread());
     let mut transfer = Transfer {
         sock,
         length: result as u64,
@@ -201,7 +201,7 @@ fn sent(sock: u64, length: u64, thread: u32) -> u32 {
         }
     }
     let call = syscalls::running();
-    let origin = syscalls::origin(&call, true, thread);
+    let origin = syscalls::origin(&call, true, length, thread);
     let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
     transfer::custody_transfer(&raw mut transfer)
 }
@@ -217,20 +217,27 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
         TCP_SYN_SENT => connecting(sock),
         TCP_ESTABLISHED => established(sock, old),
         TCP_FIN_WAIT1 | TCP_LAST_ACK => mark(sock, state::FIN_SENT),
-        TCP_CLOSE => {
-            if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
-                // SAFETY: a map's value, alive while the program runs.
-                let socket = unsafe { &mut *socket };
-                // A disconnect that follows moves the sequences away from the data.
-                if let Ok(sequence) = read(sock + offset::TCP_WRITE_SEQ() as u64) {
-                    socket.end_sequence = sequence;
-                    socket.state |= state::OVER;
-                }
-            }
-        }
+        TCP_CLOSE => over(sock),
         _ => {}
     }
     0
+}
+
+#[inline(always)]
+fn over(sock: u64) {
+    let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return };
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &mut *entry };
+    if socket.transport != transport::TCP {
+        // MPTCP: no other hook tells its end, and no list of the kernel's has it for the sweep.
+        sockets::close(sock, entry);
+        return;
+    }
+    // A disconnect that follows moves the sequences away from the data.
+    if let Ok(sequence) = read(sock + offset::TCP_WRITE_SEQ() as u64) {
+        socket.end_sequence = sequence;
+        socket.state |= state::OVER;
+    }
 }
 
 #[inline(always)]

@@ -74,7 +74,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         messages(&call, begun.sock, result as u64, time_ns, flags, sends);
         return 0;
     }
-    let origin = syscalls::origin(&call, sends, thread);
+    let origin = syscalls::origin(&call, sends, result as u64, thread);
     let mut transfer = Transfer {
         sock: begun.sock,
         length: result as u64,

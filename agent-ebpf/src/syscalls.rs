@@ -11,8 +11,11 @@ use custody_abi::{offsets::ABSENT, shape};
 
 /// `TS_COMPAT` of x86: the thread is in a 32-bit system call (`int 0x80` too).
 const COMPAT: u32 = 2;
-/// Low half of the result that x86 puts into the registers until a call has one: `-ENOSYS`.
-const NO_RESULT: u32 = 38_u32.wrapping_neg();
+
+/// Beside the form in [`Call::shape`]: the `recvmmsg` call has a time limit, which may end it unseen.
+const LIMITED: u32 = 1 << 8;
+/// Beside it too: the call may have ended with this message, or not.
+const UNSURE: u32 = 1 << 9;
 
 /// A call as its registers tell it.
 pub(crate) struct Entered {
@@ -25,38 +28,19 @@ pub(crate) struct Entered {
     pub takes_flags: bool,
 }
 
-/// The system call that is running on this thread; form NONE where none is. What io_uring waited for is done when
-/// a call returns or an interrupt does, with registers that still name buffers of something else.
-#[inline(always)]
-pub(crate) fn running() -> Entered {
-    let regs = registers();
-    let absent = offset::REGS_RESULT() == ABSENT as usize;
-    if !absent && load::<u32>(regs, offset::REGS_RESULT()) != NO_RESULT {
-        return Entered { form: shape::NONE, arguments: [0; 5], compat: false, takes_flags: false };
-    }
-    entered_with(regs)
-}
-
-/// The system call that this thread is in or returns from, or form NONE where it moves no payload that we know
-/// how to find.
+/// The system call by which this thread entered the kernel, or form NONE where it moves no payload that we know how to find.
 #[inline(always)]
 pub(crate) fn entered() -> Entered {
-    entered_with(registers())
-}
-
-#[inline(always)]
-fn registers() -> *const u8 {
-    // SAFETY: takes the typed pointer, never fails.
-    unsafe { bpf_task_pt_regs(current() as *mut _) as *const u8 }
-}
-
-#[inline(always)]
-fn entered_with(regs: *const u8) -> Entered {
     let task = current();
+    // SAFETY: takes the typed pointer, never fails.
+    let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as *const u8;
     let number: u64 = load(regs, offset::REGS_NUMBER());
     let compat = offset::TASK_COMPAT_STATUS() != ABSENT as usize
         && load::<u32>(task, offset::TASK_COMPAT_STATUS()) & COMPAT != 0;
-    let index = number as u32 & (shape::TABLE - 1);
+    let mut index = number as u32 & (shape::TABLE - 1);
+    if number >= u64::from(shape::TABLE) {
+        index = 0;
+    }
     let arguments: [u64; 5] = if compat {
         // 32-bit order: bx cx dx si di.
         [
@@ -76,16 +60,29 @@ fn entered_with(regs: *const u8) -> Entered {
         ]
     };
     let index = if compat { index + shape::TABLE } else { index };
-    let mut entry = SHAPES.get(index).copied().unwrap_or(shape::NONE);
-    if number >= u64::from(shape::TABLE) {
-        // No call has this number; an interrupt stands so, too.
-        entry = shape::NONE;
-    }
+    let entry = SHAPES.get(index).copied().unwrap_or(shape::NONE);
     let form = entry & !shape::FLAGS;
     if form & shape::FORM == shape::SOCKETCALL {
         return socketcall(arguments);
     }
     Entered { form, arguments, compat, takes_flags: entry & shape::FLAGS != 0 }
+}
+
+/// The system call inside which a hook on sockets runs now; form NONE where it runs outside of any. io_uring
+/// finishes what had to wait when a thread leaves whatever it is in (a system call, an interrupt), and its worker
+/// threads begin with a copy of such registers: the buffers that they name are another call's.
+#[inline(always)]
+pub(crate) fn running() -> Entered {
+    // What the entry stores as the result, until the call's own is known.
+    const ENOSYS: i64 = 38;
+    if offset::REGS_RESULT() != ABSENT as usize {
+        // SAFETY: takes the typed pointer, never fails.
+        let regs = unsafe { bpf_task_pt_regs(current() as *mut _) } as *const u8;
+        if load::<i64>(regs, offset::REGS_RESULT()) != -ENOSYS {
+            return Entered { form: shape::NONE, arguments: [0; 5], compat: false, takes_flags: false };
+        }
+    }
+    entered()
 }
 
 /// `socketcall(2)`: which call, and the address of its arguments as 32-bit words.
@@ -109,9 +106,9 @@ fn socketcall(outer: [u64; 5]) -> Entered {
     Entered { form, arguments, compat: true, takes_flags: true }
 }
 
-/// The buffers of the call. For `*mmsg` calls those of the message that is being told now.
+/// The buffers of the call, which moved `length` bytes. For `*mmsg` calls those of the message that is told now.
 #[inline(always)]
-pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
+pub(crate) fn origin(call: &Entered, sends: bool, length: u64, thread: u32) -> Origin {
     if (call.form & shape::SENDS != 0) != sends {
         // A call that moves both ways inside the kernel, such as splice: the buffers are not this socket's.
         return Origin::NONE;
@@ -127,7 +124,7 @@ pub(crate) fn origin(call: &Entered, sends: bool, thread: u32) -> Origin {
         shape::IOVEC => iovec(call.compat, call.arguments[1], call.arguments[2]),
         shape::MESSAGE => message(call.compat, call.arguments[1]),
         shape::MESSAGES => {
-            let Some(index) = next_message(call, thread) else { return Origin::NONE };
+            let Some(index) = next_message(call, length, thread) else { return Origin::NONE };
             let stride = if call.compat { 32 } else { 64 };
             message(call.compat, call.arguments[1] + u64::from(index) * stride)
         }
@@ -157,30 +154,71 @@ pub(crate) fn message(compat: bool, address: u64) -> Origin {
     iovec(false, iov, count)
 }
 
-/// Which message of a `*mmsg` call this is: the kernel tells each one's length in turn, and an error or the
-/// last one ends the call. `None` where a time limit may have ended a call before unseen: then nobody knows with
-/// which message this one began.
+/// Which message of a `*mmsg` call this is: the kernel tells each one's length in turn, and an error, the last one,
+/// an urgent byte or a message that was sent in part ends the call. `None` where the call before this one may have
+/// ended unseen, by a time limit or by a message of too many segments to be summed.
 #[inline(always)]
-fn next_message(call: &Entered, thread: u32) -> Option<u32> {
+fn next_message(call: &Entered, length: u64, thread: u32) -> Option<u32> {
+    const MSG_OOB: u64 = 1;
+    let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
+    // What a limited call left behind says nothing of the next one.
+    let shape = u32::from(call.form) | if limited { LIMITED } else { 0 };
     // SAFETY: the value is copied at once.
     let before = unsafe { CALLS.get(&thread) }.copied();
-    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape == u32::from(call.form));
+    let same = before.filter(|b| b.messages == call.arguments[1] && b.shape & !UNSURE == shape);
     let index = same.map_or(0, |b| b.index + 1);
-    if u64::from(index) + 1 >= call.arguments[2] {
+    let mut unsure = same.map_or(0, |b| b.shape & UNSURE);
+    let sure = unsure == 0 && !limited || index == 0;
+    let mut over = u64::from(index) + 1 >= call.arguments[2];
+    if call.form & shape::SENDS == 0 {
+        over |= call.arguments[3] & MSG_OOB != 0;
+    } else if !over {
+        let stride = if call.compat { 32 } else { 64 };
+        let all = message_bytes(u64::from(call.compat), call.arguments[1] + u64::from(index) * stride);
+        over = all & !UNKNOWN > length;
+        if all & UNKNOWN != 0 {
+            unsure = UNSURE;
+        }
+    }
+    if over {
         let _ = CALLS.remove(&thread);
     } else {
-        let state =
-            Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape: u32::from(call.form) };
+        let state = Call { sock: 0, time_ns: 0, messages: call.arguments[1], index, shape: shape | unsure };
         let _ = CALLS.insert(&thread, &state, 0);
     }
-    let limited = call.form & shape::SENDS == 0 && call.arguments[4] != 0;
-    (!limited || call.arguments[2] == 1).then_some(index)
+    sure.then_some(index)
+}
+
+/// Set in the sum of [`message_bytes`] where there is more than was summed.
+const UNKNOWN: u64 = 1 << 63;
+
+/// Bytes of a message that is to be sent, as far as its first segments tell. A function of its own, for its share
+/// of the stack.
+#[inline(never)]
+fn message_bytes(compat: u64, address: u64) -> u64 {
+    const SEGMENTS_MAX: u64 = 16;
+    let list = message(compat != 0, address);
+    let mut sum = 0_u64;
+    for index in 0..SEGMENTS_MAX {
+        if index >= list.count {
+            break;
+        }
+        let length = if compat != 0 {
+            read_user::<u32>(list.address + index * 8 + 4).map(u64::from)
+        } else {
+            read_user::<u64>(list.address + index * 16 + 8)
+        };
+        let Ok(length) = length else { return sum | UNKNOWN };
+        // The kernel moves 2 GiB at most in one call.
+        sum += if length > 1 << 31 { 1 << 31 } else { length };
+    }
+    if list.count > SEGMENTS_MAX { sum | UNKNOWN } else { sum }
 }
 
 /// An error ends a `*mmsg` call.
 #[inline(always)]
 pub(crate) fn failed(thread: u32) {
-    let call = entered();
+    let call = running();
     if call.form & shape::FORM == shape::MESSAGES {
         let _ = CALLS.remove(&thread);
     }

@@ -9,7 +9,7 @@
 
 use crate::maps::{PAIRS, SOCKETS};
 use crate::payload::Moved;
-use crate::sockets::{self, AF_INET, EGRESS, INGRESS, NOBODY, state};
+use crate::sockets::{self, AF_INET, AF_INET6, EGRESS, INGRESS, NOBODY, state};
 use custody_abi::{
     ACCEPTING_END_WAIT_BYTES, ACCEPTING_END_WAIT_NS, Endpoint, Pair, Socket, SocketKey, role,
 };
@@ -22,6 +22,7 @@ const BOTH_TOLD_BYTES: u64 = 8192;
 /// of the stack.
 #[inline(never)]
 pub(crate) fn connected(client: SocketKey, netns: u32, local: Endpoint, remote: Endpoint) -> u64 {
+    let (local, remote) = (plain(local), plain(remote));
     let loopback = |endpoint: &Endpoint| endpoint.family == AF_INET && endpoint.address[0] == 127;
     if local.address != remote.address && !(loopback(&local) && loopback(&remote)) {
         return 0;
@@ -31,11 +32,23 @@ pub(crate) fn connected(client: SocketKey, netns: u32, local: Endpoint, remote: 
     0
 }
 
+/// IPv4 that is carried as IPv6 is IPv4: a server of both families mostly accepts clients of one.
+#[inline(always)]
+fn plain(endpoint: Endpoint) -> Endpoint {
+    let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = endpoint.address else { return endpoint };
+    if endpoint.family != AF_INET6 {
+        return endpoint;
+    }
+    let address = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    Endpoint { family: AF_INET, address, ..endpoint }
+}
+
 /// A connection is accepted: the two ends get to know each other.
 #[inline(never)]
 pub(crate) fn accepted(sock: u64) -> u64 {
     let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return 0 };
     let (local, remote) = sockets::endpoints(sock);
+    let (local, remote) = (plain(local), plain(remote));
     // SAFETY: a map's value, alive while the program runs.
     let server = unsafe { &mut *entry };
     let pair = Pair { client: remote, server: local, netns: server.netns, reserved: 0 };

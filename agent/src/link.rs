@@ -112,7 +112,7 @@ pub struct Figures {
     pub events_lost: u64,
     /// Ring records that were no events.
     pub malformed: u64,
-    /// Payload bytes that no stage could use: of sockets beyond the table, or not attributed.
+    /// Payload bytes that no stage could use: of sockets beyond the table, not attributed, or urgent.
     pub bytes_unused: u64,
     /// Records handed over.
     pub records: u64,

@@ -118,7 +118,7 @@ pub mod layer {
 pub mod flag {
     /// The position is the kernel's sequence under the socket lock, or our own counter: exact.
     pub const POSITION_EXACT: u16 = 1 << 0;
-    /// Out-of-band data (`MSG_OOB`).
+    /// Out-of-band data (`MSG_OOB`): read beside the stream, so its position is no place in it.
     pub const OUT_OF_BAND: u16 = 1 << 1;
     /// Copied at entry; [`crate::TlsSettle`] says how much of it was sent.
     pub const TENTATIVE: u16 = 1 << 2;

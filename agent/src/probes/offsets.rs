@@ -19,8 +19,15 @@ pub(crate) struct Kernel {
 
 /// Members that only some kernels or machines have; without them a part of what is told is missing, and the
 /// kernel side knows.
-const OPTIONAL: [&str; 6] =
-    ["TASK_COMPAT_STATUS", "REGS_BX", "REGS_CX", "TASK_LOGINUID", "TASK_SESSIONID", "ITER_TYPE"];
+const OPTIONAL: [&str; 7] = [
+    "TASK_COMPAT_STATUS",
+    "REGS_RESULT",
+    "REGS_BX",
+    "REGS_CX",
+    "TASK_LOGINUID",
+    "TASK_SESSIONID",
+    "ITER_TYPE",
+];
 
 macro_rules! list {
     ($($name:ident = $owner:literal, [$($path:literal),*];)*) => {

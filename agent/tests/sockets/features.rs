@@ -1,33 +1,40 @@
-//! What a kernel may lack. Tests of it are skipped and say so, except where continuous integration runs: there
-//! everything in [`REQUIRED`] must be, so that nothing goes untested unnoticed.
+//! What a kernel may lack, and what the kernel of continuous integration must not.
+//!
+//! Must not: let a test pass in silence because it did nothing.
 
-use crate::raw::call;
+use std::fmt;
 
-/// What the kernel of continuous integration must have.
-const REQUIRED: [Feature; 3] = [Feature::IoUring, Feature::Mptcp, Feature::ZeroCopy];
-
+/// Something that a kernel may be built without, or forbid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feature {
+    /// `io_uring_setup(2)`; `kernel.io_uring_disabled` may forbid it.
     IoUring,
-    Mptcp,
+    /// `SO_ZEROCOPY` on TCP.
     ZeroCopy,
+    /// `IPPROTO_MPTCP`; `net.mptcp.enabled` may forbid it.
+    Mptcp,
+    /// `TCP_ULP` "tls": needs CONFIG_TLS, which small kernels leave out.
     KernelTls,
 }
 
-/// Whether `result` of the first call of a feature lets its test go on: an error, negative, says that the
-/// kernel lacks it.
-pub(crate) fn is_there(feature: Feature, result: i64) -> bool {
-    if result >= 0 {
-        return true;
-    }
-    let error = rustix::io::Errno::from_raw_os_error(i32::try_from(-result).unwrap());
-    let required = std::env::var_os("CI").is_some() && REQUIRED.contains(&feature);
-    assert!(!required, "this kernel must have {feature:?}: {error}");
-    eprintln!("skipped: this kernel has no {feature:?}: {error}");
+/// Without these the tests fail where the environment variable `CI` is "true".
+const REQUIRED_IN_CI: [Feature; 3] = [Feature::IoUring, Feature::ZeroCopy, Feature::Mptcp];
+
+/// Whether the kernel offers it, as `attempt` found; says so where it does not.
+pub(crate) fn offered(feature: Feature, attempt: Result<(), impl fmt::Display>) -> bool {
+    let Err(refusal) = attempt else { return true };
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!is_missed(feature, ci), "the kernel of CI must offer {feature:?}: {refusal}");
+    eprintln!("skipped: this kernel does not offer {feature:?}: {refusal}");
     false
 }
 
-/// `setsockopt`.
-pub(crate) fn set_option(socket: u64, level: u64, name: u64, value: &[u8]) -> i64 {
-    call(54, [socket, level, name, value.as_ptr() as u64, value.len() as u64, 0])
+fn is_missed(feature: Feature, ci: bool) -> bool {
+    ci && REQUIRED_IN_CI.contains(&feature)
+}
+
+#[test]
+fn a_feature_that_ci_needs_is_never_skipped_there() {
+    assert!(is_missed(Feature::IoUring, true) && !is_missed(Feature::IoUring, false));
+    assert!(!is_missed(Feature::KernelTls, true), "the development kernels are built without it");
 }

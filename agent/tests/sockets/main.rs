@@ -6,12 +6,14 @@
 mod calls;
 mod ends;
 mod features;
+mod foreign;
+mod io_uring;
 mod observe;
+mod oddities;
 mod processes;
 mod raw;
 mod sharing;
 mod traps;
 mod twins;
-mod unusual;
 mod uring;
 mod ways;

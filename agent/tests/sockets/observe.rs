@@ -19,6 +19,8 @@ pub(crate) struct Chunk {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) chunks: Vec<Chunk>,
+    /// What other processes of this program moved: its children.
+    pub(crate) elsewhere: Vec<Chunk>,
     pub(crate) opens: Vec<SocketOpen>,
     pub(crate) closes: Vec<SocketClose>,
     pub(crate) gaps: Vec<Gap>,
@@ -27,8 +29,6 @@ pub(crate) struct Told {
     pub(crate) exits: Vec<Exit>,
     /// Sockets that had data before their open.
     pub(crate) data_before_open: usize,
-    /// Children of this process whose data counts as well.
-    children: Vec<u32>,
 }
 
 pub(crate) struct Observer {
@@ -51,11 +51,6 @@ impl Observer {
         let data = Ring::new(rings.data.fd.try_clone_to_owned().unwrap(), rings.data.bytes).unwrap();
         let control = Ring::new(rings.control.fd.try_clone_to_owned().unwrap(), rings.control.bytes).unwrap();
         Self { probes, data, control, told: Told::default(), _one: one }
-    }
-
-    /// Takes what this child moves for told, too; said before it is drained.
-    pub(crate) fn adopt(&mut self, child: u32) {
-        self.told.children.push(child);
     }
 
     /// Reads the rings as the worker does: opens are seen before their data.
@@ -102,23 +97,26 @@ impl Told {
     fn data(&mut self, bytes: &[u8]) {
         let (data, rest): (Data, _) = event(bytes);
         assert_eq!(data.header.kind, kind::DATA);
-        if data.task.pid != std::process::id() && !self.children.contains(&data.task.pid) {
+        let chunk = Chunk { data, bytes: rest[..data.header.len as usize].to_vec() };
+        if data.task.pid != std::process::id() {
+            self.elsewhere.push(chunk);
             return;
         }
         if !self.opens.iter().any(|open| open.socket == data.socket) {
             self.data_before_open += 1;
         }
-        self.chunks.push(Chunk { data, bytes: rest[..data.header.len as usize].to_vec() });
+        self.chunks.push(chunk);
     }
 
     fn control(&mut self, bytes: &[u8]) {
         let (header, _): (Header, _) = event(bytes);
+        let own = std::process::id();
         match header.kind {
             kind::SOCKET_OPEN => self.opens.push(event(bytes).0),
             kind::SOCKET_CLOSE => self.closes.push(event(bytes).0),
             kind::GAP => {
                 let gap: Gap = event(bytes).0;
-                if gap.task.pid == std::process::id() || self.children.contains(&gap.task.pid) {
+                if gap.task.pid == own {
                     self.gaps.push(gap);
                 }
             }

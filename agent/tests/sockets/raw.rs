@@ -1,6 +1,8 @@
 //! System calls that no library offers safely, for the tests alone.
 #![expect(unsafe_code, reason = "system calls by number, the 32-bit entry included")]
 
+use std::os::fd::AsRawFd;
+
 /// A 64-bit system call.
 pub(crate) fn call(number: u64, arguments: [u64; 6]) -> i64 {
     let [a, b, c, d, e, f] = arguments;
@@ -42,6 +44,30 @@ pub(crate) fn call_32(number: u32, [a, b, c]: [u32; 3]) -> i32 {
     result
 }
 
+/// `setsockopt(2)` with a value that no library offers.
+pub(crate) fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: &[u8]) -> std::io::Result<()> {
+    let arguments = [socket.as_raw_fd(), level, name].map(|number| u64::from(number.cast_unsigned()));
+    let [fd, level, name] = arguments;
+    match call(54, [fd, level, name, value.as_ptr() as u64, value.len() as u64, 0]) {
+        0.. => Ok(()),
+        error => Err(std::io::Error::from_raw_os_error(i32::try_from(-error).unwrap())),
+    }
+}
+
+/// Runs `work` in a child that has nothing but this thread, waits for its end, and gives its number. The work may
+/// make system calls and nothing else: locks that other threads held stay held in the child.
+pub(crate) fn forked(work: impl FnOnce() -> bool) -> u32 {
+    let child = call(57, [0; 6]);
+    if child == 0 {
+        let status = u64::from(!work());
+        call(231, [status, 0, 0, 0, 0, 0]);
+    }
+    let mut status = 0_i32;
+    let waited = call(61, [child.cast_unsigned(), (&raw mut status) as u64, 0, 0, 0, 0]);
+    assert_eq!((waited, status), (child, 0), "the child failed");
+    u32::try_from(child).unwrap()
+}
+
 /// A page below 4 GiB, never given back.
 pub(crate) fn low_page() -> &'static mut [u8] {
     // mmap(0, 4096, READ | WRITE, PRIVATE | ANONYMOUS | 32BIT, -1, 0)
@@ -66,6 +92,11 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    /// The same with room for control data.
+    pub(crate) fn with_control(self, control: &[u64]) -> Self {
+        Self { control: control.as_ptr() as u64, control_length: size_of_val(control) as u64, ..self }
+    }
+
     /// A message of these iovecs.
     pub(crate) fn of(segments: &[[u64; 2]]) -> Self {
         Self { segments: segments.as_ptr() as u64, count: segments.len() as u64, ..Self::default() }

@@ -7,7 +7,7 @@ use custody_abi::direction::{EGRESS, INGRESS};
 use custody_abi::{ACCEPTING_END_WAIT_NS, flag};
 use custody_agent::probes::Backend;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 const PIECE: usize = 1000;
@@ -33,17 +33,25 @@ fn told_of(told: &Told, inode: u64, direction: u8) -> usize {
 
 #[test]
 fn the_connecting_end_is_spared_and_counted_when_the_accepting_end_tells() {
-    the_connecting_end_is_spared(Backend::Sockets);
+    the_connecting_end_is_spared(Backend::Sockets, "127.0.0.1:0");
 }
 
 #[test]
 fn the_connecting_end_is_spared_by_system_calls_too() {
-    the_connecting_end_is_spared(Backend::SystemCalls);
+    the_connecting_end_is_spared(Backend::SystemCalls, "127.0.0.1:0");
 }
 
-fn the_connecting_end_is_spared(backend: Backend) {
+#[test]
+fn the_connecting_end_is_spared_where_a_server_of_both_families_accepts_it() {
+    the_connecting_end_is_spared(Backend::Sockets, "[::]:0");
+}
+
+fn the_connecting_end_is_spared(backend: Backend, server: &str) {
     let mut observer = Observer::start(backend);
-    let (mut client, mut server) = tcp("127.0.0.1:0");
+    let listener = TcpListener::bind(server).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
     let (c, s) = (inode(&client), inode(&server));
     talk(&mut client, &mut server);
     let all = PIECE * ROUNDS;
