@@ -15,23 +15,6 @@ pub(crate) fn call(number: u64, arguments: [u64; 6]) -> i64 {
     result
 }
 
-/// Runs `child` in a process of its own, which ends after it; its id. The child may make raw system calls and
-/// nothing else: this process has more than one thread.
-pub(crate) fn fork(child: impl FnOnce()) -> u32 {
-    let id = call(57, [0; 6]);
-    assert!(id >= 0, "fork: {id}");
-    if id == 0 {
-        child();
-        call(231, [0; 6]);
-    }
-    u32::try_from(id).unwrap()
-}
-
-/// Waits until the child is over.
-pub(crate) fn wait(child: u32) {
-    assert_eq!(call(61, [u64::from(child), 0, 0, 0, 0, 0]), i64::from(child));
-}
-
 /// A system call of a 32-bit program, from this 64-bit one.
 pub(crate) fn call_32(number: u32, [a, b, c]: [u32; 3]) -> i32 {
     let result: i32;
@@ -100,12 +83,6 @@ impl Message {
     /// A message of these iovecs.
     pub(crate) fn of(segments: &[[u64; 2]]) -> Self {
         Self { segments: segments.as_ptr() as u64, count: segments.len() as u64, ..Self::default() }
-    }
-
-    /// The same with room for control data, or with some.
-    pub(crate) fn with_control(segments: &[[u64; 2]], control: &[u64]) -> Self {
-        let (control, control_length) = (control.as_ptr() as u64, size_of_val(control) as u64);
-        Self { control, control_length, ..Self::of(segments) }
     }
 }
 
