@@ -65,6 +65,19 @@ fn two_tails_of_an_idle_host_make_nothing_but_heartbeats() -> Result<()> {
         let elsewhere = ["exec", "exit"].contains(&kind) || !ports.iter().all(|port| port.is_null());
         assert!(elsewhere || names_a_program(entry), "an entry of nobody: {text}");
     }
+    // What a tail says lies inside TLS and makes no exchange, and its session would be told at its end: so the whole
+    // record is looked at, after that end.
+    for tail in tails {
+        let exit = format!("type = exit and process.pid = {}", tail.pid());
+        tail.stop(PATIENCE)?;
+        stand.wait_records(&exit, 1)?;
+    }
+    for entry in stand.records("type =~ \"^session\" or type =~ \"^exchange\"")? {
+        let ports = [field(&entry, "server.port"), field(&entry, "client.port")];
+        assert!(ports.iter().all(|port| **port != stand.sink_port()), "a way to the sink: {entry}");
+        let program = field(&entry, "process.executable.path").as_str().unwrap_or_default();
+        assert!(!program.starts_with(&ours), "one of our programs was observed: {entry}");
+    }
     Ok(())
 }
 
