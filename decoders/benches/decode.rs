@@ -81,6 +81,7 @@ fn round(traffic: &Traffic) -> (u64, u64) {
             remote: Some(Endpoint { address: [10, 0, 0, 9].into(), port: 40_000 + number as u16 }),
             peer: None,
             netns: 1,
+            whole: false,
             existing: false,
             positions: [Some(0), Some(0)],
             process: Arc::new(Process::default()),

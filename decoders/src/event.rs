@@ -112,6 +112,8 @@ pub struct Socket {
     pub peer: Option<SocketId>,
     /// Network namespace's inode.
     pub netns: u32,
+    /// It tells both directions of its connection, as a capture does: there is no other end to look or wait for.
+    pub whole: bool,
     /// It was open before the agent looked: the stream begins in the middle.
     pub existing: bool,
     /// Wire positions of the next bytes, ingress and egress; `None` where nobody knows.

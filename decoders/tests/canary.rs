@@ -68,6 +68,7 @@ fn socket(port: u16) -> Socket {
         remote: endpoint(40_000),
         peer: None,
         netns: 1,
+        whole: false,
         existing: false,
         positions: [Some(0); 2],
         process: Arc::new(process(&["server", &format!("--password={ARGUMENT}")])),

@@ -72,6 +72,7 @@ fn open(id: SocketId, middle: bool, time_ns: u64) -> Socket {
         remote: None,
         peer: None,
         netns: 0,
+        whole: true,
         existing: middle,
         positions: [Some(0); 2],
         process: Arc::new(Process::default()),

@@ -66,6 +66,7 @@ fn socket(id: u64, local: (u8, u16), remote: (u8, u16)) -> Socket {
         remote: endpoint(remote),
         peer: None,
         netns: 1,
+        whole: false,
         existing: false,
         positions: [Some(0); 2],
         process: Arc::new(Process { pid: id as u32, ..Process::default() }),

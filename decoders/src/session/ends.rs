@@ -63,8 +63,11 @@ pub(crate) struct PairKey {
 }
 
 impl PairKey {
-    /// `None` when the addresses are not known.
+    /// `None` when the addresses are not known, or there is no other end.
     pub(crate) fn of(socket: &Socket) -> Option<PairKey> {
+        if socket.whole {
+            return None;
+        }
         let local = plain(socket.local?);
         let remote = plain(socket.remote?);
         Some(PairKey {
@@ -93,6 +96,9 @@ pub(crate) fn face_each_other(one: &Socket, other: &Socket) -> bool {
 
 /// The other end is a socket of this host too, as far as the addresses tell.
 pub(crate) fn expects_peer(socket: &Socket) -> bool {
+    if socket.whole {
+        return false;
+    }
     if socket.peer.is_some() || socket.transport == Transport::Unix {
         return true;
     }

@@ -62,8 +62,8 @@ impl Connection {
             local: Some(self.ends[1 - client]),
             remote: Some(self.ends[client]),
             peer: None,
-            // One for each: no connection of a capture is the other end of another one.
-            netns: self.number as u32,
+            netns: 0,
+            whole: true,
             existing: !self.begun,
             positions: [Some(0); 2],
             process: Arc::new(Process::default()),
