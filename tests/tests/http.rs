@@ -118,8 +118,10 @@ fn every_request_of_wrk_is_recorded_once_plain_and_tls() -> Result<()> {
         let nginx = Nginx::start(servers.path(), &[])?;
         every_request_of_wrk_is_recorded_once(&stand, &nginx, servers.path(), tls)?;
     }
+    // Of anybody's traffic: a page that another program had not touched yet is no matter of load.
+    let full = stand.records("type = gap and custody.gap.cause = ring_full")?;
+    assert!(full.is_empty(), "{full:#?}");
     let status = stand.status()?;
-    assert_eq!(status["counters"]["lost"]["events"], 0, "{status:#}");
     assert_eq!(status["counters"]["records_dropped"], 0, "{status:#}");
     Ok(())
 }
