@@ -94,7 +94,7 @@ pub(crate) fn may_complain() -> bool {
     let now_ns = now();
     // SAFETY: a word of a map's value, alive while the program runs. Two CPUs may both complain: once too often.
     unsafe {
-        let may = now_ns - (*shared).complained_ns > PAUSE_NS;
+        let may = now_ns.saturating_sub((*shared).complained_ns) > PAUSE_NS;
         if may {
             (*shared).complained_ns = now_ns;
         }

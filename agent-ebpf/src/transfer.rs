@@ -7,7 +7,7 @@ use crate::kernel::{current_key, offset, read};
 use crate::payload::{self, Moved, Origin};
 use crate::{rules, sequences};
 use crate::sockets::{self, EGRESS, INGRESS};
-use custody_abi::{Socket, TaskKey, cause, direction, flag, transport};
+use custody_abi::{Socket, SocketKey, TaskKey, cause, direction, flag, transport};
 
 const MSG_OOB: u32 = 0x1;
 const MSG_PEEK: u32 = 0x2;
@@ -52,7 +52,7 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
     if left_out.is_none() {
         sockets::tell(transfer.sock, socket);
     }
-    let mut moved = moved(transfer, socket);
+    let mut moved = moved(transfer, sockets::key(transfer.sock, socket));
     if transfer.sends != 0 {
         place_sent(transfer, socket, &mut moved);
     } else if transfer.flags & MSG_OOB != 0 {
@@ -87,24 +87,15 @@ fn no_room(transfer: &Transfer) -> u32 {
     if sockets::transport_of(transfer.sock).is_none() || !rules::is_wanted() {
         return 0;
     }
-    let nowhere = Moved {
-        socket: sockets::NOBODY,
-        task: current_key(),
-        position: 0,
-        length: transfer.length,
-        time_ns: transfer.time_ns,
-        flags: 0,
-        direction: if transfer.sends != 0 { direction::EGRESS } else { direction::INGRESS },
-        reserved: [0; 5],
-    };
+    let nowhere = Moved { task: current_key(), ..moved(transfer, sockets::NOBODY) };
     payload::missing(&nowhere, 0, transfer.length, cause::MAP_FULL);
     NO_ROOM
 }
 
 #[inline(always)]
-fn moved(transfer: &Transfer, socket: *mut Socket) -> Moved {
+fn moved(transfer: &Transfer, socket: SocketKey) -> Moved {
     Moved {
-        socket: sockets::key(transfer.sock, socket),
+        socket,
         task: TaskKey::default(),
         position: 0,
         length: transfer.length,
