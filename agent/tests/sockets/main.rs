@@ -16,4 +16,5 @@ mod sharing;
 mod traps;
 mod twins;
 mod uring;
+mod wakes;
 mod ways;
