@@ -390,3 +390,6 @@ impl Exchanges {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
