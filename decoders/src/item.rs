@@ -24,6 +24,13 @@ pub enum Class {
         /// Column, field or parameter name; empty when unknown.
         name: String,
     },
+    /// One value of a key-value store.
+    Keyed {
+        /// The key under which it stands; empty when unknown.
+        key: String,
+        /// Its name within a value of several (the field of a hash); empty when there is none.
+        field: String,
+    },
     /// A header's value.
     Header {
         /// Header's name in lower case.

@@ -52,6 +52,10 @@ impl Masking<'_> {
                 });
                 self.cell(value, mark.as_ref())
             }
+            Class::Keyed { key, field } => {
+                let mark = self.policy.keyed(key, field);
+                self.cell(value, mark.as_ref())
+            }
             Class::Header { name } => {
                 self.leaf(value, &|policy, text, spans| pairs::header(policy, name, text, spans))
             }

@@ -8,6 +8,9 @@ use super::secret;
 use super::span::Span;
 use super::view::{self, View};
 
+/// What people put between the parts of a key.
+const KEY_SEPARATORS: [char; 4] = [':', '/', '.', '|'];
+
 /// Everything that the maskers of single classes ask.
 #[derive(Debug)]
 pub(crate) struct Policy {
@@ -68,6 +71,15 @@ impl Policy {
         let last = name.rsplit('.').next().unwrap_or(name);
         secret_mark(last.as_bytes())
             .or_else(|| self.first(|rule| rule.columns.iter().any(|pattern| column_matches(pattern, name))))
+    }
+
+    /// A value of a key-value store: its field is a column's name, its key has patterns of its own.
+    pub(crate) fn keyed(&self, key: &str, field: &str) -> Option<Mark> {
+        let column = if field.is_empty() { None } else { self.column(field) };
+        // The parts of a key are names too: `session:81`, `user:7:password`.
+        column
+            .or_else(|| key.split(KEY_SEPARATORS).find_map(|part| secret_mark(part.as_bytes())))
+            .or_else(|| self.first(|rule| rule.keys.iter().any(|pattern| glob(pattern, key))))
     }
 
     /// A header's value.
@@ -165,6 +177,21 @@ mod tests {
         assert!(column_matches("customers.name", "public.customers.name"));
         assert!(!column_matches("customers.name", "orders.name"));
         assert!(column_matches("name", "orders.name"));
+    }
+
+    #[test]
+    fn a_key_value_is_masked_by_its_field_its_key_and_the_words_of_its_key() {
+        let rules: MaskRules = serde_json::from_str(
+            r#"{"rules":[{"id":"mail","keys":["user:*:mail"]},{"id":"name","columns":["name"]}]}"#,
+        )
+        .unwrap();
+        let policy = Policy::new(&rules).unwrap();
+        let rule = |key, field| policy.keyed(key, field).map(|mark| mark.rule.as_deref().map(str::to_owned));
+        assert_eq!(rule("user:7:mail", ""), Some(Some("mail".to_owned())));
+        assert_eq!(rule("user:7", "name"), Some(Some("name".to_owned())));
+        assert_eq!(rule("user:7:password", ""), Some(None), "a secret's name comes before all rules");
+        assert_eq!(rule("user:7", "password"), Some(None));
+        assert_eq!(rule("user:7", ""), None);
     }
 
     #[test]

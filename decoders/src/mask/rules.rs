@@ -86,6 +86,9 @@ pub struct FieldRule {
     /// Names of headers.
     #[serde(default)]
     pub headers: Vec<String>,
+    /// Keys of a key-value store, whole; `*` stands for any characters: `user:*:email`.
+    #[serde(default)]
+    pub keys: Vec<String>,
     /// Names in query strings and forms.
     #[serde(default)]
     pub parameters: Vec<String>,
@@ -123,7 +126,7 @@ pub enum MaskError {
         id: String,
     },
     /// A rule that matches nothing.
-    #[error("masking.rules: rule {id:?} names no columns, headers, parameters or json paths")]
+    #[error("masking.rules: rule {id:?} names no columns, headers, keys, parameters or json paths")]
     Empty {
         /// Which.
         id: String,
@@ -211,10 +214,11 @@ impl FieldRule {
         Ok(())
     }
 
-    fn lists(&self) -> [(&'static str, &[String]); 4] {
+    fn lists(&self) -> [(&'static str, &[String]); 5] {
         [
             ("columns", &self.columns),
             ("headers", &self.headers),
+            ("keys", &self.keys),
             ("parameters", &self.parameters),
             ("json", &self.json),
         ]
