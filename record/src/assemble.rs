@@ -148,7 +148,7 @@ fn missing_from(fields: &Fields, record: Option<&Record>) -> Fields {
     let passing = |name: &str| name.starts_with("custody.bytes.") || name == names::OUTCOME;
     fields
         .iter()
-        .filter(|(name, _)| !passing(name) && record.is_none_or(|record| !record.fields.contains_key(*name)))
+        .filter(|(name, _)| !passing(name) && record.is_none_or(|record| !record.fields.contains_key(name)))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
