@@ -41,7 +41,12 @@ pub(crate) const BENCH: &[Package] = &[
     ("bpftrace", "what an engineer would observe with today"),
     ("strace", "the dearest observer there is"),
     ("nghttp2-client", "h2load: a load at a given rate"),
+    ("redis-server", "a server under load; Debian starts it on port 6379, which is not used here"),
+    ("redis-tools", "redis-benchmark: its load"),
 ];
+
+/// What reads capture files, too.
+pub(crate) const BENCH_DECODE: &[Package] = &[("tshark", "the reader of capture files that people know")];
 
 /// Installs those of `packages` that are missing, after asking unless `yes`.
 pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {
