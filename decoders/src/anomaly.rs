@@ -159,6 +159,30 @@ anomalies! {
     POSTGRES_UNPAIRED = "postgres_unpaired", "Pairing was given up",
         "After missing or unexpected messages no answer can be told to belong to this request.",
         "Look for the gap before it in the same session.";
+    REDIS_BAD_LENGTH = "redis_bad_length", "A length that cannot be",
+        "The length of a bulk or an aggregate was no number, below zero, or more than the server takes: 512 MiB, 2^31 - 1 elements, 64 KiB of an inline command. Nothing was taken for its content.",
+        "Treat as hostile; with a raised `proto-max-bulk-len` larger values are real.";
+    REDIS_BAD_VALUE = "redis_bad_value", "A value that is none",
+        "A line did not end with CRLF, a number or flag was none, or parts of a streamed value stood where none may.",
+        "Treat as hostile, unless bytes are missing beside it.";
+    REDIS_BULK_END = "redis_bulk_end", "A bulk that goes on behind its length",
+        "The two bytes behind a bulk were not CRLF. Its length is law: what follows was read as the next value, as servers do.",
+        "Treat as hostile: it hides a command from a parser that looks for the end of lines.";
+    REDIS_TOO_DEEP = "redis_too_deep", "Aggregates within aggregates, too many",
+        "A reply was nested deeper than 64 levels. No command replies so.",
+        "Treat as hostile: it is made to exhaust a parser.";
+    REDIS_TRANSACTION = "redis_transaction", "A transaction that does not fit its replies",
+        "The reply to EXEC has another number of elements than commands were queued, or more than are kept.",
+        "Look for a gap before it in the same session; what a transaction of that size replied is not kept whole.";
+    REDIS_TRUNCATED = "redis_truncated", "A command or reply that ended early",
+        "The connection ended before the announced number of arguments, elements or bytes was reached. What came of it is not told.",
+        "Usual when one end gives up; compare with the server's log.";
+    REDIS_UNKNOWN_TYPE = "redis_unknown_type", "A byte that begins no value",
+        "No type of RESP2 or RESP3 begins with this byte. It was counted as unparsed, and reading went on at the next sure value.",
+        "Compare with the server's version: a newer protocol may have it. Else treat as hostile.";
+    REDIS_UNMATCHED = "redis_unmatched", "Many replies without a command",
+        "More replies than are told one by one came without a command that they answer. They are counted in the session's bytes alone.",
+        "Look for a gap before it in the same session.";
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod pcap;
 pub mod pipeline;
 pub mod postgres;
 pub mod protocol;
+pub mod redis;
 pub mod registry;
 mod session;
 pub mod streams;

@@ -145,6 +145,36 @@ names! {
     DB_FUNCTION = "db.postgresql.function";
     /// What the function returned.
     DB_FUNCTION_RESULT = "db.postgresql.function_result";
+    /// Name of the command or operation, as the client wrote it.
+    DB_OPERATION = "db.operation.name";
+    /// Commands that one transaction ran.
+    DB_BATCH_SIZE = "db.operation.batch.size";
+    /// Function or script that was called, by its name or hash.
+    DB_STORED_PROCEDURE = "db.stored_procedure.name";
+    /// Type of a reply: `string`, `error`, `integer`, `bulk`, `array`, `null`, `map`, …
+    REDIS_REPLY_TYPE = "db.redis.reply_type";
+    /// What a reply holds.
+    REDIS_REPLY = "db.redis.reply";
+    /// Value of the field NAME, or of the key number N, of a reply follows.
+    REDIS_REPLY_VALUE = "db.redis.reply.";
+    /// What the server says beside a reply.
+    REDIS_ATTRIBUTES = "db.redis.attributes";
+    /// Text of a script.
+    REDIS_SCRIPT = "db.redis.script";
+    /// Arguments of a command that are not kept, over the limit.
+    REDIS_ARGUMENTS_CUT = "db.redis.arguments_cut";
+    /// What was no command with its reply: `message`, `push`, `monitor`, `replication`, `snapshot`, `malformed`, …
+    REDIS_MESSAGE = "db.redis.message";
+    /// Channel of a message.
+    REDIS_CHANNEL = "db.redis.channel";
+    /// Pattern that a channel met.
+    REDIS_PATTERN = "db.redis.pattern";
+    /// Why the server does not reply: `off`, `skip`, `replication`.
+    REDIS_NO_REPLY = "db.redis.no_reply";
+    /// The command ran as part of a transaction.
+    REDIS_QUEUED = "db.redis.queued";
+    /// Bytes of a snapshot.
+    REDIS_SNAPSHOT_BYTES = "db.redis.snapshot_bytes";
     /// Method.
     HTTP_METHOD = "http.request.method";
     /// Status.
