@@ -81,6 +81,18 @@ anomalies! {
     MEMORY_SHED = "memory_shed", "Buffered bytes were given up",
         "All connections together held more than the limit, and this one was growing. What it had buffered was counted and dropped.",
         "Raise the memory limit of the worker, or look at why this peer leaves frames unfinished.";
+    CONTENT_BOMB = "content_bomb", "A coded body that grows out of all proportion",
+        "Few coded bytes (gzip, deflate, br or zstd) made more than 200 times as many, up to the limit of what is kept. Decoding stopped there; the coded bytes are counted whole.",
+        "Look at the sender: a body of that kind is made to exhaust who decodes it.";
+    CONTENT_BROKEN = "content_broken", "A content coding that is broken",
+        "The bytes are not of the coding that was announced (gzip, deflate, br or zstd), or its checksum is wrong. What was decoded before the break stands in the record. A laxer program may have read on, or taken the body as it came.",
+        "Look for a gap before it; without one, compare with what the receiver made of it: bodies are mislabelled to pass a filter.";
+    CONTENT_TRAILING = "content_trailing", "Bytes behind the end of a coded body",
+        "The coding (deflate, br or zstd) ended before the body did. What follows is counted and was not decoded; a laxer program may have read it.",
+        "Look at the sender: bytes may be hidden there.";
+    CONTENT_TRUNCATED = "content_truncated", "A coded body without its end",
+        "The body ended before its coding (gzip, deflate, br or zstd) did. What was decoded until then stands in the record.",
+        "Usual when the message itself ended early; else look at the sender.";
     HTTP1_BARE_LF = "http1_bare_lf", "A line that ends with LF alone",
         "A header line ended without CR. Parsers differ here, which request smuggling uses (RFC 9112, 2.2).",
         "Compare with what the server's own log says of this request.";
