@@ -106,18 +106,13 @@ fn a_torn_body_leaves_what_came_before() {
 
 #[test]
 fn a_broken_body_leaves_what_came_before_the_break() {
-    for (codings, coded, content) in samples() {
-        if !matches!(codings, "gzip" | "deflate" | "zstd") {
-            continue;
-        }
-        let mut broken = coded.clone();
-        let middle = broken.len() / 2;
-        broken[middle..middle + 40].fill(0xff);
-        let (out, end) = decoded(codings, &broken, 64, ROOM);
-        // Without a checksum much may pass for a coding.
-        assert!(end.is_err() || coded == raw_deflate(&text()), "{codings}");
-        let same = out.iter().zip(&content).take_while(|(one, other)| one == other).count();
-        assert!(same >= content.len() / 4 || codings == "zstd", "{codings}: {same} of {}", content.len());
+    for (codings, mut coded) in [("gzip", gzip(&text())), ("deflate", zlib(&text()))] {
+        let middle = coded.len() / 2;
+        coded[middle..middle + 40].fill(0xff);
+        let (out, end) = decoded(codings, &coded, 64, ROOM);
+        assert_eq!(end, Err(Stop::Broken), "{codings}");
+        let same = out.iter().zip(&text()).take_while(|(one, other)| one == other).count();
+        assert!(same >= text().len() / 4, "{codings}: {same} of {}", text().len());
     }
     for codings in ["gzip", "zstd", "br"] {
         let (out, end) = decoded(codings, b"\xfe no coding at all, but a text", 7, ROOM);
