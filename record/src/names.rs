@@ -187,11 +187,33 @@ names! {
     HTTP_REQUEST_SIZE = "http.request.body.size";
     /// Bytes of the answer's body, decoded from its transfer coding.
     HTTP_RESPONSE_SIZE = "http.response.body.size";
+    /// Content codings of the request's body that were taken off: `gzip`, `br, gzip`, …
+    HTTP_REQUEST_CODING = "http.request.body.coding";
+    /// Content codings of the answer's body that were taken off.
+    HTTP_RESPONSE_CODING = "http.response.body.coding";
+    /// Bytes that the request's body had without its codings, as far as they were decoded.
+    HTTP_REQUEST_DECODED_SIZE = "http.request.body.decoded_size";
+    /// Bytes that the answer's body had without its codings, as far as they were decoded.
+    HTTP_RESPONSE_DECODED_SIZE = "http.response.body.decoded_size";
+    /// Form field NAME of the request follows, decoded and masked.
+    HTTP_REQUEST_FORM = "http.request.form.";
+    /// Fields and files of the form, those over the limit too.
+    HTTP_REQUEST_FORM_COUNT = "http.request.form_fields";
+    /// Name of the file that was sent in form field NAME; its content is never kept.
+    HTTP_REQUEST_FILE = "http.request.file.";
+    /// Media type of the file in form field NAME, as the client says.
+    HTTP_REQUEST_FILE_TYPE = "http.request.file_type.";
+    /// Bytes of the file in form field NAME.
+    HTTP_REQUEST_FILE_SIZE = "http.request.file_size.";
+    /// Interim answers before the final one, by their status.
+    HTTP_INTERIM = "http.response.interim";
     /// Body of the request, masked, up to the limit.
     HTTP_REQUEST_BODY = "http.request.body.content";
     /// Body of the answer, masked, up to the limit.
     HTTP_RESPONSE_BODY = "http.response.body.content";
-    /// Path.
+    /// Scheme and authority of a target in absolute form.
+    URL_ORIGIN = "url.origin";
+    /// Path; of CONNECT the authority.
     URL_PATH = "url.path";
     /// Query, its values masked.
     URL_QUERY = "url.query";
