@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod postgres;
 pub mod protocol;
 pub mod registry;
+mod related;
 mod session;
 pub mod streams;
 mod work;

@@ -9,13 +9,15 @@ use custody_record::names;
 use crate::item::{Class, Field, text};
 use crate::protocol::{ExchangeId, Frame, Out, Outcome};
 
-use super::answer::CopyDirection;
 use super::connection::{Connection, Failure, Phase, code};
+use super::copy::CopyDirection;
 use super::frame;
 use super::names::{Portal, Statement};
 use super::pairing::{Entry, Subject};
 use super::parse::{self, Bind, FromClient, Target};
-use super::request::{parameter_fields, startup_fields, statement_fields};
+use super::request::{
+    argument_fields, old_startup_fields, parameter_fields, startup_fields, statement_fields,
+};
 use super::state::Step;
 use super::statement::Facts;
 
@@ -34,21 +36,29 @@ impl Connection {
     }
 
     fn on_cancel(&mut self, packet: Frame<'_>, out: &mut dyn Out) {
-        let Ok(pid) = parse::cancel(packet.bytes) else { return out.anomaly(None, anomaly::POSTGRES_SHORT) };
+        let Ok((pid, secret)) = parse::cancel(packet.bytes) else {
+            return out.anomaly(None, anomaly::POSTGRES_SHORT);
+        };
         let id = self.number();
         let fields = vec![
             Field::structure(names::DB_MESSAGE, "CancelRequest"),
             Field::structure(names::DB_BACKEND_PID, u64::from(pid)),
         ];
         out.request(id, packet.time_ns, fields);
+        out.names_other(id, secret, names::DB_CANCELS_SESSION);
         self.cancel = Some(id);
     }
 
     fn on_startup(&mut self, packet: Frame<'_>, out: &mut dyn Out) {
-        self.phase = Phase::Messages;
+        let old = packet.bytes.get(4..6) == Some(&[0, 2]);
+        self.phase = if old { Phase::Old } else { Phase::Messages };
         let id = self.number();
         let mut request = vec![Field::structure(names::DB_MESSAGE, Step::Startup.message())];
         match parse::startup(packet.bytes) {
+            _ if old => {
+                out.session(parse::old_startup(packet.bytes).map(old_startup_fields).unwrap_or_default());
+                out.request(id, packet.time_ns, request);
+            }
             Ok(startup) => {
                 let (session, parameters) = startup_fields(startup);
                 out.session(session);
@@ -88,10 +98,9 @@ impl Connection {
                 let subject = self.closed(target, name);
                 self.enqueue(Step::Close, None, time_ns, subject, out);
             }
-            FromClient::Function { oid, formats, arguments } => {
-                let formats: Vec<bool> = formats.iter().map(|format| format == 1).collect();
+            FromClient::Function { oid, arguments } => {
                 let mut fields = vec![Field::structure(names::DB_FUNCTION, u64::from(oid))];
-                fields.extend(parameter_fields(arguments, &formats, &[], None));
+                fields.extend(argument_fields(arguments));
                 let id = self.begin(Step::Function, fields, time_ns, out);
                 self.enqueue(Step::Function, Some(id), time_ns, Subject::Nothing, out);
             }
