@@ -138,10 +138,13 @@ impl Connection {
             self.portals.remove("");
         }
         let query = text(query);
-        let summary = Facts::of(&query).summary;
-        let id = self.begin(Step::Query, statement_fields(query, &summary, odd), time_ns, out);
+        let facts = Facts::of(&query);
+        let fields = statement_fields(query, &facts.summary, odd);
+        let copy_statement = facts.copies.then(|| Box::new(fields[0].clone()));
+        let id = self.begin(Step::Query, fields, time_ns, out);
         odd.into_iter().for_each(|odd| out.anomaly(Some(id), odd));
-        self.enqueue(Step::Query, Some(id), time_ns, Subject::PortalAge(self.portals.age()), out);
+        let subject = Subject::PortalAge(self.portals.age());
+        self.enqueue_copy(Step::Query, Some(id), time_ns, subject, copy_statement, out);
     }
 
     fn on_parse(
@@ -199,14 +202,13 @@ impl Connection {
             fields.push(Field::new(names::DB_PORTAL_NAME, name, Class::Identifier));
         }
         let mut odd = Vec::new();
+        let mut copy_statement = None;
         let statement = portal.as_ref().and_then(|portal| portal.statement.as_ref());
         match statement {
             Some(statement) => {
-                fields.extend(statement_fields(
-                    statement.text.clone(),
-                    &statement.facts.summary,
-                    statement.odd,
-                ));
+                let said = statement_fields(statement.text.clone(), &statement.facts.summary, statement.odd);
+                copy_statement = statement.facts.copies.then(|| Box::new(said[0].clone()));
+                fields.extend(said);
                 odd.extend(statement.odd);
             }
             None => odd.push(anomaly::STATEMENT_UNKNOWN),
@@ -222,7 +224,7 @@ impl Connection {
         let id = self.begin(Step::Execute, fields, time_ns, out);
         odd.into_iter().for_each(|odd| out.anomaly(Some(id), odd));
         let subject = portal.map_or(Subject::Nothing, Subject::UsedPortal);
-        self.enqueue(Step::Execute, Some(id), time_ns, subject, out);
+        self.enqueue_copy(Step::Execute, Some(id), time_ns, subject, copy_statement, out);
     }
 
     fn described(&self, target: Target, name: &[u8]) -> Subject {
@@ -307,8 +309,21 @@ impl Connection {
         subject: Subject,
         out: &mut dyn Out,
     ) {
+        self.enqueue_copy(step, exchange, time_ns, subject, None, out);
+    }
+
+    /// The same of a statement that may be a COPY.
+    fn enqueue_copy(
+        &mut self,
+        step: Step,
+        exchange: Option<ExchangeId>,
+        time_ns: u64,
+        subject: Subject,
+        copy_statement: Option<Box<Field>>,
+        out: &mut dyn Out,
+    ) {
         let after_copy_data = self.early_copy.as_ref().is_some_and(|early| early.done);
-        let entry = Entry { step, exchange, time_ns, subject, after_copy_data };
+        let entry = Entry { step, exchange, time_ns, subject, copy_statement, after_copy_data };
         if let Some(skipping) = self.skipping.as_mut() {
             if let Some(id) = exchange {
                 let failure = if step == Step::Execute { skipping.failure.take() } else { None };

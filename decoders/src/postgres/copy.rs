@@ -66,6 +66,8 @@ impl CopyDirection {
 pub(super) struct Copy {
     pub(super) direction: CopyDirection,
     binary: bool,
+    /// The statement that asked for it: repeated beside each part of the data, whose columns it tells.
+    statement: Option<Box<Field>>,
     messages: u64,
     bytes: u64,
     /// Of these, told while it goes on.
@@ -84,10 +86,11 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    pub(super) fn new(direction: CopyDirection, binary: bool) -> Self {
+    pub(super) fn new(direction: CopyDirection, binary: bool, statement: Option<Box<Field>>) -> Self {
         Copy {
             direction,
             binary,
+            statement,
             messages: 0,
             bytes: 0,
             told: 0,
@@ -162,6 +165,7 @@ impl Copy {
         let mut fields = self.counts();
         let lines = memchr::memrchr(b'\n', &self.data).map_or(0, |end| end + 1);
         if !self.binary && lines > 0 {
+            fields.extend(self.statement.as_deref().cloned());
             fields.push(lines_of(self.data.drain(..lines).collect()));
             self.kept += lines;
         }
@@ -172,6 +176,7 @@ impl Copy {
     pub(super) fn end(self) -> Vec<Field> {
         let mut fields = self.counts();
         if !self.data.is_empty() {
+            fields.extend(self.statement.as_deref().cloned());
             fields.push(match self.binary {
                 false => lines_of(self.data).cut_by(self.cut),
                 true => Field::new(names::DB_COPY_DATA, Value::Bytes(self.data), Class::Opaque),

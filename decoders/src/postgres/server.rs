@@ -88,6 +88,8 @@ impl Connection {
             _ => None,
         };
         let id = head.exchange.unwrap_or(0);
+        let copies = matches!(kind, b'G' | b'H' | b'W');
+        let statement = if copies { head.copy_statement.clone() } else { None };
         match message {
             Some(FromServer::Columns(columns)) => self.on_columns(columns),
             Some(FromServer::ParameterTypes(types)) => {
@@ -114,16 +116,16 @@ impl Connection {
             Some(FromServer::CopyIn { binary }) => {
                 self.copy_done = false;
                 self.pairing.ignore_syncs_behind_head();
-                self.answer.copy_begins(Copy::new(CopyDirection::In, binary), id, out);
+                self.answer.copy_begins(Copy::new(CopyDirection::In, binary, statement), id, out);
                 self.take_early_copy();
             }
             Some(FromServer::CopyOut { binary, columns }) => {
                 // What a base backup carries has no columns; rows without any would say nothing.
                 let direction = if columns == 0 { CopyDirection::Backup } else { CopyDirection::Out };
-                self.answer.copy_begins(Copy::new(direction, binary), id, out);
+                self.answer.copy_begins(Copy::new(direction, binary, statement), id, out);
             }
             Some(FromServer::CopyBoth { binary }) => {
-                self.answer.copy_begins(Copy::new(CopyDirection::Both, binary), id, out);
+                self.answer.copy_begins(Copy::new(CopyDirection::Both, binary, statement), id, out);
                 self.take_early_copy();
             }
             Some(FromServer::FunctionResult(Some(result))) => {
