@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod protocol;
 pub mod redis;
 pub mod registry;
+mod related;
 mod session;
 pub mod streams;
 mod work;

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 use custody_record::{Kind, Record, names};
 
+use crate::driver::Driver;
 use crate::event::{Cause, Chunk, Event, Flow, Hole, Layer, Process, Socket, SocketId};
 use crate::item::Field;
 use crate::mask::{Draft, Masked, Masker};
 use crate::protocol::Limits;
+use crate::related::{Related, Relation};
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
 use orphans::{Orphan, orphan_weight};
 
@@ -90,6 +92,7 @@ pub struct Pipeline {
     sessions_begun: u64,
     now_ns: u64,
     no_room: NoRoom,
+    related: Related,
     counters: Counters,
 }
 
@@ -117,6 +120,7 @@ impl Pipeline {
             held_bytes: 0,
             now_ns: 0,
             no_room: NoRoom::default(),
+            related: Related::default(),
             counters: Counters::default(),
         }
     }
@@ -294,8 +298,31 @@ impl Pipeline {
         };
         session.input(Place { end, layer, flow, position, time_ns }, what, sink);
         let number = session.number;
+        self.relate(number);
         self.measure(number, sink);
         self.arm(number);
+    }
+
+    /// Resolves what a session said of itself and others.
+    fn relate(&mut self, number: u64) {
+        let relations = self.sessions.get_mut(&number).map(Session::take_relations).unwrap_or_default();
+        for relation in relations {
+            match relation {
+                Relation::GoesBy(secret) => self.related.goes_by(number, secret),
+                Relation::Names(exchange, secret, field) => {
+                    let Some(other) = self.related.find(secret).filter(|other| *other != number) else {
+                        continue;
+                    };
+                    let mut tell = |session: u64, say: &mut dyn FnMut(&mut Driver)| {
+                        if let Some(driver) = self.sessions.get_mut(&session).and_then(Session::driver) {
+                            say(driver);
+                        }
+                    };
+                    tell(number, &mut |driver| driver.names_session(exchange, field, other));
+                    tell(other, &mut |driver| driver.named_by(number));
+                }
+            }
+        }
     }
 
     fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
@@ -312,6 +339,7 @@ impl Pipeline {
             if session.tick(now_ns, sink) {
                 self.forget(number);
             } else {
+                self.relate(number);
                 self.measure(number, sink);
                 self.arm_after(number, now_ns.saturating_add(1));
             }
@@ -363,6 +391,7 @@ impl Pipeline {
 
     fn forget(&mut self, number: u64) {
         let Some(session) = self.sessions.remove(&number) else { return };
+        self.related.forget(number);
         self.held_bytes -= session.held_bytes;
         for socket in session.sockets() {
             self.sockets.remove(&socket.id);
@@ -392,4 +421,4 @@ fn tell_process(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -72,6 +72,8 @@ names! {
     DB_QUERY_SUMMARY = "db.query.summary";
     /// Bound parameter N follows, from 1.
     DB_QUERY_PARAMETER = "db.query.parameter.";
+    /// Numbers, from 1, of the bound parameters that are NULL: those have no value of their own.
+    DB_NULL_PARAMETERS = "db.query.null_parameters";
     /// Name of the prepared statement.
     DB_STATEMENT_NAME = "db.postgresql.statement";
     /// Name of the portal.
@@ -114,6 +116,10 @@ names! {
     DB_ENCRYPTION = "db.postgresql.encryption";
     /// Replication mode of the connection: `physical` or `logical`.
     DB_REPLICATION = "db.postgresql.replication";
+    /// Messages of replication inside of a COPY, by their NAME: `xlog_data`, `keepalive`, `standby_status`, …
+    DB_REPLICATION_MESSAGES = "db.postgresql.replication.messages.";
+    /// Options of the start-up that the server does not know.
+    DB_OPTIONS_REFUSED = "db.postgresql.options_refused";
     /// Start-up parameter NAME follows.
     DB_STARTUP_PARAMETER = "db.postgresql.startup.";
     /// Direction of a COPY: `in`, `out`, `both`.
@@ -129,6 +135,10 @@ names! {
     /// Why a statement was cancelled, where the server says it: `user_request`, `statement_timeout`,
     /// `authentication_timeout`, or `copy_fail` when the client gave its COPY up.
     DB_CANCEL_CAUSE = "db.postgresql.cancel_cause";
+    /// Session whose statement a cancel request is to end, by its number in the same epoch; absent when it was not seen.
+    DB_CANCELS_SESSION = "db.postgresql.cancels_session";
+    /// Session that carried the cancel request for this one, by its number in the same epoch.
+    DB_CANCELLED_BY_SESSION = "db.postgresql.cancelled_by_session";
     /// Severity of an error or notice.
     DB_SEVERITY = "db.postgresql.severity";
     /// Field NAME of an error follows.

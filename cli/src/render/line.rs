@@ -282,7 +282,7 @@ fn details(view: &View, style: &Style) -> Option<String> {
     (!parts.is_empty()).then(|| format!("{:INDENT$}{}", "", parts.join(" ")))
 }
 
-/// Bound parameters by their numbers.
+/// Bound parameters by their numbers, NULL among them.
 pub(crate) fn parameters(view: &View) -> Vec<(u64, String)> {
     let fields = view.record.iter().flat_map(|record| &record.fields);
     let mut found: Vec<(u64, String)> = fields
@@ -291,6 +291,14 @@ pub(crate) fn parameters(view: &View) -> Vec<(u64, String)> {
             Some((number, value.display().into_owned()))
         })
         .collect();
+    if let Some(Value::List(nulls)) =
+        view.record.as_ref().and_then(|record| record.fields.get(names::DB_NULL_PARAMETERS))
+    {
+        found.extend(nulls.iter().filter_map(|number| match number {
+            Some(Value::Unsigned(number)) => Some((*number, "NULL".to_owned())),
+            _ => None,
+        }));
+    }
     found.sort();
     found
 }

@@ -9,37 +9,45 @@ use crate::event::{Binding, Endpoint, Role, Transport};
 
 const REQUEST: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-const MS: u64 = 1_000_000;
+pub(crate) const MS: u64 = 1_000_000;
 
-struct Host {
+pub(crate) struct Host {
     pipeline: Pipeline,
-    records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Host { pipeline: Pipeline::new(PipelineOptions::default()), records: Vec::new() }
     }
 
-    fn feed(&mut self, event: Event<'_>) {
+    pub(crate) fn feed(&mut self, event: Event<'_>) {
         let records = &mut self.records;
         self.pipeline.feed(event, &mut |masked| records.push(masked.get().clone()));
     }
 
-    fn socket(&mut self, id: u64, role: Role, local: (u8, u16), remote: (u8, u16)) {
+    pub(crate) fn socket(&mut self, id: u64, role: Role, local: (u8, u16), remote: (u8, u16)) {
         self.feed(Event::Open(Socket { role, ..socket(id, local, remote) }));
     }
 
-    fn chunk(&mut self, id: u64, flow: Flow, layer: Layer, position: u64, time_ms: u64, bytes: &[u8]) {
+    pub(crate) fn chunk(
+        &mut self,
+        id: u64,
+        flow: Flow,
+        layer: Layer,
+        position: u64,
+        time_ms: u64,
+        bytes: &[u8],
+    ) {
         let socket = SocketId(id);
         self.feed(Event::Chunk(Chunk { socket, flow, layer, position, time_ns: time_ms * MS, bytes }));
     }
 
-    fn close(&mut self, id: u64, time_ms: u64) {
+    pub(crate) fn close(&mut self, id: u64, time_ms: u64) {
         self.feed(Event::Close(SocketId(id), [None, None], time_ms * MS));
     }
 
-    fn tick(&mut self, time_ms: u64) {
+    pub(crate) fn tick(&mut self, time_ms: u64) {
         self.feed(Event::Tick(time_ms * MS));
     }
 
@@ -47,7 +55,7 @@ impl Host {
         self.records.iter().map(|record| record.kind).collect()
     }
 
-    fn of_kind(&self, kind: Kind) -> Vec<&Record> {
+    pub(crate) fn of_kind(&self, kind: Kind) -> Vec<&Record> {
         self.records.iter().filter(|record| record.kind == kind).collect()
     }
 }
@@ -73,14 +81,14 @@ fn socket(id: u64, local: (u8, u16), remote: (u8, u16)) -> Socket {
     }
 }
 
-fn number(record: &Record, name: &str) -> Option<u64> {
+pub(crate) fn number(record: &Record, name: &str) -> Option<u64> {
     match record.fields.get(name) {
         Some(Value::Unsigned(number)) => Some(*number),
         _ => None,
     }
 }
 
-fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     match record.fields.get(name) {
         Some(Value::Text(text)) => Some(text),
         _ => None,

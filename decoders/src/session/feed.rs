@@ -9,6 +9,7 @@ use crate::driver::exchanges::End as ExchangeEnd;
 use crate::driver::{Driver, State};
 use crate::event::{Cause, Layer, Role};
 use crate::protocol::Direction;
+use crate::related::Relation;
 use crate::streams::Delivery;
 
 /// Facts of a session that a decoder may tell.
@@ -173,6 +174,22 @@ impl Session {
             Reader::Undecided(_) | Reader::Counting => self.become_tls(sink),
         }
         self.tls = true;
+    }
+
+    /// What was said of this session and others.
+    pub(crate) fn take_relations(&mut self) -> Vec<Relation> {
+        match &mut self.reader {
+            Reader::Decoding(driver) => driver.take_relations(),
+            Reader::Undecided(_) | Reader::Counting => Vec::new(),
+        }
+    }
+
+    /// The driver, while one decodes.
+    pub(crate) fn driver(&mut self) -> Option<&mut Driver> {
+        match &mut self.reader {
+            Reader::Decoding(driver) => Some(driver),
+            Reader::Undecided(_) | Reader::Counting => None,
+        }
     }
 
     /// Tells what the driver has to tell.
