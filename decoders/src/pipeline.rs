@@ -18,10 +18,13 @@ use crate::protocol::Limits;
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
 use orphans::{Orphan, orphan_weight};
 
-pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS};
+pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS, Unread};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
+
+/// Programs whose unread TLS is kept apart until it is asked for.
+const UNREAD_MAX: usize = 1024;
 
 /// What is missed for want of room is told together for this time.
 const NO_ROOM_WAIT_NS: u64 = 1_000_000_000;
@@ -75,6 +78,8 @@ pub struct Counters {
     pub sheds: u64,
     /// Events that the rings lost.
     pub events_lost: u64,
+    /// Reports of unread TLS that found no room; the sessions' own gaps stand in the record.
+    pub unread_over_limit: u64,
 }
 
 /// Events in, masked records out.
@@ -90,6 +95,7 @@ pub struct Pipeline {
     sessions_begun: u64,
     now_ns: u64,
     no_room: NoRoom,
+    unread: HashMap<(u32, u64), Unread>,
     counters: Counters,
 }
 
@@ -117,6 +123,7 @@ impl Pipeline {
             held_bytes: 0,
             now_ns: 0,
             no_room: NoRoom::default(),
+            unread: HashMap::new(),
             counters: Counters::default(),
         }
     }
@@ -124,6 +131,11 @@ impl Pipeline {
     /// Cumulative counters.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Programs whose TLS was not read since this was asked last.
+    pub fn take_unread(&mut self) -> Vec<Unread> {
+        std::mem::take(&mut self.unread).into_values().collect()
     }
 
     /// Sessions that are open now.
@@ -149,9 +161,9 @@ impl Pipeline {
             Event::Open(socket) => self.open(socket, sink),
             Event::Chunk(chunk) => self.chunk(chunk, sink),
             Event::Hole(hole) => self.hole(hole, sink),
-            Event::Bound(socket, binding, _) => {
+            Event::Bound { socket, binding, existing, .. } => {
                 if let Some((session, end)) = self.find(socket) {
-                    session.bound(end, binding);
+                    session.bound(end, binding, existing);
                 }
             }
             Event::Reset(socket, flow) => {
@@ -312,6 +324,7 @@ impl Pipeline {
             if session.tick(now_ns, sink) {
                 self.forget(number);
             } else {
+                self.note_unread(number);
                 self.measure(number, sink);
                 self.arm_after(number, now_ns.saturating_add(1));
             }
@@ -361,7 +374,24 @@ impl Pipeline {
         }
     }
 
+    /// Remembers for whom the session was not read.
+    fn note_unread(&mut self, number: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        for unread in session.take_unread() {
+            let key = (unread.process.pid, unread.process.start_ns);
+            // Beyond the bound the session's own gap stands in the record, and the program's sum is too small.
+            if self.unread.len() >= UNREAD_MAX && !self.unread.contains_key(&key) {
+                self.counters.unread_over_limit += 1;
+                continue;
+            }
+            let sum = self.unread.entry(key).or_insert(Unread { connections: 0, bytes: 0, ..unread.clone() });
+            sum.connections += unread.connections;
+            sum.bytes = sum.bytes.saturating_add(unread.bytes);
+        }
+    }
+
     fn forget(&mut self, number: u64) {
+        self.note_unread(number);
         let Some(session) = self.sessions.remove(&number) else { return };
         self.held_bytes -= session.held_bytes;
         for socket in session.sockets() {

@@ -288,10 +288,11 @@ impl Stage {
                 if let Owner::Unbound(tls) = owner {
                     let socket = self.table.unbound(tls.0, task, existing, time_ns);
                     self.feed(Event::Open(socket));
-                    self.feed(Event::Bound(unbound_id(tls.0), Binding::Unknown, time_ns));
+                    let (socket, binding) = (unbound_id(tls.0), Binding::Unknown);
+                    self.feed(Event::Bound { socket, binding, existing, time_ns });
                     return;
                 }
-                self.feed(Event::Bound(name(owner), binding, time_ns));
+                self.feed(Event::Bound { socket: name(owner), binding, existing, time_ns });
             }
             Output::Chunk { owner, flow, position, time_ns, bytes, .. } => {
                 let (socket, layer) = (name(owner), Layer::Plaintext);

@@ -270,7 +270,7 @@ fn plaintext_is_read_and_its_ciphertext_only_counted() {
     host.socket(1, Role::Client, (2, 4000), (3, 443));
     let hello = b"\x16\x03\x01\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     host.chunk(1, Flow::Egress, Layer::Wire, 0, 10, hello);
-    host.feed(Event::Bound(SocketId(1), Binding::Fd, 11 * MS));
+    host.feed(Event::Bound { socket: SocketId(1), binding: Binding::Fd, existing: false, time_ns: 11 * MS });
     host.chunk(1, Flow::Egress, Layer::Plaintext, 0, 12, REQUEST);
     host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 13, ANSWER);
     let hole = Hole {
