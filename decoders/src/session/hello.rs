@@ -268,7 +268,8 @@ mod tests {
 
     fn client(name: &str) -> Vec<u8> {
         let names = counted(&[&[0][..], &counted(name.as_bytes(), 2)].concat(), 2);
-        let protocols = counted(&[counted(&[0x3a, 0x3a], 1), counted(b"h2", 1), counted(b"http/1.1", 1)].concat(), 2);
+        let protocols =
+            counted(&[counted(&[0x3a, 0x3a], 1), counted(b"h2", 1), counted(b"http/1.1", 1)].concat(), 2);
         let versions = counted(&[0x7a, 0x7a, 3, 4, 3, 3], 1);
         let extensions = [
             extension_of(0x2a2a, b""),
@@ -288,7 +289,8 @@ mod tests {
     fn told(hellos: &Hellos) -> Vec<(String, String)> {
         let mut fields = Vec::new();
         hellos.fields(&mut fields);
-        let shown = |field: Field| (field.name.into_owned(), field.value.as_text().unwrap_or_default().to_owned());
+        let shown =
+            |field: Field| (field.name.into_owned(), field.value.as_text().unwrap_or_default().to_owned());
         fields.into_iter().map(shown).collect()
     }
 
@@ -301,7 +303,10 @@ mod tests {
         let server = hello(
             SERVER_HELLO,
             &[0, 0x13, 1, 0],
-            &[extension_of(extension::VERSIONS, &[3, 4]), extension_of(extension::PROTOCOLS, &counted(&counted(b"h2", 1), 2))],
+            &[
+                extension_of(extension::VERSIONS, &[3, 4]),
+                extension_of(extension::PROTOCOLS, &counted(&counted(b"h2", 1), 2)),
+            ],
         );
         for (record, chunk) in [(usize::MAX, usize::MAX), (40, 1), (1, 7), (3, 2)] {
             let mut hellos = Hellos::default();
@@ -336,7 +341,8 @@ mod tests {
     #[test]
     fn an_endless_or_damaged_hello_is_given_up_in_bounded_memory() {
         let mut hellos = Hellos::default();
-        let endless = [&[HANDSHAKE, 3, 1, 0x40, 0][..], &[CLIENT_HELLO, 0xff, 0xff, 0xff], &[0; 16 << 10]].concat();
+        let endless =
+            [&[HANDSHAKE, 3, 1, 0x40, 0][..], &[CLIENT_HELLO, 0xff, 0xff, 0xff], &[0; 16 << 10]].concat();
         for _ in 0..10 {
             hellos.push(0, &endless);
         }
