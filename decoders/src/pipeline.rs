@@ -4,6 +4,7 @@
 //! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
 
 mod orphans;
+mod unread;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -22,9 +23,6 @@ pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS, Unread};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
-
-/// Programs whose unread TLS is kept apart until it is asked for.
-const UNREAD_MAX: usize = 1024;
 
 /// What is missed for want of room is told together for this time.
 const NO_ROOM_WAIT_NS: u64 = 1_000_000_000;
@@ -131,11 +129,6 @@ impl Pipeline {
     /// Cumulative counters.
     pub fn counters(&self) -> Counters {
         self.counters
-    }
-
-    /// Programs whose TLS was not read since this was asked last.
-    pub fn take_unread(&mut self) -> Vec<Unread> {
-        std::mem::take(&mut self.unread).into_values().collect()
     }
 
     /// Sessions that are open now.
@@ -371,22 +364,6 @@ impl Pipeline {
             let shrunk = session.measure();
             self.held_bytes = self.held_bytes + shrunk - session.held_bytes;
             session.held_bytes = shrunk;
-        }
-    }
-
-    /// Remembers for whom the session was not read.
-    fn note_unread(&mut self, number: u64) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        for unread in session.take_unread() {
-            let key = (unread.process.pid, unread.process.start_ns);
-            // Beyond the bound the session's own gap stands in the record, and the program's sum is too small.
-            if self.unread.len() >= UNREAD_MAX && !self.unread.contains_key(&key) {
-                self.counters.unread_over_limit += 1;
-                continue;
-            }
-            let sum = self.unread.entry(key).or_insert(Unread { connections: 0, bytes: 0, ..unread.clone() });
-            sum.connections += unread.connections;
-            sum.bytes = sum.bytes.saturating_add(unread.bytes);
         }
     }
 
