@@ -9,6 +9,7 @@
 //! matched by length, and two sockets for one object are both told: userspace judges.
 
 mod emit;
+mod rare;
 mod state;
 
 use aya_ebpf::{

@@ -78,6 +78,9 @@ anomalies! {
     TLS_UNANNOUNCED = "tls_unannounced", "Plaintext of a connection that never switched to TLS",
         "A TLS library's plaintext was bound to a connection whose wire did not announce TLS.",
         "Look at custody.binding: the binding may be wrong, or the handshake was lost.";
+    TLS_EARLY_DATA = "tls_early_data", "Data before the handshake was done (0-RTT)",
+        "The client sent data, or the server took some, before the handshake was done (TLS 1.3 early data, RFC 8446 2.3). Whoever recorded these bytes on the network can send them again; and what the server did not take, the client sent twice.",
+        "See to it that the server takes only what may be repeated (GET, not POST), or switch early data off.";
     MEMORY_SHED = "memory_shed", "Buffered bytes were given up",
         "All connections together held more than the limit, and this one was growing. What it had buffered was counted and dropped.",
         "Raise the memory limit of the worker, or look at why this peer leaves frames unfinished.";

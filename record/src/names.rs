@@ -259,6 +259,23 @@ names! {
     GAP_EVENTS = "custody.gap.events";
     /// `tls` when the session's plaintext came from a TLS library.
     TLS = "custody.tls";
+    /// Version of TLS that the server chose: `1.2`, `1.3`, …
+    TLS_VERSION = "tls.protocol.version";
+    /// The newest version that the client offers, where no server's choice was seen.
+    TLS_OFFERED_VERSION = "custody.tls.offered.version";
+    /// Name of the server that the client asked for, as it stands in the clear (with encrypted client hello: that of
+    /// the provider).
+    TLS_SERVER_NAME = "tls.client.server_name";
+    /// Protocols that the client offers to speak inside (ALPN), by comma.
+    TLS_OFFERED_PROTOCOLS = "custody.tls.offered.protocols";
+    /// The one that the server chose, where it says so in the clear (up to TLS 1.2).
+    TLS_NEXT_PROTOCOL = "tls.next_protocol";
+    /// `offered` when the client sends data before the handshake is done (0-RTT, RFC 8446 2.3).
+    TLS_EARLY_DATA = "custody.tls.early_data";
+    /// What a program speaks TLS with, as far as it can be told from outside.
+    TLS_LIBRARY = "custody.tls.library";
+    /// Connections of a program whose TLS was not read.
+    TLS_UNREAD_CONNECTIONS = "custody.tls.unread.connections";
     /// The other end's process, when it is on this host: pid.
     PEER_PID = "custody.peer.pid";
     /// The other end's executable.

@@ -126,7 +126,7 @@ fn piece<const BYTES: usize>(whole: &Plaintext, length: u64) {
 }
 
 #[inline(always)]
-fn gap(data: &Data, offset: u64, length: u64, cause: u8) {
+pub(super) fn gap(data: &Data, offset: u64, length: u64, cause: u8) {
     let gap = Gap {
         header: Header::default(),
         socket: data.socket,
