@@ -168,7 +168,9 @@ pub struct Data {
     /// How a TLS object was bound to `socket`: one of [`provenance`], or 0.
     pub provenance: u8,
     /// Padding.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Padding.
+    pub padding: u32,
 }
 
 /// Values of [`SocketOpen::transport`].
@@ -295,7 +297,9 @@ pub struct Gap {
     /// One of [`cause`].
     pub cause: u8,
     /// Padding.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Padding.
+    pub padding: u32,
 }
 
 /// Values of [`TlsBind::provenance`].
