@@ -54,12 +54,17 @@ impl Events {
         Some(Events { kind, held, searched, ready, told, skipping, cut, dropped, second_ns, second_bytes })
     }
 
-    /// Bytes that may be told within this second.
+    /// Bytes that may come within this second, beside those that are held.
     pub(super) fn room(&mut self, time_ns: u64, bytes_max: usize) -> usize {
+        self.left(time_ns, bytes_max).saturating_sub(self.held.len())
+    }
+
+    /// Bytes that may be handed out within this second.
+    fn left(&mut self, time_ns: u64, bytes_max: usize) -> usize {
         if time_ns.saturating_sub(self.second_ns) >= SECOND_NS {
             (self.second_ns, self.second_bytes) = (time_ns, 0);
         }
-        bytes_max.saturating_sub(self.second_bytes + self.held.len())
+        bytes_max.saturating_sub(self.second_bytes)
     }
 
     pub(super) fn push(&mut self, mut bytes: &[u8], time_ns: u64, bytes_max: usize) {
@@ -92,11 +97,11 @@ impl Events {
     }
 
     fn hand_out(&mut self, end: usize, time_ns: u64, bytes_max: usize) {
-        let room = self.room(time_ns, bytes_max) + self.held.len();
+        let left = self.left(time_ns, bytes_max);
         let rest = self.held.split_off(end);
         let events = std::mem::replace(&mut self.held, rest);
         self.searched = 0;
-        if std::mem::take(&mut self.skipping) || events.len() > room {
+        if std::mem::take(&mut self.skipping) || events.len() > left {
             self.dropped = true;
             return;
         }

@@ -88,7 +88,13 @@ fn request_lines_are_read_in_all_forms() {
     }
     assert_eq!(text(&only("lines", "absolute form"), "url.origin"), "http://ann:canary-url@shop.example:81");
     assert_eq!(text(&only("lines", "a request of HTTP/0.9 and"), BODY), "<html>old</html>");
-    assert_eq!(text(&only("switch", "an answer to a request that was not seen"), "url.path"), "");
+}
+
+#[test]
+fn what_is_joined_in_the_middle_is_read_from_the_first_sure_message_on() {
+    let outcome = outcome("switch", "joined in the middle of a body");
+    assert_eq!(statuses(&outcome), ["200"]);
+    assert_eq!(text(&outcome.exchanges[&1], "url.path"), "/known");
 }
 
 #[test]
