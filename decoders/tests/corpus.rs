@@ -187,6 +187,97 @@ fn postgresql_captures() {
     compare("postgresql", &[("pgsql.tag", names::DB_COMMAND_TAG), ("pgsql.code", names::DB_RESPONSE_STATUS)]);
 }
 
+/// Commands, error codes and statuses of Redis as the second reader saw them. It tells the lengths of all commands of a
+/// segment before their words, knows no inline commands and drops what spans segments.
+fn redis_oracle(corpus: &Path, file: &Path) -> Option<Counts> {
+    let name = format!("oracle/redis__{}.tsv", file.file_name()?.to_string_lossy());
+    let table = std::fs::read_to_string(corpus.join(name)).ok()?;
+    let (mut counts, mut lengths) = (Counts::new(), std::collections::VecDeque::new());
+    let (mut frame, mut word) = ("", 0u64);
+    for row in table.lines().skip(1) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [number, _, source, _, _, field, value] = columns[..] else { continue };
+        if number != frame {
+            (frame, word) = (number, 0);
+            lengths.clear();
+        }
+        let mut count = |name: &str, value: String| {
+            *counts.entry((name.to_owned(), value)).or_default() += 1;
+        };
+        match (source == "6379", field) {
+            (false, "resp.array.length") => {
+                lengths.push_back(value.parse::<i64>().unwrap_or(0).max(0) as u64)
+            }
+            (false, "resp.bulk_string.value") => {
+                if word == 0 {
+                    let bytes = hex::decode(value).unwrap_or_default();
+                    count(names::DB_OPERATION, String::from_utf8_lossy(&bytes).into_owned());
+                    word = lengths.pop_front().unwrap_or(1);
+                }
+                word = word.saturating_sub(1);
+            }
+            (true, "resp.error") => count(names::DB_RESPONSE_STATUS, first_word(value)),
+            (true, "resp.string") => count(names::REDIS_REPLY, value.to_owned()),
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
+fn first_word(text: &str) -> String {
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn redis_ours(records: &[Record]) -> Counts {
+    let mut counts = Counts::new();
+    for record in records.iter().filter(|record| record.kind == Kind::Exchange) {
+        let mut count = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                *counts.entry((name.to_owned(), value)).or_default() += 1;
+            }
+        };
+        if text(record, names::REDIS_MESSAGE).is_none() {
+            count(names::DB_OPERATION, text(record, names::DB_OPERATION));
+        }
+        count(names::DB_RESPONSE_STATUS, text(record, names::DB_RESPONSE_STATUS));
+        if text(record, names::REDIS_REPLY_TYPE).as_deref() == Some("string") {
+            count(names::REDIS_REPLY, text(record, names::REDIS_REPLY));
+        }
+    }
+    counts
+}
+
+#[test]
+fn redis_captures() {
+    let Some(corpus) = corpus() else { return };
+    for path in captures(&corpus, "redis") {
+        let Some((records, held_bytes)) = decode(&path) else { continue };
+        let (Some(theirs), ours) = (redis_oracle(&corpus, &path), redis_ours(&records)) else { continue };
+        println!("{} held {held_bytes}", path.display());
+        let keys: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+        for key in keys {
+            let (we, they) = (ours.get(key).copied().unwrap_or(0), theirs.get(key).copied().unwrap_or(0));
+            if we != they {
+                println!("   {key:?}: ours {we} theirs {they}");
+            }
+        }
+        for record in records.iter().filter(|record| {
+            !record.anomalies.is_empty()
+                || record.kind == Kind::SessionClose
+                    && text(record, names::PROTOCOL_NAME).as_deref() != Some("redis")
+        }) {
+            println!(
+                "   {:?} {:?} {:?} {:?} {:?}",
+                record.kind,
+                record.session,
+                text(record, names::PROTOCOL_NAME),
+                record.anomalies,
+                record.fields.get(names::DB_QUERY_TEXT)
+            );
+        }
+    }
+}
+
 #[test]
 fn captures_of_odd_tcp_do_no_harm() {
     let Some(corpus) = corpus() else { return };

@@ -66,14 +66,19 @@ impl Connection {
         &mut self.lanes[direction as usize]
     }
 
-    /// A new exchange.
-    pub(super) fn begin(&mut self, time_ns: u64, fields: Vec<Field>, out: &mut dyn Out) -> ExchangeId {
+    fn number(&mut self, out: &mut dyn Out) -> ExchangeId {
         if !std::mem::replace(&mut self.introduced, true) {
             out.session(vec![Field::structure(names::DB_SYSTEM, "redis")]);
         }
         self.last_id += 1;
-        out.request(self.last_id, time_ns, fields);
         self.last_id
+    }
+
+    /// A new exchange.
+    pub(super) fn begin(&mut self, time_ns: u64, fields: Vec<Field>, out: &mut dyn Out) -> ExchangeId {
+        let id = self.number(out);
+        out.request(id, time_ns, fields);
+        id
     }
 
     /// Something whole by itself that the server said unasked.
@@ -103,7 +108,6 @@ impl Connection {
     /// What stood where nothing of the protocol can, since the last frame.
     fn settle(&mut self, time_ns: u64, out: &mut dyn Out) {
         if let Some(code) = self.lanes[Direction::Up as usize].odd.take() {
-            self.lane(Direction::Up).lose();
             if self.pairing.is_certain() {
                 // The server answers it by an error, and closes.
                 let message = Field::structure(names::REDIS_MESSAGE, "malformed");
@@ -119,8 +123,8 @@ impl Connection {
         }
         if let Some(code) = self.lanes[Direction::Down as usize].odd.take() {
             out.anomaly(None, code);
+            self.release_early(u64::MAX, out);
             self.lose_replies(out);
-            self.lane(Direction::Down).lose();
         }
     }
 
@@ -197,8 +201,7 @@ impl Connection {
         } else if self.on_unasked(reply, time_ns, out) {
             return;
         }
-        let certain = self.pairing.is_certain();
-        if !certain && self.pairing.head().is_some_and(|head| time_ns < head.time_ns) {
+        if self.pairing.is_stale(time_ns) {
             return self.on_unmatched(reply, time_ns, out);
         }
         let Some(pending) = self.pairing.pop() else {
@@ -207,6 +210,7 @@ impl Connection {
             }
             return;
         };
+        self.pairing.answered();
         self.note_odd(Direction::Down, pending.id, out);
         let queued = reply.kind() == b'+' && reply.bytes() == b"QUEUED" && self.pairing.in_transaction();
         if queued && !matches!(pending.act, Act::Exec | Act::Discard) {
@@ -226,15 +230,14 @@ impl Connection {
 
     /// A reply that no command waits for.
     pub(super) fn on_unmatched(&mut self, reply: Reply<'_>, time_ns: u64, out: &mut dyn Out) {
-        self.pairing.speaks();
+        self.pairing.surprised();
         self.on_unmatched_confirmation(reply);
         self.unmatched += 1;
         if self.unmatched > UNMATCHED_MAX {
             return out.anomaly(None, anomaly::REDIS_UNMATCHED);
         }
         let answer = reply.answer(&Plan::default(), false);
-        self.last_id += 1;
-        let id = self.last_id;
+        let id = self.number(out);
         self.note_odd(Direction::Down, id, out);
         out.response(id, time_ns, answer.outcome, answer.fields);
     }
@@ -420,9 +423,7 @@ impl Decoder for Connection {
 
     fn on_end(&mut self, direction: Direction, out: &mut dyn Out) {
         self.settle(0, out);
-        if direction == Direction::Up {
-            self.release_early(u64::MAX, out);
-        }
+        self.release_early(u64::MAX, out);
         let lane = self.lane(direction);
         if !lane.is_between() && !lane.lost {
             lane.lose();
