@@ -25,6 +25,8 @@ struct Traffic {
     exchange: [Vec<u8>; 2],
     /// Records of exchanges that one connection gives besides its exchanges.
     begun: u64,
+    /// Exchanges that stand in the two chunks.
+    pipelined: u64,
 }
 
 fn http(name: &'static str, body: usize) -> Traffic {
@@ -35,7 +37,7 @@ fn http(name: &'static str, body: usize) -> Traffic {
         body.len()
     );
     let exchange = [request.into(), answer.into_bytes()];
-    Traffic { name, port: 80, begin: [Vec::new(), Vec::new()], exchange, begun: 0 }
+    Traffic { name, port: 80, begin: [Vec::new(), Vec::new()], exchange, begun: 0, pipelined: 1 }
 }
 
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -54,7 +56,24 @@ fn postgres() -> Traffic {
     }
     let row = message(b'D', b"\0\x03\0\0\0\x044711\0\0\0\x03Ann\0\0\0\x0512.50");
     let answer = [message(b'T', &columns), row, message(b'C', b"SELECT 1\0"), ready].concat();
-    Traffic { name: "postgresql", port: 5432, begin: [startup, welcome], exchange: [query, answer], begun: 1 }
+    let begin = [startup, welcome];
+    Traffic { name: "postgresql", port: 5432, begin, exchange: [query, answer], begun: 1, pipelined: 1 }
+}
+
+/// GET with a value of this size, so many of them in one segment and their replies in another.
+fn redis(name: &'static str, value: usize, pipelined: usize) -> Traffic {
+    let key = "key:000000004711";
+    let command = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).repeat(pipelined);
+    let reply = format!("${value}\r\n{}\r\n", "x".repeat(value)).repeat(pipelined);
+    let exchange = [command.into_bytes(), reply.into_bytes()];
+    Traffic {
+        name,
+        port: 6379,
+        begin: [Vec::new(), Vec::new()],
+        exchange,
+        begun: 0,
+        pipelined: pipelined as u64,
+    }
 }
 
 /// CPU time of this thread, which is the only one, ns.
@@ -113,12 +132,24 @@ fn round(traffic: &Traffic) -> (u64, u64) {
         pipeline.feed(Event::Tick(now_ns + 1), &mut count);
     }
     pipeline.finish(&mut |_| {});
-    assert_eq!(told, CONNECTIONS * (EXCHANGES + traffic.begun), "{}: exchanges were lost", traffic.name);
+    assert_eq!(
+        told,
+        CONNECTIONS * (EXCHANGES * traffic.pipelined + traffic.begun),
+        "{}: exchanges were lost",
+        traffic.name
+    );
     (bytes, cpu_ns() - begun_ns)
 }
 
 fn main() {
-    let mut all = vec![http("http, 150 B", 150), http("http, 16 KiB", 16 << 10), postgres()];
+    let mut all = vec![
+        http("http, 150 B", 150),
+        http("http, 16 KiB", 16 << 10),
+        postgres(),
+        redis("redis, 64 B", 64, 1),
+        redis("redis, -P 16", 64, 16),
+        redis("redis, 16 KiB", 16 << 10, 1),
+    ];
     // `cargo bench … -- NAME` measures those alone whose name holds it.
     if let Some(wanted) = std::env::args().nth(1).filter(|word| !word.starts_with("--")) {
         all.retain(|traffic| traffic.name.contains(&wanted));
@@ -136,7 +167,8 @@ fn main() {
         rounds.sort_by_key(|(_, cpu_ns)| std::cmp::Reverse(*cpu_ns));
         let speed = |(bytes, cpu_ns): (u64, u64)| bytes as f64 * 1e3 / cpu_ns as f64;
         let [least, median, most] = [rounds[0], rounds[ROUNDS / 2], rounds[ROUNDS - 1]].map(speed);
-        let exchanges = (CONNECTIONS * EXCHANGES) as f64 * 1e9 / rounds[ROUNDS / 2].1 as f64;
+        let exchanges =
+            (CONNECTIONS * EXCHANGES * traffic.pipelined) as f64 * 1e9 / rounds[ROUNDS / 2].1 as f64;
         println!(
             "  {:13} {median:7.1} MB/s ({least:.1} to {most:.1})   {:7.0} exchanges/s",
             traffic.name, exchanges

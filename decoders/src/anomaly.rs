@@ -225,6 +225,9 @@ anomalies! {
     REDIS_TOO_DEEP = "redis_too_deep", "Aggregates within aggregates, too many",
         "A reply was nested deeper than 64 levels. No command replies so.",
         "Treat as hostile: it is made to exhaust a parser.";
+    REDIS_TORN = "redis_torn", "A value with a hole",
+        "Bytes are missing within a long value. Its length is known; what stands behind the hole is not kept.",
+        "Look for the gap in the same session; its cause says why.";
     REDIS_TRANSACTION = "redis_transaction", "A transaction that does not fit its replies",
         "The reply to EXEC has another number of elements than commands were queued, or more than are kept.",
         "Look for a gap before it in the same session; what a transaction of that size replied is not kept whole.";

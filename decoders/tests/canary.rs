@@ -590,6 +590,112 @@ fn postgresql_stores_no_canary() {
     );
 }
 
+/// A command of Redis.
+fn command(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+    }
+    bytes
+}
+
+fn redis_turns() -> Turns {
+    let [add, remove] = ['>', '<'].map(|sign| format!("{sign}{PASSWORD}"));
+    let bulk = |value: &str| format!("${}\r\n{value}\r\n", value.len());
+    let json = format!("{{\"visible\":1,\"password\":\"{LITERAL}\"}}");
+    let asked: [(&[&str], String); 19] = [
+        (&["AUTH", PASSWORD], "-WRONGPASS visible-refusal\r\n".to_owned()),
+        (&["HELLO", "3", "AUTH", "visible-user", PASSWORD, "SETNAME", "visible-name"], "%0\r\n".to_owned()),
+        (
+            &["ACL", "SETUSER", "visible-eve", "on", &add, &remove, PASSWORD],
+            format!("-ERR Error in ACL SETUSER modifier '{PASSWORD}': Syntax error\r\n"),
+        ),
+        (&["CONFIG", "SET", "masterauth", PASSWORD, "requirepass", PASSWORD], "+OK\r\n".to_owned()),
+        (&["CONFIG", "GET", "*pass*"], format!("*2\r\n{}{}", bulk("requirepass"), bulk(PASSWORD))),
+        (
+            &["MIGRATE", "visible-host", "1", "k", "0", "5", "AUTH2", "visible-user", PASSWORD],
+            "+NOKEY\r\n".to_owned(),
+        ),
+        (&["SENTINEL", "SET", "visible-primary", "auth-pass", PASSWORD], "+OK\r\n".to_owned()),
+        (&["SET", "visible:7:password", LITERAL], "+OK\r\n".to_owned()),
+        (&["GET", "visible:7:password"], bulk(LITERAL)),
+        (&["HSET", "visible:7", "visible-field", "visible-value", "token", BEARER], ":2\r\n".to_owned()),
+        (&["HGETALL", "visible:7"], format!("*2\r\n{}{}", bulk("token"), bulk(BEARER))),
+        (&["HMGET", "visible:7", "token"], format!("*1\r\n{}", bulk(BEARER))),
+        (&["XADD", "visible:s", "*", "secret", BOUND], "+1-1\r\n".to_owned()),
+        (
+            &["XRANGE", "visible:s", "-", "+"],
+            format!("*1\r\n*2\r\n+1-1\r\n*2\r\n{}{}", bulk("secret"), bulk(BOUND)),
+        ),
+        (&["SET", "visible:mail", MAIL], "+OK\r\n".to_owned()),
+        (&["LPUSH", "visible:cards", CARD, &json], ":2\r\n".to_owned()),
+        (&["EVAL", "return ARGV[1]", "1", "visible:password", LITERAL], bulk(LITERAL)),
+        (
+            &["visible.unknown", "a:password", LITERAL],
+            format!("-ERR unknown command 'x', with args beginning with: '{LITERAL}'\r\n"),
+        ),
+        (&["MULTI"], "+OK\r\n".to_owned()),
+    ];
+    let mut turns: Turns = Vec::new();
+    for (words, reply) in asked {
+        turns.push((Flow::Ingress, command(words)));
+        turns.push((Flow::Egress, reply.into_bytes()));
+    }
+    // Queued, as messages, inline, over the limit of what is kept, and as a line of MONITOR.
+    let long = format!("{}{BOUND}", "visible-long ".repeat(10_000));
+    let last = [
+        (command(&["GET", "visible:secret"]), "+QUEUED\r\n".to_owned()),
+        (command(&["EXEC"]), format!("*1\r\n{}", bulk(LITERAL))),
+        (command(&["SET", "visible:long:secret", &long]), "+OK\r\n".to_owned()),
+        (command(&["GET", "visible:long:secret"]), bulk(&long)),
+        (format!("AUTH \"{PASSWORD}\"\r\n").into_bytes(), "+OK\r\n".to_owned()),
+        (
+            command(&["SUBSCRIBE", "visible:token"]),
+            format!(">3\r\n{}{}:1\r\n", bulk("subscribe"), bulk("visible:token")),
+        ),
+        (Vec::new(), format!(">3\r\n{}{}{}", bulk("message"), bulk("visible:token"), bulk(BEARER))),
+        (
+            command(&["MONITOR"]),
+            format!("+OK\r\n+1.5 [0 127.0.0.1:1] \"set\" \"visible:password\" \"{LITERAL}\"\r\n"),
+        ),
+        (
+            format!("AUTH \"{PASSWORD}\r\n").into_bytes(),
+            "-ERR Protocol error: unbalanced quotes\r\n".to_owned(),
+        ),
+    ];
+    for (up, down) in last {
+        turns.push((Flow::Ingress, up));
+        turns.push((Flow::Egress, down.into_bytes()));
+    }
+    turns
+}
+
+#[test]
+fn redis_stores_no_canary() {
+    check(
+        6379,
+        &redis_turns(),
+        &[
+            "visible-refusal",
+            "visible-user",
+            "visible-name",
+            "visible-eve",
+            "visible-host",
+            "visible-primary",
+            "visible:7:password",
+            "visible-field",
+            "visible-value",
+            "visible:s",
+            "visible:mail",
+            "visible:cards",
+            "visible.unknown",
+            "visible:secret",
+            "visible:long:secret",
+            "visible:token",
+        ],
+    );
+}
+
 #[test]
 fn programs_that_start_store_no_canary() {
     let bearer = format!("Authorization: Bearer {BEARER}");

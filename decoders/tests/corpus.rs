@@ -261,6 +261,143 @@ fn postgresql_captures() {
     );
 }
 
+/// Commands, error codes and statuses of Redis as the second reader saw them. It tells the lengths of all commands of a
+/// segment before their words, knows no inline commands and drops what spans segments.
+fn redis_oracle(corpus: &Path, file: &Path) -> Option<Counts> {
+    let name = format!("oracle/redis__{}.tsv", file.file_name()?.to_string_lossy());
+    let table = std::fs::read_to_string(corpus.join(name)).ok()?;
+    let (mut counts, mut lengths) = (Counts::new(), std::collections::VecDeque::new());
+    let (mut frame, mut word) = ("", 0u64);
+    for row in table.lines().skip(1) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [number, _, source, _, _, field, value] = columns[..] else { continue };
+        if number != frame {
+            (frame, word) = (number, 0);
+            lengths.clear();
+        }
+        let mut count = |name: &str, value: String| {
+            *counts.entry((name.to_owned(), value)).or_default() += 1;
+        };
+        match (source == "6379", field) {
+            (false, "resp.array.length") => {
+                lengths.push_back(value.parse::<i64>().unwrap_or(0).max(0) as u64)
+            }
+            (false, "resp.bulk_string.value") => {
+                if word == 0 {
+                    let bytes = hex::decode(value).unwrap_or_default();
+                    count(names::DB_OPERATION, String::from_utf8_lossy(&bytes).into_owned());
+                    word = lengths.pop_front().unwrap_or(1);
+                }
+                word = word.saturating_sub(1);
+            }
+            (true, "resp.error") => count(names::DB_RESPONSE_STATUS, first_word(value)),
+            (true, "resp.string") => count(names::REDIS_REPLY, value.to_owned()),
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
+fn first_word(text: &str) -> String {
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn redis_ours(records: &[Record]) -> Counts {
+    let mut counts = Counts::new();
+    for record in records.iter().filter(|record| record.kind == Kind::Exchange) {
+        let mut count = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                *counts.entry((name.to_owned(), value)).or_default() += 1;
+            }
+        };
+        if text(record, names::REDIS_MESSAGE).is_none() {
+            count(names::DB_OPERATION, text(record, names::DB_OPERATION));
+        }
+        count(names::DB_RESPONSE_STATUS, text(record, names::DB_RESPONSE_STATUS));
+        if text(record, names::REDIS_REPLY_TYPE).as_deref() == Some("string") {
+            count(names::REDIS_REPLY, text(record, names::REDIS_REPLY));
+        }
+    }
+    counts
+}
+
+/// Why a value of Redis may stand with one reader alone, as far as it is known.
+fn redis_cause(file: &str, name: &str, value: &str, surplus_ours: bool) -> &'static str {
+    // What each connection sends there is inline, or a reply where a command should be.
+    let inline = ["inline", "malicious", "reply-off-on", "skip-while-off", "pipelin", "benchmark", "pubsub"];
+    match (name, surplus_ours) {
+        (names::DB_OPERATION, true) if inline.iter().any(|part| file.contains(part)) => {
+            "inline commands, which the second reader does not read"
+        }
+        (names::REDIS_REPLY, false) if file.contains("large-requests") && value != "OK" => {
+            "flags within a reply, where they are values and no reply"
+        }
+        _ => UNKNOWN_CAUSE,
+    }
+}
+
+#[test]
+fn redis_captures() {
+    let Some(corpus) = corpus() else { return };
+    let mut causes: BTreeMap<&str, i64> = BTreeMap::new();
+    let (mut files, mut same, mut agreed) = (0, 0, 0);
+    for path in captures(&corpus, "redis") {
+        files += 1;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (records, held_bytes) = decode(&path).expect("capture");
+        assert!(held_bytes < HELD_BYTES_MAX, "{name}: held {held_bytes} bytes");
+        assert!(
+            !records.iter().any(|record| record.anomalies.contains(&"decoder_panicked".into())),
+            "{name}"
+        );
+        let (Some(theirs), ours) = (redis_oracle(&corpus, &path), redis_ours(&records)) else { continue };
+        let keys: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+        let mut differs = false;
+        for key in keys {
+            let (we, they) = (ours.get(key).copied().unwrap_or(0), theirs.get(key).copied().unwrap_or(0));
+            agreed += we.min(they);
+            if we != they {
+                differs = true;
+                let cause = redis_cause(&name, &key.0, &key.1, we > they);
+                *causes.entry(cause).or_default() += (we - they).abs();
+                println!("  {name}: {key:?}: ours {we}, theirs {they} ({cause})");
+            }
+        }
+        same += usize::from(!differs);
+    }
+    println!("redis: {files} captures, {same} agree whole, {agreed} values agree, differences: {causes:?}");
+    assert!(agreed > 90, "nothing was decoded");
+    assert!(!causes.contains_key(UNKNOWN_CAUSE), "a difference to the second reader has no cause");
+}
+
+/// Zeek's logs: a command a row, with what it was answered.
+#[test]
+fn redis_commands_equal_the_log_of_the_better_reader() {
+    let Some(corpus) = corpus() else { return };
+    for (capture, log) in [
+        ("zeek__reply-off-on.pcap", "client-reply-off.redis.log"),
+        ("zeek__client-skip-while-off.pcap", "client-skip-while-off.redis.log"),
+        ("zeek__stream.pcap", "stream.redis.log"),
+    ] {
+        let log =
+            std::fs::read_to_string(corpus.join(format!("upstream/redis/{capture}.{log}"))).expect("log");
+        let rows = log.lines().filter(|row| !row.starts_with('#'));
+        let theirs: Vec<(String, bool)> = rows
+            .map(|row| row.split('\t').collect::<Vec<_>>())
+            .map(|row| (row[6].to_owned(), row[9] == "T"))
+            .collect();
+        let (mut records, _) = decode(&corpus.join("redis").join(capture)).expect("capture");
+        records.sort_by_key(|record| (record.session, record.exchange));
+        let ours: Vec<(String, bool)> = records
+            .iter()
+            .filter_map(|record| {
+                Some((text(record, names::DB_OPERATION)?, text(record, names::REDIS_REPLY_TYPE).is_some()))
+            })
+            .collect();
+        assert_eq!(ours, theirs, "{capture}");
+    }
+}
+
 #[test]
 fn captures_of_odd_tcp_do_no_harm() {
     let Some(corpus) = corpus() else { return };
@@ -283,6 +420,16 @@ fn made_captures_have_known_counts() {
         record.kind == Kind::Exchange && text(record, names::DB_MESSAGE).as_deref() == Some("Execute")
     });
     assert_eq!(executes.count(), 8400, "pg_tpcb_ext_small");
+    let (records, _) = decode(&corpus.join("made/redis_p16_small.pcap")).expect("capture");
+    let commands: Vec<&Record> =
+        records.iter().filter(|record| text(record, names::DB_OPERATION).is_some()).collect();
+    let load = |record: &&&Record| {
+        matches!(text(record, names::DB_OPERATION).as_deref(), Some("SET" | "GET" | "HSET"))
+    };
+    // Beside the load, each CONFIG that the capture holds: the client asks for two settings before it begins.
+    assert_eq!((commands.len(), commands.iter().filter(load).count()), (30_002, 30_000), "redis_p16_small");
+    let answered = |record: &&Record| text(record, names::OUTCOME).as_deref() == Some("ok");
+    assert!(commands.iter().all(|record| answered(record) && record.anomalies.is_empty()), "redis_p16_small");
     let (records, _) = decode(&corpus.join("made/http_small.pcap")).expect("capture");
     let exchanges: Vec<_> = records.iter().filter(|record| record.kind == Kind::Exchange).collect();
     let answered = exchanges.iter().filter(|exchange| number(exchange, names::HTTP_STATUS) == 200).count();

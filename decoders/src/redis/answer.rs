@@ -121,6 +121,9 @@ impl<'a> Reply<'a> {
             Holds::Pairs if self.is_aggregate() => self.pairs(plan, &mut fields),
             _ => fields.extend(self.value_field(names::REDIS_REPLY, self.class(plan, true))),
         }
+        if self.tree.nodes_cut > 0 {
+            fields.push(Field::structure(names::DB_ROWS_CUT, self.tree.nodes_cut));
+        }
         let attributes = self.tree.nodes()[..self.at].first().filter(|node| node.attribute);
         if attributes.is_some() {
             let class = self.class(plan, certain);

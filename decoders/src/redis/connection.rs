@@ -3,9 +3,8 @@
 
 use custody_record::names;
 
-use super::answer::Reply;
 use super::command::{self, Act, Described, Plan};
-use super::early::{Early, Waiting};
+use super::early::Early;
 use super::lane::{Grammar, Lane, Lines};
 use super::pairing::{Pairing, Pending};
 use super::probe;
@@ -15,9 +14,6 @@ use super::unasked::Subscriptions;
 use crate::anomaly;
 use crate::item::Field;
 use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out, Outcome};
-
-/// Replies without a command that are told one by one; more in a row are counted.
-const UNMATCHED_MAX: u32 = 16;
 
 /// The state of one connection.
 pub(super) struct Connection {
@@ -36,7 +32,8 @@ pub(super) struct Connection {
     /// What is odd about the value that comes, by direction.
     odd: [Option<&'static str>; 2],
     last_id: ExchangeId,
-    unmatched: u32,
+    /// Replies without a command since the last command.
+    pub(super) unmatched: u32,
     introduced: bool,
 }
 
@@ -66,14 +63,19 @@ impl Connection {
         &mut self.lanes[direction as usize]
     }
 
-    /// A new exchange.
-    pub(super) fn begin(&mut self, time_ns: u64, fields: Vec<Field>, out: &mut dyn Out) -> ExchangeId {
+    pub(super) fn number(&mut self, out: &mut dyn Out) -> ExchangeId {
         if !std::mem::replace(&mut self.introduced, true) {
             out.session(vec![Field::structure(names::DB_SYSTEM, "redis")]);
         }
         self.last_id += 1;
-        out.request(self.last_id, time_ns, fields);
         self.last_id
+    }
+
+    /// A new exchange.
+    pub(super) fn begin(&mut self, time_ns: u64, fields: Vec<Field>, out: &mut dyn Out) -> ExchangeId {
+        let id = self.number(out);
+        out.request(id, time_ns, fields);
+        id
     }
 
     /// Something whole by itself that the server said unasked.
@@ -94,6 +96,10 @@ impl Connection {
         self.odd[direction as usize] = Some(code);
     }
 
+    pub(super) fn take_odd(&mut self, direction: Direction) -> Option<&'static str> {
+        self.odd[direction as usize].take()
+    }
+
     pub(super) fn note_odd(&mut self, direction: Direction, id: ExchangeId, out: &mut dyn Out) {
         if let Some(code) = self.odd[direction as usize].take() {
             out.anomaly(Some(id), code);
@@ -103,7 +109,6 @@ impl Connection {
     /// What stood where nothing of the protocol can, since the last frame.
     fn settle(&mut self, time_ns: u64, out: &mut dyn Out) {
         if let Some(code) = self.lanes[Direction::Up as usize].odd.take() {
-            self.lane(Direction::Up).lose();
             if self.pairing.is_certain() {
                 // The server answers it by an error, and closes.
                 let message = Field::structure(names::REDIS_MESSAGE, "malformed");
@@ -119,8 +124,8 @@ impl Connection {
         }
         if let Some(code) = self.lanes[Direction::Down as usize].odd.take() {
             out.anomaly(None, code);
+            self.release_early(u64::MAX, out);
             self.lose_replies(out);
-            self.lane(Direction::Down).lose();
         }
     }
 
@@ -179,153 +184,6 @@ impl Connection {
         if !self.pairing.push(pending) {
             out.anomaly(Some(id), anomaly::PENDING_LIMIT);
         }
-    }
-
-    /// A reply is whole.
-    pub(super) fn on_reply(&mut self, tree: &Tree, time_ns: u64, out: &mut dyn Out) {
-        let reply = Reply::of(tree);
-        self.pushes |= matches!(reply.kind(), b'>' | b'%' | b'~');
-        // What waits for its command comes first.
-        if !self.early.is_empty() || !self.pairing.waits() && self.may_speak_unasked() {
-            if self.on_unasked(reply, time_ns, out) {
-                return;
-            }
-            if self.early.has_room() {
-                let odd = self.odd[Direction::Down as usize].take();
-                return self.early.push(Waiting { tree: tree.clone(), time_ns, odd });
-            }
-        } else if self.on_unasked(reply, time_ns, out) {
-            return;
-        }
-        let certain = self.pairing.is_certain();
-        if !certain && self.pairing.head().is_some_and(|head| time_ns < head.time_ns) {
-            return self.on_unmatched(reply, time_ns, out);
-        }
-        let Some(pending) = self.pairing.pop() else {
-            if !self.pairing.pop_beyond() {
-                self.on_unmatched(reply, time_ns, out);
-            }
-            return;
-        };
-        self.note_odd(Direction::Down, pending.id, out);
-        let queued = reply.kind() == b'+' && reply.bytes() == b"QUEUED" && self.pairing.in_transaction();
-        if queued && !matches!(pending.act, Act::Exec | Act::Discard) {
-            out.fields(pending.id, vec![Field::structure(names::REDIS_QUEUED, true)]);
-            if let Some(pending) = self.pairing.queue(pending) {
-                self.answer(pending, reply, time_ns, out);
-            }
-            return;
-        }
-        self.answer(pending, reply, time_ns, out);
-    }
-
-    /// The server may say something now that is no reply, or what its commands are is not known: nothing is waited for.
-    pub(super) fn may_speak_unasked(&self) -> bool {
-        self.pushes || self.monitors || self.subscriptions.any() || !self.pairing.is_certain()
-    }
-
-    /// A reply that no command waits for.
-    pub(super) fn on_unmatched(&mut self, reply: Reply<'_>, time_ns: u64, out: &mut dyn Out) {
-        self.pairing.speaks();
-        self.on_unmatched_confirmation(reply);
-        self.unmatched += 1;
-        if self.unmatched > UNMATCHED_MAX {
-            return out.anomaly(None, anomaly::REDIS_UNMATCHED);
-        }
-        let answer = reply.answer(&Plan::default(), false);
-        self.last_id += 1;
-        let id = self.last_id;
-        self.note_odd(Direction::Down, id, out);
-        out.response(id, time_ns, answer.outcome, answer.fields);
-    }
-
-    /// An exchange is over.
-    pub(super) fn conclude(
-        &mut self,
-        pending: &Pending,
-        time_ns: u64,
-        outcome: Outcome,
-        fields: Vec<Field>,
-        out: &mut dyn Out,
-    ) {
-        if !pending.certain {
-            out.anomaly(Some(pending.id), anomaly::PAIRING_UNCERTAIN);
-        }
-        out.response(pending.id, time_ns, outcome, fields);
-    }
-
-    /// The reply to this command, with all that follows from it.
-    fn answer(&mut self, mut pending: Pending, reply: Reply<'_>, time_ns: u64, out: &mut dyn Out) {
-        let mut outcome = None;
-        if !pending.certain {
-            // What ends a transaction, if this is it, may be another one's end.
-            self.pairing.doubt_transaction();
-        }
-        match std::mem::replace(&mut pending.act, Act::Plain) {
-            Act::Exec if reply.is_error() => self.cancel_transaction(time_ns, out),
-            _ if reply.is_error() => {}
-            Act::Multi => {
-                for lost in self.pairing.begin_transaction().into_iter().flatten() {
-                    out.anomaly(Some(lost.id), anomaly::ANSWER_LOST);
-                }
-            }
-            Act::Discard => self.cancel_transaction(time_ns, out),
-            Act::Exec if self.pairing.in_transaction() => {
-                outcome = Some(self.on_executed(pending.id, reply, time_ns, out));
-            }
-            Act::Reset => {
-                self.cancel_transaction(time_ns, out);
-                (self.monitors, self.pushes, self.subscriptions) = (false, false, Subscriptions::default());
-                out.session(vec![Field::structure(names::DB_NAMESPACE, "0")]);
-            }
-            Act::Monitor => self.monitors = true,
-            Act::Replicate => self.on_replication(reply),
-            Act::Facts(facts) => out.session(facts),
-            _ => {}
-        }
-        let mut answer = reply.answer(&pending.plan, pending.certain);
-        if outcome.is_some() {
-            // Its values stand in the exchanges of the commands.
-            answer.fields.retain(|field| field.name != names::REDIS_REPLY);
-        }
-        self.conclude(&pending, time_ns, outcome.unwrap_or(answer.outcome), answer.fields, out);
-    }
-
-    fn cancel_transaction(&mut self, time_ns: u64, out: &mut dyn Out) {
-        for pending in self.pairing.end_transaction().into_iter().flatten() {
-            self.conclude(&pending, time_ns, Outcome::Cancelled, Vec::new(), out);
-        }
-    }
-
-    /// EXEC was answered: each element is the reply to a command that was queued.
-    fn on_executed(&mut self, id: ExchangeId, reply: Reply<'_>, time_ns: u64, out: &mut dyn Out) -> Outcome {
-        if !reply.is_aggregate() {
-            // A key that was watched has changed: nothing ran.
-            self.cancel_transaction(time_ns, out);
-            return Outcome::Cancelled;
-        }
-        let queued = self.pairing.end_transaction();
-        out.fields(id, vec![Field::structure(names::DB_BATCH_SIZE, queued.len() as u64)]);
-        let fits = reply.node().elements == queued.len() as u64;
-        let mut replies = reply.children();
-        let mut short = !fits;
-        for pending in queued {
-            let element = replies.next();
-            let Some(pending) = pending else { continue };
-            match element {
-                Some(element) if fits => self.answer(pending, element, time_ns, out),
-                Some(_) => out.anomaly(Some(pending.id), anomaly::ANSWER_LOST),
-                // It ran, and what it replied is over the limit.
-                None => {
-                    short = true;
-                    self.conclude(&pending, time_ns, Outcome::Ok, Vec::new(), out);
-                }
-            }
-        }
-        if short {
-            out.anomaly(Some(id), anomaly::REDIS_TRANSACTION);
-        }
-        Outcome::Ok
     }
 
     fn on_whole(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
@@ -420,9 +278,7 @@ impl Decoder for Connection {
 
     fn on_end(&mut self, direction: Direction, out: &mut dyn Out) {
         self.settle(0, out);
-        if direction == Direction::Up {
-            self.release_early(u64::MAX, out);
-        }
+        self.release_early(u64::MAX, out);
         let lane = self.lane(direction);
         if !lane.is_between() && !lane.lost {
             lane.lose();

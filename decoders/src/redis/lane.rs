@@ -6,7 +6,7 @@
 use memchr::memmem;
 
 use super::token::{self, LINE_END_BYTES, Scan, Token};
-use super::tree::Tree;
+use super::tree::{DEPTH_MAX, Tree};
 use super::words;
 use crate::protocol::{Framing, Limits};
 use crate::work;
@@ -62,6 +62,8 @@ pub(super) struct Lane {
     is_part: bool,
     /// CRLF follows, which ends a streamed bulk.
     end_due: bool,
+    /// Bytes of the value are missing.
+    torn: bool,
     searched: usize,
     bulk_bytes_max: usize,
     frame_bytes_max: usize,
@@ -88,6 +90,7 @@ impl Lane {
             left: 0,
             is_part: false,
             end_due: false,
+            torn: false,
             searched: 0,
             bulk_bytes_max: BULK_BUFFERED_MAX.min(limits.frame_bytes_max / 4),
             frame_bytes_max: limits.frame_bytes_max,
@@ -126,7 +129,8 @@ impl Lane {
     }
 
     fn unframed(&mut self, code: &'static str) -> Framing {
-        (self.lost, self.odd) = (true, Some(code));
+        self.lose();
+        self.odd = Some(code);
         Framing::Unframed
     }
 
@@ -159,7 +163,7 @@ impl Lane {
             };
         }
         let mut at = 0;
-        let mut due = self.tree.due();
+        let (mut due, mut depth) = (self.tree.due(), self.tree.depth());
         while at < bytes.len() {
             let searched = if at == 0 { self.searched } else { 0 };
             match self.scan(&bytes[at..], searched, due > 0) {
@@ -167,8 +171,16 @@ impl Lane {
                     return Framing::Streamed { head, body };
                 }
                 Scan::Token(Token::Large(..), _) => break,
+                // Counted as if none of this frame had ended: it is counted anew at the next one.
+                Scan::Token(Token::Open(..), _) if depth >= DEPTH_MAX => {
+                    if at == 0 {
+                        return self.unframed(crate::anomaly::REDIS_TOO_DEEP);
+                    }
+                    break;
+                }
                 Scan::Token(token, length) => {
                     at += length;
+                    depth += usize::from(matches!(token, Token::Open(..)));
                     if !goes_on(&mut due, token) {
                         break;
                     }
@@ -209,6 +221,9 @@ impl Lane {
     pub(super) fn feed(&mut self, mut bytes: &[u8], time_ns: u64) -> Progress {
         self.searched = 0;
         let mut progress = Progress::default();
+        if std::mem::take(&mut self.torn) {
+            progress.odd = Some(crate::anomaly::REDIS_TORN);
+        }
         if self.tree.is_empty() {
             self.first_ns = time_ns;
         }
@@ -235,7 +250,8 @@ impl Lane {
         match fed {
             Ok(whole) => Progress { whole, ..progress },
             Err(code) => {
-                (self.lost, self.odd) = (true, Some(code));
+                self.lose();
+                self.odd = Some(code);
                 progress
             }
         }
@@ -270,7 +286,10 @@ impl Lane {
     /// An inline command as if it had come as an array.
     fn inline(&mut self, line: &[u8]) -> super::tree::Fed {
         work::looked_at(line.len());
-        let words = words::split(line).unwrap_or_else(|| vec![line.to_vec()]);
+        // The server refuses a line with an open quote; what it says may be a credential all the same.
+        let apart =
+            || line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
+        let words = words::split(line).unwrap_or_else(|| apart().collect());
         if words.is_empty() {
             return Ok(false);
         }
@@ -306,6 +325,7 @@ impl Lane {
         }
         self.left -= lost;
         self.tree.lose(lost);
+        self.torn = true;
         if self.left == 0 {
             self.body_ended();
         }

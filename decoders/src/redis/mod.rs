@@ -2,8 +2,8 @@
 //!
 //! In flow order: `probe` (is it this protocol) → `token` (the pieces of RESP) → `lane` (where pieces end, large ones
 //! in parts) → `tree` (one command or reply, within its limits) → `connection` (which way, holes) → `table` with
-//! `command` (what its arguments are) → `pairing` (which reply belongs to which command) → `answer` (what a reply
-//! tells) and `unasked` (pushes, messages, monitoring, replication). `words` splits and writes command lines.
+//! `command` and `special` (what its arguments are) → `pairing` with `reply` and `early` (which reply belongs to which
+//! command) → `answer` (what a reply tells) and `unasked` (pushes, messages, monitoring, replication). `words` splits and writes command lines.
 //! README.md lists each message type.
 
 mod answer;
@@ -16,6 +16,7 @@ pub mod fuzz;
 mod lane;
 mod pairing;
 mod probe;
+mod reply;
 mod special;
 mod table;
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! is not known any more.
 //!
 //! Redis answers in order, so the queue is the protocol's own rule. After missing bytes replies are paired all the
-//! same, and said to be uncertain; it is certain again when a command follows a silence in which nothing waited.
+//! same, and said to be uncertain. It is certain again when a command follows a silence in which nothing waited. Of a
+//! connection that was joined in the middle it is certain when nothing waits any more, unless the client sends commands
+//! before those before are answered.
 
 use std::collections::VecDeque;
 
@@ -46,6 +48,12 @@ pub(super) struct Pairing {
     weight: usize,
     pending_max: usize,
     certain: bool,
+    /// It was uncertain once.
+    doubted: bool,
+    /// The connection was joined in the middle, and no byte is missing since.
+    joined: bool,
+    /// The client has sent a command before the one before it was answered.
+    pipelines: bool,
     last_ns: u64,
     /// The client asked for no replies, or for none to the next command.
     off: bool,
@@ -63,6 +71,9 @@ impl Pairing {
             weight: 0,
             pending_max,
             certain,
+            doubted: !certain,
+            joined: !certain,
+            pipelines: false,
             last_ns: 0,
             off: false,
             skip: false,
@@ -97,6 +108,7 @@ impl Pairing {
     /// Bytes are missing: who answers what is not sure from here on. The end of a transaction may be among them.
     pub(super) fn doubt(&mut self) {
         self.doubt_transaction();
+        (self.doubted, self.joined) = (true, false);
         (self.certain, self.off, self.skip, self.in_transaction) = (false, false, false, false);
     }
 
@@ -142,6 +154,7 @@ impl Pairing {
             self.beyond += 1;
             return false;
         }
+        self.pipelines |= !self.waiting.is_empty();
         self.weight += pending.weight();
         self.waiting.push_back(pending);
         true
@@ -159,6 +172,18 @@ impl Pairing {
         Some(pending)
     }
 
+    /// A reply that was seen before the command that waits began cannot be its reply.
+    pub(super) fn is_stale(&self, time_ns: u64) -> bool {
+        self.doubted && self.waiting.front().is_some_and(|head| time_ns < head.time_ns)
+    }
+
+    /// A command was answered.
+    pub(super) fn answered(&mut self) {
+        if self.joined && !self.pipelines && !self.waits() && self.queued.is_none() {
+            self.certain = true;
+        }
+    }
+
     /// A reply that belongs to a command beyond the limit.
     pub(super) fn pop_beyond(&mut self) -> bool {
         let was = self.beyond > 0;
@@ -166,9 +191,12 @@ impl Pairing {
         was
     }
 
-    /// The server speaks although it was asked not to: it has refused that.
-    pub(super) fn speaks(&mut self) {
+    /// A reply came that no command waits for: one was not seen, or the wish for no replies was refused.
+    pub(super) fn surprised(&mut self) {
         (self.off, self.skip) = (false, false);
+        if self.doubted {
+            self.certain = false;
+        }
     }
 
     /// MULTI was accepted. What a transaction before it has queued: its end was not seen.
@@ -206,7 +234,7 @@ impl Pairing {
 
     /// Replies are missing: takes out all that wait, for their replies may be among them.
     pub(super) fn lose(&mut self) -> Vec<Pending> {
-        self.certain = false;
+        (self.certain, self.doubted, self.joined) = (false, true, false);
         self.beyond = 0;
         let mut lost: Vec<Pending> = self.end_transaction().into_iter().flatten().collect();
         lost.extend(self.waiting.drain(..));

@@ -8,8 +8,8 @@ use super::token::{self, Scan, Token};
 use crate::protocol::{Heads, Probe};
 use crate::work;
 
-/// Bulks that a look into bytes skips over; longer ones prove nothing.
-const BULK_BYTES_MAX: usize = 4 << 10;
+/// Lines and bulks that a look into bytes skips over; longer ones prove nothing, and may be no frame.
+const BULK_BYTES_MAX: usize = 2 << 10;
 
 /// What the first bytes of a direction look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ fn sides(client: Sight, server: Sight, ours: bool) -> Probe {
         (Array, Reply | MaybeReply) => Probe::Yes,
         (Line, Reply | MaybeReply | Array | Command) => Probe::Yes,
         (Line, Nothing) if ours => Probe::Yes,
-        (Nothing, Reply) => Probe::Yes,
+        // Only a server of this protocol says so, whatever it was asked.
+        (Nothing | Other | MaybeReply | Unsure, Reply) => Probe::Yes,
         (Reply | MaybeReply | Other, _) | (Array | Line, Other) => Probe::No,
         (Nothing, Other) => Probe::No,
         (Nothing, MaybeReply) if ours => Probe::Yes,
@@ -57,6 +58,12 @@ fn sides(client: Sight, server: Sight, ours: bool) -> Probe {
 }
 
 fn sight(bytes: &[u8]) -> Sight {
+    // The server passes over empty lines.
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if blank == bytes.len() && blank > 0 {
+        return Sight::Unsure;
+    }
+    let bytes = &bytes[blank..];
     match bytes.first() {
         None => Sight::Nothing,
         Some(b'*') => array(bytes),
@@ -89,8 +96,16 @@ fn array(bytes: &[u8]) -> Sight {
 /// First words of what a server says to those who listen.
 const MESSAGES: [&[u8]; 3] = [b"message", b"pmessage", b"smessage"];
 /// Words by which a server of Redis turns a client away, or says what it is at.
-const TURNED_AWAY: [&str; 6] =
-    ["-DENIED Redis", "-ERR max number of clients", "-NOAUTH ", "-LOADING ", "-MASTERDOWN ", "-MISCONF "];
+const TURNED_AWAY: [&str; 8] = [
+    "-DENIED Redis",
+    "-ERR max number of clients",
+    "-ERR unknown command '",
+    "-ERR Protocol error: ",
+    "-NOAUTH Auth",
+    "-LOADING Redis",
+    "-MASTERDOWN Link",
+    "-MISCONF Redis",
+];
 
 fn value(bytes: &[u8]) -> Sight {
     if TURNED_AWAY.iter().any(|words| bytes.starts_with(words.as_bytes())) {
@@ -176,6 +191,7 @@ fn header(bytes: &[u8]) -> Header {
         }
         Scan::Token(Token::Bulk(b';', ..), _) => Header::None,
         Scan::Token(Token::Line(_, text), _) if text.iter().any(|byte| *byte < b' ') => Header::None,
+        Scan::Token(Token::Line(..), length) if length > BULK_BYTES_MAX => Header::None,
         Scan::Token(_, length) => Header::Whole(length),
         Scan::More(_) if bytes.len() <= BULK_BYTES_MAX => Header::More,
         _ => Header::None,

@@ -4,8 +4,8 @@
 use crate::anomaly;
 use crate::protocol::Limits;
 
-/// Aggregates within aggregates that are followed.
-const DEPTH_MAX: usize = 64;
+/// Aggregates within aggregates that are followed. Whoever opens one asks for the depth before.
+pub(super) const DEPTH_MAX: usize = 64;
 /// Memory that is kept for the next value.
 const BYTES_KEPT: usize = 16 << 10;
 const NODES_KEPT: usize = 256;
@@ -51,6 +51,8 @@ pub(super) struct Tree {
     open: Vec<Open>,
     nodes_max: usize,
     bytes_max: usize,
+    /// Bytes of strings that came in parts: they leave room for what stands behind them.
+    parts_bytes: usize,
     /// Values that are not kept.
     pub(super) nodes_cut: u64,
     /// Whether the string that comes in parts is kept, and so where.
@@ -72,7 +74,7 @@ impl Tree {
         self.nodes.shrink_to(NODES_KEPT);
         self.bytes.shrink_to(BYTES_KEPT);
         self.open.clear();
-        (self.nodes_cut, self.string, self.begun) = (0, None, false);
+        (self.nodes_cut, self.string, self.begun, self.parts_bytes) = (0, None, false, 0);
     }
 
     /// Nothing of it has come yet.
@@ -86,13 +88,17 @@ impl Tree {
             return 0;
         }
         let mut due = 0u64;
-        for open in &self.open {
-            match open.left {
-                Some(left) => due = due.saturating_add(left),
-                None => return 1,
-            }
+        for (depth, open) in self.open.iter().enumerate() {
+            let Some(left) = open.left else { return 1 };
+            // What is open is still counted where it stands, unless it is an attribute.
+            due = due.saturating_add(left) - u64::from(depth > 0 && !open.attribute);
         }
         due.max(1)
+    }
+
+    /// Aggregates that are open.
+    pub(super) fn depth(&self) -> usize {
+        self.open.len()
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -120,9 +126,6 @@ impl Tree {
 
     /// An aggregate of so many elements begins.
     pub(super) fn open(&mut self, kind: u8, count: Option<u64>) -> Fed {
-        if self.open.len() >= DEPTH_MAX {
-            return Err(anomaly::REDIS_TOO_DEEP);
-        }
         let attribute = kind == b'|';
         let node = self.push(kind);
         if let Some(node) = node {
@@ -202,8 +205,11 @@ impl Tree {
 
     fn keep(&mut self, node: Option<usize>, bytes: &[u8]) {
         let Some(node) = node.and_then(|node| self.nodes.get_mut(node)) else { return };
-        let room = if node.cut > 0 { 0 } else { self.bytes_max.saturating_sub(self.bytes.len()) };
+        let parts = self.string.is_some();
+        let used = if parts { self.parts_bytes } else { self.bytes.len() - self.parts_bytes };
+        let room = if node.cut > 0 { 0 } else { self.bytes_max.saturating_sub(used) };
         let kept = bytes.len().min(room);
+        self.parts_bytes += if parts { kept } else { 0 };
         self.bytes.extend_from_slice(&bytes[..kept]);
         node.length += kept as u32;
         node.cut = node.cut.saturating_add((bytes.len() - kept) as u64);
