@@ -140,13 +140,21 @@ fn a_library_below_another_root_is_read() -> Result<()> {
     }
     std::fs::copy(&place.certificate, root.join("certificate"))?;
     std::fs::copy(&place.key, root.join("key"))?;
-    // Its standard input answers every connection.
+    // Its standard input answers the client.
+    let input = place.own.path().join("input");
+    output(Command::new("mkfifo").arg(&input))?;
     let (_server, port) = place.start(&format!(
-        "(sleep 4; printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nok'; sleep 60) | \
-         chroot {} /usr/bin/openssl s_server -quiet -accept 127.0.0.1:$PORT -cert /certificate -key /key",
-        root.display()
+        "exec chroot {} /usr/bin/openssl s_server -quiet -accept 127.0.0.1:$PORT -cert /certificate -key /key <>{}",
+        root.display(),
+        input.display()
     ))?;
     std::thread::sleep(Duration::from_secs(3));
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    let mut standard_input = std::fs::File::options().write(true).open(&input)?;
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        std::io::Write::write_all(&mut standard_input, answer)
+    });
     fetch(port, &place.certificate, &["/below/a/root"])?;
     let filter = format!("server.port = {port} and url.path = \"/below/a/root\"");
     let told = place.stand.wait_records(&filter, 1)?;

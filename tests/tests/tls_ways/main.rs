@@ -107,13 +107,17 @@ fn early_data_is_told_once_and_as_what_it_is() -> Result<()> {
     let port = free_port()?;
     let (port_text, folder) = (port.to_string(), place.own.path());
     let (certificate, key) = (place.certificate.display().to_string(), place.key.display().to_string());
+    // Its standard input stays open, and it is the one process that has to end.
+    let input = folder.join("input").display().to_string();
+    output(Command::new("mkfifo").arg(&input))?;
     let command = [
         "sh",
         "-c",
-        "sleep 60 | openssl s_server -quiet -early_data -accept 127.0.0.1:$0 -cert $1 -key $2",
+        "exec openssl s_server -quiet -early_data -accept 127.0.0.1:$0 -cert $1 -key $2 <>$3",
         &port_text,
         &certificate,
         &key,
+        &input,
     ];
     let mut server = Running::start("s_server", &command, None, &folder.join("log"), Signal::TERM)?;
     server.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
