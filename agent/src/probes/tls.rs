@@ -142,7 +142,11 @@ impl<A: Attach> Libraries<A> {
             _ => {
                 let mapped = self.scan(kernel, pid, Some(&mut HashSet::new()));
                 let covered = mapped.is_some_and(|mapped| !mapped.is_empty());
-                self.remember_speaker(pid);
+                // An executable is looked through once: it can be large, and handshakes many.
+                let known = self.speakers.get(&pid).is_some_and(|told| covered == (*told == speaker::PROBED));
+                if !known {
+                    self.remember_speaker(pid);
+                }
                 if self.last_seen.len() >= OTHERS_MAX {
                     self.last_seen.clear();
                 }
