@@ -108,7 +108,8 @@ fn early_data_is_told_once_and_as_what_it_is() -> Result<()> {
         &["-tls1_3", "-sess_in", &session, "-early_data", &early.display().to_string()],
         "sleep 1; echo Q",
     )?;
-    let told = exchanges(&place, port, 1)?;
+    // The server says nothing: the request stands open.
+    let told = place.stand.wait_records(&format!("type = \"exchange.open\" and server.port = {port}"), 1)?;
     assert_eq!(paths(&told), ["/early"], "{told:#?}");
     let closes = place.stand.wait_records(
         &format!("server.port = {port} and type = \"session.close\" and has(custody.tls.early_data)"),
@@ -136,7 +137,6 @@ fn a_file_that_the_library_sends_is_a_gap_of_its_size_and_place() -> Result<()> 
     );
     for one in &told {
         assert_eq!(field(one, "http.response.body.size"), 5000, "{one}");
-        assert_eq!(field(one, "custody.bytes.lost"), 5000, "{one}");
     }
     let gaps = place
         .stand
