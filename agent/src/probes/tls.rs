@@ -142,7 +142,9 @@ impl<A: Attach> Libraries<A> {
             _ => {
                 let mapped = self.scan(kernel, pid, Some(&mut HashSet::new()));
                 let covered = mapped.is_some_and(|mapped| !mapped.is_empty());
-                if !covered {
+                // An executable is looked through once: it can be large, and handshakes many.
+                let known = self.speakers.get(&pid).is_some_and(|told| covered == (*told == speaker::PROBED));
+                if !known {
                     self.remember_speaker(pid);
                 }
                 if self.last_seen.len() >= OTHERS_MAX {
@@ -195,22 +197,29 @@ impl<A: Attach> Libraries<A> {
         self.mappings.retain(|_, verdict| verdict.file.is_none_or(|id| probed.contains_key(&id)));
     }
 
-    /// What this process speaks TLS with, in words, as far as it was seen at its handshakes.
-    pub fn speaks_with(&self, pid: u32) -> &'static str {
-        self.speakers.get(&pid).copied().unwrap_or("OpenSSL")
+    /// What this process speaks TLS with, in words, as far as it was seen at its handshakes or can be seen now.
+    pub fn speaks_with(&mut self, pid: u32) -> &'static str {
+        if !self.speakers.contains_key(&pid) {
+            self.remember_speaker(pid);
+        }
+        self.speakers.get(&pid).copied().unwrap_or(speaker::UNKNOWN)
     }
 
     fn remember_speaker(&mut self, pid: u32) {
         if self.speakers.len() >= SPEAKERS_MAX {
             self.speakers.retain(|pid, _| files::is_process(&self.host, *pid));
         }
-        if self.speakers.len() >= SPEAKERS_MAX || self.speakers.contains_key(&pid) {
+        if self.speakers.len() >= SPEAKERS_MAX {
             return;
         }
         let mapped = files::mapped_files(&self.host, pid).unwrap_or_default();
-        let by_name = speaker::of_mapped(mapped.iter().map(|mapping| mapping.path.as_path()));
+        let probed =
+            |mapping: &Mapping| self.mappings.get(&mapping.id).is_some_and(|known| known.file.is_some());
+        let by_probe = mapped.iter().any(probed).then_some(speaker::PROBED);
+        let by_name = || speaker::of_mapped(mapped.iter().map(|mapping| mapping.path.as_path()));
         let by_mark = || speaker::of_executable(&files::executable(&self.host, pid).ok()?);
-        self.speakers.insert(pid, by_name.or_else(by_mark).unwrap_or("unknown"));
+        let speaker = by_probe.or_else(by_name).or_else(by_mark).unwrap_or(speaker::UNKNOWN);
+        self.speakers.insert(pid, speaker);
     }
 
     /// The probed libraries.

@@ -49,6 +49,9 @@ while True:
         left = left[done.value:]
     ssl.SSL_shutdown(it)
     connection.shutdown(socket.SHUT_WR)
-    connection.recv(65536)
+    try:
+        connection.recv(65536)
+    except ConnectionResetError:
+        pass  # The client has all, and does not read the orderly end.
     connection.close()
     ssl.SSL_clear(it)

@@ -7,6 +7,10 @@ use std::path::Path;
 
 use memchr::memmem::Finder;
 
+/// A library that is probed.
+pub(super) const PROBED: &str = "OpenSSL";
+/// Nothing tells.
+pub(super) const UNKNOWN: &str = "unknown";
 /// Parts of the names of mapped files. The first that fits is told.
 const MAPPED: [(&str, &str); 8] = [
     ("libgnutls", "GnuTLS"),
