@@ -20,7 +20,7 @@ use crate::{setup, test};
 /// What to measure.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cargo xtask bench decode                 capture files: custody decode, tshark, Suricata, tcpdump
+  cargo xtask bench decode                 capture files: custody decode, tshark, tcpdump
   cargo xtask bench live pgbench --quick   PostgreSQL under watch, with tcpdump as the only peer
   cargo xtask bench chain --rounds 9 --compare target/bench/chain.json
 
@@ -49,7 +49,7 @@ pub(crate) struct Common {
 
 #[derive(Subcommand)]
 enum What {
-    /// Capture files into lines: user CPU, speed and memory, beside tshark, Suricata and tcpdump
+    /// Capture files into lines: user CPU, speed and memory, beside tshark and tcpdump
     Decode,
     /// What an observed server pays, beside tcpdump, bpftrace and strace
     Live(live::Options),

@@ -1,5 +1,5 @@
-//! Capture files into lines: `custody decode -o json` beside tshark, Suricata where it is installed, and tcpdump as the
-//! floor, over the same enlarged capture. User CPU seconds, speed and peak memory; the count of exchanges is known.
+//! Capture files into lines: `custody decode -o json` beside tshark, and tcpdump as the floor, over the same enlarged
+//! capture. User CPU seconds, speed and peak memory; the count of exchanges is known.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -50,7 +50,7 @@ const LOADS: [Load; 3] = [
         name: "redis",
         file: "redis_p16_small.pcap",
         exchanges: 30_004,
-        ours: "db.system = redis and type = exchange",
+        ours: "db.system.name = redis and type = exchange",
         theirs: ("resp", "resp.array.length"),
         counts: "",
     },
@@ -118,15 +118,11 @@ where
     let ours = words(&[&program, "decode", "-o", "json", "--where", load.ours, &file]);
     let fields = ["-T", "fields", "-e", "frame.number", "-e", load.theirs.1, "-E", "occurrence=a"];
     let tshark = [words(&["tshark", "-n", "-r", &file, "-Y", load.theirs.0]), words(&fields)].concat();
-    let mut readers = vec![
+    vec![
         ("custody", ours, Some("")),
         ("tshark", tshark, Some(load.counts).filter(|counts| !counts.is_empty())),
         ("tcpdump", words(&["tcpdump", "-r", &file, "-w", "/dev/null"]), None),
-    ];
-    if setup::which("suricata").is_some() {
-        readers.push(("suricata", words(&["suricata", "-r", &file, "-l", "/tmp", "-k", "none"]), None));
-    }
-    readers
+    ]
 }
 
 /// What one run took.
@@ -167,8 +163,9 @@ fn measure(words: &[String], counts: Option<&str>) -> Result<Run> {
     let user_s = cpu_ticks(pid, 11..12)? as f64 / 100.0;
     let count = counter.join().map_err(|_| anyhow::anyhow!("the counter panicked"))??;
     let status = child.wait()?;
-    // 4: something is missing in the capture, which the counts tell more exactly.
-    if !status.success() && status.code() != Some(4) {
+    // Where lines are counted, they say whether something is missing: `custody decode` has a code for it.
+    let is_told = counts.is_some() && matches!(status.code(), Some(1 | 4));
+    if !status.success() && !is_told {
         bail!("{} ended with {status}", words.join(" "));
     }
     Ok(Run { user_s, peak_mib: peak, count: counts.map(|_| count) })
@@ -218,4 +215,44 @@ fn readdress(packet: &mut [u8], copy: u8) {
     let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     header[10..12].copy_from_slice(&(!(folded as u16 + (folded >> 16) as u16)).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_copy_has_its_own_addresses_and_a_checksum_that_holds() {
+        let mut packet = vec![0; 14 + 20 + 4];
+        packet[12] = 8;
+        packet[14..34]
+            .copy_from_slice(&[0x45, 0, 0, 60, 0x88, 0x47, 0x40, 0, 64, 6, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        for copy in [0, 7, 199] {
+            readdress(&mut packet, copy);
+            let header = &packet[14..34];
+            let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "copy {copy}");
+            assert_eq!((header[14], header[18]), (copy, copy));
+        }
+    }
+
+    #[test]
+    fn a_capture_is_repeated_whole_and_each_copy_is_later() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("one"), folder.path().join("all"));
+        let mut one = 0xa1b2_c3d4u32.to_le_bytes().to_vec();
+        one.resize(24, 0);
+        const PACKET: u32 = 1 << 20;
+        for number in [5, 0, PACKET, PACKET] {
+            one.extend_from_slice(&number.to_le_bytes());
+        }
+        one.resize(one.len() + PACKET as usize, 0);
+        std::fs::write(&from, &one).expect("written");
+        let (_, copies) = enlarged(&from, &to).expect("repeated");
+        let all = std::fs::read(&to).expect("read");
+        assert_eq!(copies, 48);
+        assert_eq!(all.len(), 24 + (one.len() - 24) * 48);
+        let second = &all[one.len()..];
+        assert_eq!(u32::from_le_bytes([second[0], second[1], second[2], second[3]]), 3605);
+    }
 }
