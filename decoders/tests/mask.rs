@@ -1,6 +1,7 @@
 //! What masking does to each class of field: tables of what goes in and what comes out.
 
 use custody_decoders::item::{Class, Dialect, Field, Rows};
+use custody_decoders::mask::rules::recognisers;
 use custody_decoders::mask::{Draft, MaskRules, Masker};
 use custody_record::{Kind, Record, Times, Value, names};
 
@@ -439,6 +440,17 @@ fn the_example_of_the_manual_is_a_valid_configuration() {
     let rules = toml::from_str::<Configuration>(example).expect("it can be read").masking;
     assert_eq!(rules.rules.len(), 1);
     Masker::new(rules).expect("its rules are valid");
+}
+
+#[test]
+fn the_manual_lists_each_recogniser_as_it_is() {
+    let manual = include_str!("../../docs/masking.md");
+    let listed: Vec<&str> = manual.lines().skip_while(|line| !line.starts_with("| key |")).skip(2).collect();
+    for (line, one) in listed.iter().zip(recognisers()) {
+        let default = if one.on { "redact" } else { "off" };
+        assert_eq!(*line, format!("| `{}` | {} | {} | {default} |", one.kind, one.what, one.told));
+    }
+    assert_eq!(listed.get(recognisers().count()), Some(&""), "the manual lists more than there are");
 }
 
 #[test]

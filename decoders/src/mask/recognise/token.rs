@@ -1,9 +1,9 @@
 //! Credentials that look like nothing else: JSON Web Tokens, private keys, `Authorization` schemes, and the
 //! tokens of vendors that gave theirs a prefix.
 
+use super::super::coded;
 use super::super::mark::Mark;
 use super::super::span::Span;
-use super::super::view;
 
 /// How far each family has looked, so that overlapping anchors do not make it look twice.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) fn jwt(text: &[u8], start: usize, progress: &mut Progress, spans: &mu
     let header = run(text, start, is_base64_url);
     progress.jwt = header;
     let part = &text[start..header.min(start + JWT_HEADER_BYTES_MAX)];
-    let Some(decoded) = view::base64(part) else { return };
+    let Some(decoded) = coded::base64(part) else { return };
     let has = |name: &[u8]| memchr::memmem::find(&decoded, name).is_some();
     if text.get(header) != Some(&b'.') || !(has(b"\"alg\"") || has(b"\"typ\"") || has(b"\"enc\"")) {
         return;
@@ -84,7 +84,7 @@ pub(super) fn scheme(text: &[u8], start: usize, end: usize, spans: &mut Vec<Span
     let last = run(text, first, |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
     let token = &text[first..last];
     let credentials = if text[start..end].eq_ignore_ascii_case(b"basic") {
-        token.len() >= 4 && view::base64(token).is_some_and(|pair| pair.contains(&b':'))
+        token.len() >= 4 && coded::base64(token).is_some_and(|pair| pair.contains(&b':'))
     } else {
         // No word of a sentence, such as `bearer authentication`.
         let odd = token.iter().any(|byte| !byte.is_ascii_alphabetic());
