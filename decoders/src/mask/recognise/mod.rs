@@ -44,6 +44,7 @@ enum Anchor {
     PrivateKey,
     Scheme,
     Url,
+    Telegram,
     Vendor(usize),
     SecretName,
 }
@@ -94,7 +95,7 @@ pub(crate) struct Finder {
 
 impl Finder {
     pub(crate) fn new(settings: &Recognisers) -> Result<Self, BuildError> {
-        let mut words = vec!["eyJ", "- BEGIN", "-BEGIN", "bearer", "basic", "://"];
+        let mut words = vec!["eyJ", "- BEGIN", "-BEGIN", "bearer", "basic", "://", ":AA"];
         let mut anchors = vec![
             Anchor::Jwt,
             Anchor::PrivateKey,
@@ -102,6 +103,7 @@ impl Finder {
             Anchor::Scheme,
             Anchor::Scheme,
             Anchor::Url,
+            Anchor::Telegram,
         ];
         for (index, vendor) in token::VENDORS.iter().enumerate() {
             words.push(vendor.prefix);
@@ -182,6 +184,7 @@ impl Finder {
             Anchor::Jwt => token::jwt(text, start, &mut progress, spans),
             Anchor::PrivateKey => token::private_key(text, start, &mut progress, spans),
             Anchor::Scheme => token::scheme(text, start, end, spans),
+            Anchor::Telegram => token::telegram(text, start, spans),
             Anchor::Vendor(index) => token::vendor(text, index, start, &mut progress, spans),
             Anchor::Url => ats.extend(url::password(text, start, spans)),
             Anchor::SecretName => names = true,
