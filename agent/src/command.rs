@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and which exit code follows. 0 ok, 1 negative, 2 usage or
 //! configuration, 3 unreachable or forbidden, 4 incomplete.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use custody_ledger::wire::{ParseJoinTokenError, Refusal};
 
 use crate::config::{self, Config, ConfigError};
+use crate::mask_test::{self, Reading};
 use crate::probes::ProbeError;
 use crate::status::{NotRunning, Request};
 use crate::worker::isolate::{self, Account};
@@ -21,8 +23,17 @@ const EXAMPLES: &str = "Examples:
   custody-agent run                          observes this host (systemd does this)
   custody-agent status -o json               figures of the running agent
   custody-agent trace --port 5432            one connection through all stages, without payload
+  custody-agent mask-test app.log            what masking would leave of a text
 
 Exit codes: 0 ok, 1 negative, 2 usage or configuration, 3 unreachable or forbidden, 4 incomplete";
+
+const MASK_TEST_EXAMPLES: &str = "Examples:
+  custody-agent mask-test app.log                     the text as it would be stored
+  custody-agent mask-test answer.json -o json         how many values of each kind, nothing else
+  psql -Atc 'SELECT phone FROM users' | custody-agent mask-test --as column:phone -
+  custody-agent --config new.toml mask-test app.log   what another configuration would do
+
+Exit codes: 0 something would be masked, 1 nothing would be, 2 usage or configuration";
 
 /// Records what the programs of this host say to each other, and forwards it to a sink.
 #[derive(Debug, Parser)]
@@ -66,6 +77,19 @@ enum Verb {
         /// Sockets that this process opened.
         #[arg(long, default_value = "0", hide_default_value = true)]
         pid: u32,
+    },
+    /// Show what masking would leave of a text, with the configuration in force.
+    #[command(after_help = MASK_TEST_EXAMPLES)]
+    MaskTest {
+        /// The text; `-` is standard input.
+        file: PathBuf,
+        /// As what it is read: text, json, xml, form, sql, arguments, header:NAME, column:NAME, key:NAME; of the last
+        /// four each line is one value. Without it the file's name or first bytes tell.
+        #[arg(long = "as", value_name = "READING")]
+        reading: Option<Reading>,
+        /// Output: the masked text, with a summary on standard error, or the summary alone.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
     },
     /// The unprivileged half; started by the agent alone.
     #[command(hide = true)]
@@ -139,6 +163,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
                 Ok(true)
             })?;
         }
+        Verb::MaskTest { file, reading, output } => return mask_test(path, file, reading.clone(), *output),
         Verb::Worker(worker) => return work(worker),
     }
     Ok(ExitCode::SUCCESS)
@@ -151,6 +176,24 @@ fn doctor(path: &Path, output: Output) -> Result<ExitCode> {
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
     }
     Ok(ExitCode::from(doctor::exit_code(&findings)))
+}
+
+fn mask_test(config: &Path, file: &Path, reading: Option<Reading>, output: Output) -> Result<ExitCode> {
+    let summary = match output {
+        Output::Text => {
+            let mut paper = mask_test::Paper::new();
+            let summary = mask_test::run(config, file, reading, Some(&mut paper))?;
+            paper.flush()?;
+            eprintln!("{}", mask_test::text(&summary));
+            summary
+        }
+        Output::Json => {
+            let summary = mask_test::run(config, file, reading, None)?;
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+            summary
+        }
+    };
+    Ok(ExitCode::from(u8::from(summary.masked == 0)))
 }
 
 fn show_status(path: &Path, output: Output) -> Result<()> {

@@ -15,6 +15,7 @@ pub mod files;
 pub mod forward;
 pub mod identity;
 pub mod link;
+pub mod mask_test;
 pub mod privileges;
 pub mod probes;
 pub mod ring;

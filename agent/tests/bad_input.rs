@@ -71,3 +71,30 @@ fn status_without_an_agent_says_so() {
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("is custody-agent running"), "{text}");
 }
+
+/// Mask-test shows what would be stored and counts; of what was masked nothing may come out, and its exit code says
+/// whether there was anything.
+#[test]
+fn mask_test_shows_the_text_without_what_is_masked_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("app.log");
+    std::fs::write(&file, "user ann@example.org paid with 4111 1111 1111 1111\n").unwrap();
+    let name = file.to_str().unwrap();
+    let text = agent(folder.path(), "", &["mask-test", name]);
+    assert_eq!(String::from_utf8_lossy(&text.stdout), "user ‹email·redact› paid with ‹card·redact›\n");
+    assert_eq!(said(&text), (Some(0), "51 bytes read as text, 2 values masked: card 1, email 1\n".into()));
+    let json =
+        agent(folder.path(), "[masking.recognisers]\nemail = \"off\"\n", &["mask-test", name, "-o", "json"]);
+    let summary: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(summary["kinds"], serde_json::json!({"card": 1}));
+    assert!(!String::from_utf8_lossy(&json.stdout).contains("ann@"));
+    std::fs::write(&file, "nothing here\n").unwrap();
+    assert_eq!(agent(folder.path(), "", &["mask-test", name]).status.code(), Some(1));
+    let (code, text) = said(&agent(folder.path(), "", &["mask-test", name, "--as", "yaml"]));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("column:NAME"), "{text}");
+    let (code, text) =
+        said(&agent(folder.path(), "[masking.recognisers]\nnhs = \"off\"\n", &["mask-test", name]));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("unknown recogniser `nhs`") && text.contains("uk_nhs"), "{text}");
+}

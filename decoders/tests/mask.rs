@@ -1,6 +1,7 @@
 //! What masking does to each class of field: tables of what goes in and what comes out.
 
 use custody_decoders::item::{Class, Dialect, Field, Rows};
+use custody_decoders::mask::rules::recognisers;
 use custody_decoders::mask::{Draft, MaskRules, Masker};
 use custody_record::{Kind, Record, Times, Value, names};
 
@@ -439,6 +440,128 @@ fn the_example_of_the_manual_is_a_valid_configuration() {
     let rules = toml::from_str::<Configuration>(example).expect("it can be read").masking;
     assert_eq!(rules.rules.len(), 1);
     Masker::new(rules).expect("its rules are valid");
+}
+
+#[test]
+fn secrets_hide_in_no_coding() {
+    let mail = "canary@example.org";
+    let base64 = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+    let each = |form: fn(u8) -> String| mail.bytes().map(form).collect::<String>();
+    let wide: String = mail.chars().flat_map(|letter| [letter, '\0']).collect();
+    for text in [
+        each(|byte| format!("%{byte:02X}")),
+        each(|byte| format!("\\u{byte:04x}")),
+        each(|byte| format!("&#{byte};")),
+        each(|byte| format!("&#x{byte:x};")),
+        each(|byte| format!("={byte:02X}")),
+        "canary=40example=\r\n.org".to_owned(),
+        "canary&commat;example&period;org".to_owned(),
+        hex::encode(mail),
+        base64(mail),
+        base64(&base64(&format!("to {mail}"))),
+        base64(&wide),
+        "canary%2540example.org".to_owned(),
+        wide.clone(),
+    ] {
+        let out = masked(text.clone(), Class::Text);
+        assert!(out.contains("‹email·redact›"), "{text}: {out}");
+    }
+}
+
+#[test]
+fn json_in_cells_and_values_is_read_by_its_paths() {
+    let rules = masker(r#"{"rules":[{"id":"who","json":["**.person.name"]}]}"#);
+    let cell = |text: &str, class| masked_by(&rules, text, class);
+    let column = || Class::Value { name: "document".into() };
+    let document = r#"{"person":{"name":"Bob","pin":12},"ssn":536221234,"n":7}"#;
+    let expected =
+        r#"{"person":{"name":"‹field·redact·who›","pin":"‹secret·redact›"},"ssn":"‹us_ssn·redact›","n":7}"#;
+    assert_eq!(cell(document, column()), expected);
+    assert_eq!(cell(document, Class::Keyed { key: "doc:1".into(), field: String::new() }), expected);
+    // What only begins like JSON is read as text too: a log line, a list of PostgreSQL.
+    assert_eq!(cell("[INFO] password=x1", column()), "[INFO] ‹password·redact›");
+    assert_eq!(cell("{a@b.org,c}", column()), "{‹email·redact›,c}");
+}
+
+#[test]
+fn xml_is_read_by_the_names_of_elements_and_attributes() {
+    let rules = masker(r#"{"rules":[{"id":"who","xml":["order.buyer.name","**.@phone"]}]}"#);
+    let xml = |text: &str| {
+        masked_by(&rules, text, Class::Body { media_type: "text/xml".into(), coding: String::new() })
+    };
+    for (text, expected) in [
+        (
+            "<o:order id=\"7\"><o:buyer phone='1'><name>Bob <b>X</b></name><n>1</n></o:buyer></o:order>",
+            "<o:order id=\"7\"><o:buyer phone='‹field·redact·who›'><name>‹field·redact·who›</name><n>1</n></o:buyer></o:order>",
+        ),
+        ("<a><password><![CDATA[x<1]]></password></a>", "<a><password>‹password·redact›</password></a>"),
+        ("<a><ssn>536221234</ssn></a>", "<a><ssn>‹us_ssn·redact›</ssn></a>"),
+        ("<a token=\"x>1\"/><b/>", "<a token=\"‹token·redact›\"/><b/>"),
+        ("<order><buyer><name>Bob", "<order><buyer><name>‹field·redact·who›"),
+        ("a < b <", "a < b <"),
+    ] {
+        assert_eq!(xml(text), expected);
+    }
+}
+
+#[test]
+fn a_rule_says_what_a_cookie_was_and_never_shows_it() {
+    let rules =
+        masker(r#"{"rules":[{"id":"seen","kind":"visitor","action":{"keep_last":8},"cookies":["visit*"]}]}"#);
+    let cookies = Class::Header { name: "cookie".into() };
+    assert_eq!(
+        masked_by(&rules, "visitor=0123456789abcdef0123456789abcdef; b=c", cookies),
+        "visitor=‹visitor·redact·seen›; b=‹cookie·redact›"
+    );
+}
+
+#[test]
+fn the_column_that_a_literal_or_parameter_meets_names_its_kind() {
+    for (text, expected) in [
+        ("SELECT 1 FROM p WHERE ssn = 536221234", "SELECT 1 FROM p WHERE ssn = ‹us_ssn·redact›"),
+        (
+            "INSERT INTO p (id, n, nhs_number) VALUES (1, 'a name of some length that keeps the other far away', '9434765919')",
+            "INSERT INTO p (id, n, nhs_number) VALUES (1, 'a name of some length that keeps the other far away', '‹uk_nhs·redact›')",
+        ),
+    ] {
+        assert_eq!(masked(text, SQL), expected);
+    }
+    let record = mask(vec![
+        Field::new("db.query.text", "UPDATE p SET ssn = $1, n = $2", SQL),
+        Field::new("db.query.parameter.1", "536221234", Class::Value { name: String::new() }),
+        Field::new("db.query.parameter.2", "536221234", Class::Value { name: String::new() }),
+    ]);
+    assert_eq!(text_of(&record.fields["db.query.parameter.1"]), "‹us_ssn·redact›");
+    assert_eq!(text_of(&record.fields["db.query.parameter.2"]), "536221234");
+}
+
+#[test]
+fn tokens_of_vendors_are_known_by_their_beginning() {
+    for token in [
+        "glrt-abcdefghij0123456789",
+        "shpat_0123456789abcdef0123456789abcdef",
+        "dapi0123456789abcdef0123456789abcdef",
+        "SK0123456789abcdef0123456789abcdef",
+        "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1",
+        "GOCSPX-abcdefghijklmnopqrstuvwx",
+        "dckr_pat_abcdefghijklmnopqrst",
+    ] {
+        assert_eq!(masked(format!("use {token} now"), Class::Text), "use ‹api_token·redact› now");
+    }
+    for text in ["SKU0123456789", "task-force", "key-value", "10:AAB", "dapibus"] {
+        assert_eq!(masked(text, Class::Text), text);
+    }
+}
+
+#[test]
+fn the_manual_lists_each_recogniser_as_it_is() {
+    let manual = include_str!("../../docs/masking.md");
+    let listed: Vec<&str> = manual.lines().skip_while(|line| !line.starts_with("| key |")).skip(2).collect();
+    for (line, one) in listed.iter().zip(recognisers()) {
+        let default = if one.on { "redact" } else { "off" };
+        assert_eq!(*line, format!("| `{}` | {} | {} | {default} |", one.kind, one.what, one.told));
+    }
+    assert_eq!(listed.get(recognisers().count()), Some(&""), "the manual lists more than there are");
 }
 
 #[test]

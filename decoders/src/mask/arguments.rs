@@ -85,7 +85,7 @@ pub(crate) fn find(policy: &Policy, arguments: &[String]) -> Vec<Vec<Span>> {
     let mut spans = vec![Vec::new(); arguments.len()];
     walk(policy, &words, 0, &mut spans);
     for (argument, spans) in arguments.iter().zip(&mut spans) {
-        policy.find(argument.as_bytes(), Place::Text, spans);
+        policy.find(argument.as_bytes(), Place::TEXT, spans);
     }
     spans
 }
@@ -227,7 +227,9 @@ fn value(
             }
         }
         Meaning::Cookies => pairs::header(policy, "cookie", text, &mut found),
-        Meaning::Data if text.trim_start().starts_with(['{', '[']) => json::find(policy, text, &mut found),
+        Meaning::Data if text.trim_start().starts_with(['{', '[']) => {
+            json::find(policy, text, Place::TEXT, &mut found);
+        }
         Meaning::Data => pairs::query(policy, text, &mut found),
         Meaning::Statement => drop(sql::find(policy, text, &mut found)),
     }

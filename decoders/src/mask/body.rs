@@ -4,13 +4,16 @@ use super::mark::Mark;
 use super::policy::Policy;
 use super::recognise::Place;
 use super::span::Span;
-use super::{json, pairs};
+use super::sql::Treatment;
+use super::{json, pairs, xml};
 
 /// How a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// RFC 8259, and texts of one JSON value a line.
     Json,
+    /// Elements and attributes.
+    Xml,
     /// Names and values.
     Form,
     /// Parts, each with headers.
@@ -33,15 +36,16 @@ pub(crate) fn reading(media_type: &str, coding: &str, bytes: &[u8]) -> Option<Re
             Some(Reading::Json)
         }
         "text/event-stream" => Some(Reading::Events),
-        "application/xml"
-        | "application/javascript"
+        "application/xml" | "text/xml" => Some(Reading::Xml),
+        "application/javascript"
         | "application/sql"
         | "application/graphql"
         | "application/x-yaml"
         | "application/yaml"
         | "application/toml" => Some(Reading::Text),
         _ if media_type.ends_with("+json") => Some(Reading::Json),
-        _ if media_type.ends_with("+xml") || media_type.starts_with("text/") => Some(Reading::Text),
+        _ if media_type.ends_with("+xml") => Some(Reading::Xml),
+        _ if media_type.starts_with("text/") => Some(Reading::Text),
         // Not told: by its looks.
         "" => match bytes.trim_ascii_start() {
             [b'{' | b'[', ..] => Some(Reading::Json),
@@ -54,17 +58,20 @@ pub(crate) fn reading(media_type: &str, coding: &str, bytes: &[u8]) -> Option<Re
 /// Adds the parts of a body that are to be masked.
 pub(crate) fn find(policy: &Policy, reading: Reading, text: &str, spans: &mut Vec<Span>) {
     match reading {
-        Reading::Json => json::find(policy, text, spans),
+        Reading::Json => {
+            json::find(policy, text, Place::TEXT, spans);
+        }
+        Reading::Xml => xml::find(policy, text, spans),
         Reading::Form => pairs::query(policy, text, spans),
         Reading::Multipart => multipart(policy, text, spans),
         Reading::Events => events(policy, text, spans),
-        Reading::Text => policy.find(text.as_bytes(), Place::Text, spans),
+        Reading::Text => policy.find(text.as_bytes(), Place::TEXT, spans),
     }
 }
 
 /// Server-sent events: what recognisers read in all of it, and JSON where it begins in a line of data.
 fn events(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
-    policy.find(text.as_bytes(), Place::Text, spans);
+    policy.find(text.as_bytes(), Place::TEXT, spans);
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         if let Some(json_text) =
@@ -72,7 +79,7 @@ fn events(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
         {
             let at = start + line.len() - json_text.len();
             let first = spans.len();
-            json::find(policy, json_text, spans);
+            json::find(policy, json_text, Place::TEXT, spans);
             for span in &mut spans[first..] {
                 span.start += at;
                 span.end += at;
@@ -84,23 +91,37 @@ fn events(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
 
 /// Rows in columns of these marks, a tab between the cells. A line of another shape is masked whole when any
 /// column is.
-pub(crate) fn tabular(policy: &Policy, marks: &[Option<Mark>], text: &str, spans: &mut Vec<Span>) {
-    let Some(first) = marks.iter().flatten().next() else {
-        return find(policy, Reading::Text, text, spans);
+pub(crate) fn tabular(policy: &Policy, marks: &[Option<Treatment>], text: &str, spans: &mut Vec<Span>) {
+    let mark_of = |treatment: &Option<Treatment>| match treatment {
+        Some(Treatment::Mask(mark)) => Some(mark.clone()),
+        _ => None,
     };
+    let first = marks.iter().find_map(mark_of);
+    if marks.iter().all(Option::is_none) {
+        return find(policy, Reading::Text, text, spans);
+    }
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let cells = line.trim_end_matches(['\r', '\n']);
         if cells.split('\t').count() != marks.len() {
-            if !matches!(cells, "" | "\\.") {
-                spans.push(Span::new(start, start + cells.len(), first.clone()));
+            match &first {
+                Some(mark) if !matches!(cells, "" | "\\.") => {
+                    spans.push(Span::new(start, start + cells.len(), mark.clone()));
+                }
+                _ => policy.find_in(text, (start, start + cells.len()), spans),
             }
         } else {
             let mut at = start;
             for (cell, mark) in cells.split('\t').zip(marks) {
+                let cell_end = at + cell.len();
                 match mark {
-                    Some(mark) if cell != "\\N" => spans.push(Span::new(at, at + cell.len(), mark.clone())),
-                    _ => policy.find_in(text, (at, at + cell.len()), spans),
+                    Some(Treatment::Mask(mark)) if cell != "\\N" => {
+                        spans.push(Span::new(at, cell_end, mark.clone()));
+                    }
+                    Some(Treatment::Look(kinds)) => {
+                        policy.find_escaped(text.as_bytes(), (at, cell_end), Place::named(*kinds), spans);
+                    }
+                    _ => policy.find_in(text, (at, cell_end), spans),
                 }
                 at += cell.len() + 1;
             }
@@ -114,7 +135,7 @@ pub(crate) fn tabular(policy: &Policy, marks: &[Option<Mark>], text: &str, spans
 fn multipart(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
     let boundary = text.lines().next().unwrap_or("");
     if !boundary.starts_with("--") || boundary.len() < 3 {
-        return policy.find(text.as_bytes(), Place::Text, spans);
+        return policy.find(text.as_bytes(), Place::TEXT, spans);
     }
     let mut start = 0;
     while let Some(found) = memchr::memmem::find(&text.as_bytes()[start..], boundary.as_bytes()) {
@@ -141,7 +162,7 @@ fn part(policy: &Policy, text: &str, (start, end): (usize, usize), spans: &mut V
     } else if attribute(headers, "filename").is_some() {
         spans.push(Span::new(first, last, Mark::redact("file")));
     } else {
-        policy.find_in(text, (first, last), spans);
+        policy.find_escaped(text.as_bytes(), (first, last), Place::of(name), spans);
     }
 }
 

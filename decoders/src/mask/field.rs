@@ -9,7 +9,8 @@ use super::policy::Policy;
 use super::recognise::Place;
 use super::report::Report;
 use super::span::{self, Span};
-use super::{arguments, body, pairs, sql};
+use super::sql::Treatment;
+use super::{arguments, body, json, pairs, sql};
 use crate::item::Class;
 
 /// Says which parts of a text are to be masked.
@@ -46,15 +47,19 @@ impl Masking<'_> {
                 })
             }
             Class::Value { name } => {
-                let mark = self.policy.column(name).or_else(|| {
-                    let number = self.path.strip_prefix(names::DB_QUERY_PARAMETER)?.parse().ok()?;
-                    apart.parameters.get(&number).cloned()
-                });
-                self.cell(value, mark.as_ref())
+                let number =
+                    self.path.strip_prefix(names::DB_QUERY_PARAMETER).and_then(|text| text.parse().ok());
+                match (self.policy.column(name), number.and_then(|number: u32| apart.parameters.get(&number)))
+                {
+                    (None, Some(Treatment::Mask(mark))) => self.cell(value, Some(mark), Place::TEXT),
+                    (None, Some(Treatment::Look(kinds))) => self.cell(value, None, Place::named(*kinds)),
+                    (mark, _) => self.cell(value, mark.as_ref(), Place::of(name)),
+                }
             }
             Class::Keyed { key, field } => {
                 let mark = self.policy.keyed(key, field);
-                self.cell(value, mark.as_ref())
+                let name = if field.is_empty() { key } else { field };
+                self.cell(value, mark.as_ref(), Place::of(name))
             }
             Class::Header { name } => {
                 self.leaf(value, &|policy, text, spans| pairs::header(policy, name, text, spans))
@@ -75,10 +80,17 @@ impl Masking<'_> {
     }
 
     /// One cell or parameter: by its column's mark, else by its looks.
-    pub(crate) fn cell(&mut self, value: Value, mark: Option<&Mark>) -> Value {
+    pub(crate) fn cell(&mut self, value: Value, mark: Option<&Mark>, place: Place<'_>) -> Value {
         match mark {
             Some(mark) => self.whole(value, mark),
-            None => self.leaf(value, &text),
+            None => self.leaf(value, &|policy, text, spans| {
+                // A document in a column; what only begins like one is read as text too.
+                let json =
+                    text.trim_start().starts_with(['{', '[']) && json::find(policy, text, place, spans);
+                if !json {
+                    policy.find(text.as_bytes(), place, spans);
+                }
+            }),
         }
     }
 
@@ -212,7 +224,7 @@ impl Masking<'_> {
 
 /// Anything that somebody wrote.
 fn text(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
-    policy.find(text.as_bytes(), Place::Text, spans);
+    policy.find(text.as_bytes(), Place::TEXT, spans);
 }
 
 /// Bytes that are text. One that is cut may end inside of a character.

@@ -2,7 +2,7 @@
 //! as it was but for masked values, which become strings.
 
 use super::mark::Mark;
-use super::policy::Policy;
+use super::policy::{Policy, last_name};
 use super::recognise::Place;
 use super::span::Span;
 use super::view;
@@ -18,14 +18,16 @@ struct Level {
     mark: Option<Mark>,
 }
 
-/// Adds the parts of a JSON text that are to be masked. Several texts one after the other are read so too.
-pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
+/// Adds the parts of a JSON text that are to be masked, and says whether it is one. Several texts one after the other
+/// are read so too. What has no name of its own has the name of `place`.
+pub(crate) fn find(policy: &Policy, text: &str, place: Place<'_>, spans: &mut Vec<Span>) -> bool {
     let bytes = text.as_bytes();
     let mut levels: Vec<Level> = Vec::new();
     let mut path: Vec<String> = Vec::new();
     // The next string in an object is a key.
     let mut key = false;
     let mut at = 0;
+    let mut is_json = true;
     while at < bytes.len() {
         match bytes[at] {
             open @ (b'{' | b'[') => {
@@ -33,7 +35,7 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
                     let mut whole = Span::new(at, bytes.len(), Mark::redact("depth"));
                     whole.quoted = true;
                     spans.push(whole);
-                    return;
+                    return is_json;
                 }
                 let mark = mark_of(policy, &levels, &path);
                 let object = open == b'{';
@@ -42,7 +44,8 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
                 key = object;
                 at += 1;
             }
-            b'}' | b']' => {
+            close @ (b'}' | b']') => {
+                is_json &= levels.last().is_some_and(|level| level.object == (close == b'}'));
                 levels.pop();
                 path.pop();
                 key = false;
@@ -54,14 +57,17 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
             }
             b'"' => {
                 let end = string_end(bytes, at + 1);
+                is_json &= end < bytes.len();
                 if key {
                     if let Some(last) = path.last_mut() {
                         *last = decoded(&bytes[at + 1..end]);
                     }
-                    policy.find_escaped(bytes, (at + 1, end), spans);
+                    is_json &= bytes[bytes.len().min(end + 1)..].trim_ascii_start().starts_with(b":");
+                    policy.find_escaped(bytes, (at + 1, end), Place::TEXT, spans);
                     key = false;
                 } else {
-                    string(policy, bytes, (at + 1, end), mark_of(policy, &levels, &path), spans);
+                    let mark = mark_of(policy, &levels, &path);
+                    string(policy, bytes, (at + 1, end), mark, here(&path, place), spans);
                 }
                 at = end + 1;
             }
@@ -69,10 +75,26 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
             _ => {
                 let length = bytes[at..].iter().position(|byte| b",]}\" \t\r\n:{[".contains(byte));
                 let end = length.map_or(bytes.len(), |length| at + length);
-                bare(policy, bytes, (at, end), mark_of(policy, &levels, &path), spans);
+                is_json &= is_bare(&bytes[at..end]) && !key;
+                bare(policy, bytes, (at, end), mark_of(policy, &levels, &path), here(&path, place), spans);
                 at = end;
             }
         }
+    }
+    is_json && levels.is_empty()
+}
+
+/// A number, or one of the three words.
+fn is_bare(word: &[u8]) -> bool {
+    let number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    matches!(word, b"null" | b"true" | b"false") || word.iter().all(number)
+}
+
+/// Where a value stands: in the field that the path names, or in the one that holds the text.
+fn here<'a>(path: &'a [String], place: Place<'a>) -> Place<'a> {
+    match last_name(path) {
+        "" => place,
+        name => Place::of(name),
     }
 }
 
@@ -86,11 +108,12 @@ fn string(
     bytes: &[u8],
     (start, end): (usize, usize),
     mark: Option<Mark>,
+    place: Place<'_>,
     spans: &mut Vec<Span>,
 ) {
     match mark {
         Some(mark) => spans.push(Span::new(start, end, mark)),
-        None => policy.find_escaped(bytes, (start, end), spans),
+        None => policy.find_escaped(bytes, (start, end), place, spans),
     }
 }
 
@@ -100,6 +123,7 @@ fn bare(
     bytes: &[u8],
     (start, end): (usize, usize),
     mark: Option<Mark>,
+    place: Place<'_>,
     spans: &mut Vec<Span>,
 ) {
     if matches!(&bytes[start..end], b"null" | b"true" | b"false") {
@@ -108,7 +132,7 @@ fn bare(
     let first = spans.len();
     match mark {
         Some(mark) => spans.push(Span::new(start, end, mark)),
-        None => policy.find(&bytes[start..end], Place::Text, spans),
+        None => policy.find(&bytes[start..end], place, spans),
     }
     for span in &mut spans[first..] {
         (span.start, span.end, span.quoted) = (start, end, true);

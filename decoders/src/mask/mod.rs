@@ -9,6 +9,7 @@
 
 mod arguments;
 mod body;
+mod coded;
 mod field;
 mod json;
 pub mod link;
@@ -23,6 +24,7 @@ mod span;
 mod sql;
 mod sql_lexer;
 mod view;
+mod xml;
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +40,7 @@ pub use self::rules::{MaskError, MaskRules};
 use crate::item::{Class, Field, Name, Rows};
 
 /// Changes whenever the same rules may mask differently; stands in the CONFIG entry beside the rules' hash.
-pub const MASKER_VERSION: u32 = 1;
+pub const MASKER_VERSION: u32 = 2;
 /// Most entries of a record's list of masked fields.
 pub const MASKED_FIELDS_MAX: usize = 64;
 /// Most bytes of values in one record; what goes beyond is dropped, field by field and row by row.
@@ -174,7 +176,7 @@ impl Masker {
         let (prefix, text) = name.split_at(prefix.map_or(0, |prefix| prefix.len()));
         let masked = guarded(|| {
             let mut spans = Vec::new();
-            self.policy.find(text.as_bytes(), Place::Text, &mut spans);
+            self.policy.find(text.as_bytes(), Place::TEXT, &mut spans);
             span::changes(text, &spans, false)
                 .then(|| span::apply(text, spans, false, |mark| report.found(prefix, mark)))
         });
@@ -184,6 +186,7 @@ impl Masker {
 
     /// Column names, and rows of cells.
     fn rows(&self, rows: Rows, report: &mut Report) -> (Value, Value) {
+        let places = rows.columns.clone();
         let marks: Vec<_> = rows.columns.iter().map(|column| self.policy.column(column)).collect();
         let mut masking =
             field::Masking { policy: &self.policy, path: names::DB_COLUMNS, cut: false, report };
@@ -192,7 +195,7 @@ impl Masker {
             .into_iter()
             .map(|column| {
                 Some(masking.leaf(Value::Text(column), &|policy, text, spans| {
-                    policy.find(text.as_bytes(), Place::Text, spans);
+                    policy.find(text.as_bytes(), Place::TEXT, spans);
                 }))
             })
             .collect();
@@ -212,7 +215,10 @@ impl Masker {
                 let path = paths.get(index).map_or(names::DB_ROWS, String::as_str);
                 let mut masking =
                     field::Masking { policy: &self.policy, path, cut: false, report: &mut *report };
-                cell.map(|cell| masking.cell(cell, marks.get(index).and_then(Option::as_ref)))
+                let mark = marks.get(index).and_then(Option::as_ref);
+                cell.map(|cell| {
+                    masking.cell(cell, mark, places.get(index).map_or(Place::TEXT, |name| Place::of(name)))
+                })
             });
             kept.push(Some(Value::List(cells.collect())));
         }

@@ -12,11 +12,15 @@ pub(crate) fn query(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
         let pair = &text[start..end];
         let equals = pair.find('=').unwrap_or(0);
         let name = view::percent(&pair.as_bytes()[..equals], true);
-        policy.find_decoded(&name, start, spans);
+        policy.find_decoded(&name, start, Place::TEXT, spans);
         let first = if equals == 0 { start } else { start + equals + 1 };
-        match policy.parameter(&String::from_utf8_lossy(&name.bytes)) {
+        let name = String::from_utf8_lossy(&name.bytes);
+        match policy.parameter(&name) {
             Some(mark) => spans.push(Span::new(first, end, mark)),
-            None => policy.find_decoded(&view::percent(&text.as_bytes()[first..end], true), first, spans),
+            None => {
+                let value = view::percent(&text.as_bytes()[first..end], true);
+                policy.find_decoded(&value, first, Place::of(&name), spans);
+            }
         }
     }
 }
@@ -29,7 +33,7 @@ pub(crate) fn header(policy: &Policy, name: &str, text: &str, spans: &mut Vec<Sp
         "authorization" | "proxy-authorization" => authorization(text, spans),
         _ => match policy.header(name) {
             Some(mark) => spans.push(Span::new(0, text.len(), mark)),
-            None => policy.find(text.as_bytes(), Place::Text, spans),
+            None => policy.find(text.as_bytes(), Place::of(name), spans),
         },
     }
 }
@@ -71,7 +75,8 @@ fn cookies(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
 fn cookie(policy: &Policy, text: &str, start: usize, end: usize, spans: &mut Vec<Span>) {
     let first = text[start..end].find('=').map_or(start, |equals| start + equals + 1);
     policy.find_in(text, (start, first), spans);
-    spans.push(Span::new(first, end, Mark::redact("cookie")));
+    let name = text[start..first].trim().trim_end_matches('=');
+    spans.push(Span::new(first, end, policy.cookie(name)));
 }
 
 /// Attributes of a cookie that are no part of its value (RFC 6265 section 4.1).

@@ -1,8 +1,8 @@
 //! The rules, compiled: what is to be done with a value of this name at this place. Secret names come first,
 //! so that no rule can weaken them.
 
-use super::mark::Mark;
-use super::recognise::{Place, Recogniser};
+use super::mark::{Action, Mark};
+use super::recognise::{Finder, Place};
 use super::rules::{FieldRule, Literals, MaskRules};
 use super::secret;
 use super::span::Span;
@@ -15,7 +15,7 @@ const KEY_SEPARATORS: [char; 4] = [':', '/', '.', '|'];
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) literals: Literals,
-    recogniser: Recogniser,
+    finder: Finder,
     rules: Vec<(Mark, FieldRule)>,
 }
 
@@ -23,24 +23,24 @@ impl Policy {
     pub(crate) fn new(rules: &MaskRules) -> Result<Self, aho_corasick::BuildError> {
         Ok(Policy {
             literals: rules.literals,
-            recogniser: Recogniser::new(&rules.recognisers)?,
+            finder: Finder::new(&rules.recognisers)?,
             rules: rules.rules.iter().map(|rule| (rule.mark(), rule.clone())).collect(),
         })
     }
 
     /// Adds what the recognisers find in a text.
-    pub(crate) fn find(&self, text: &[u8], place: Place, spans: &mut Vec<Span>) {
-        self.recogniser.find(text, place, spans);
+    pub(crate) fn find(&self, text: &[u8], place: Place<'_>, spans: &mut Vec<Span>) {
+        self.finder.find(text, place, spans);
     }
 
     /// The same for a part of a text.
     pub(crate) fn find_in(&self, text: &str, (start, end): (usize, usize), spans: &mut Vec<Span>) {
-        self.find_at(&text.as_bytes()[start..end], start, spans);
+        self.find_at(&text.as_bytes()[start..end], start, Place::TEXT, spans);
     }
 
-    fn find_at(&self, part: &[u8], start: usize, spans: &mut Vec<Span>) {
+    fn find_at(&self, part: &[u8], start: usize, place: Place<'_>, spans: &mut Vec<Span>) {
         let first = spans.len();
-        self.find(part, Place::Text, spans);
+        self.find(part, place, spans);
         for span in &mut spans[first..] {
             span.start += start;
             span.end += start;
@@ -48,18 +48,24 @@ impl Policy {
     }
 
     /// The same for a part of a text in which backslashes escape.
-    pub(crate) fn find_escaped(&self, text: &[u8], (start, end): (usize, usize), spans: &mut Vec<Span>) {
+    pub(crate) fn find_escaped(
+        &self,
+        text: &[u8],
+        (start, end): (usize, usize),
+        place: Place<'_>,
+        spans: &mut Vec<Span>,
+    ) {
         let part = &text[start..end];
         if memchr::memchr(b'\\', part).is_some() {
-            return self.find_decoded(&view::backslash(part), start, spans);
+            return self.find_decoded(&view::backslash(part), start, place, spans);
         }
-        self.find_at(part, start, spans);
+        self.find_at(part, start, place, spans);
     }
 
     /// The same for a value that was decoded from the text at `start`: the spans are those of that text.
-    pub(crate) fn find_decoded(&self, view: &View, start: usize, spans: &mut Vec<Span>) {
+    pub(crate) fn find_decoded(&self, view: &View, start: usize, place: Place<'_>, spans: &mut Vec<Span>) {
         let mut found = Vec::new();
-        self.find(&view.bytes, Place::Text, &mut found);
+        self.find(&view.bytes, place, &mut found);
         spans.extend(found.into_iter().map(|span| {
             let (from, to) = view.origin(span.start, span.end);
             Span { start: start + from, end: start + to, ..span }
@@ -94,16 +100,32 @@ impl Policy {
             .or_else(|| self.first(|rule| rule.parameters.iter().any(|pattern| glob(pattern, name))))
     }
 
-    /// A value in a JSON body, by the names that lead to it; items of lists have the name `*`.
+    /// A value in a JSON text, by the names that lead to it; items of lists have the name `*`.
     pub(crate) fn json(&self, path: &[String]) -> Option<Mark> {
-        let name = path.iter().rev().find(|name| name.as_str() != "*");
-        name.and_then(|name| secret_mark(name.as_bytes()))
+        secret_mark(last_name(path).as_bytes())
             .or_else(|| self.first(|rule| rule.json.iter().any(|pattern| path_matches(pattern, path))))
+    }
+
+    /// The text of an XML element or attribute, by the names that lead to it.
+    pub(crate) fn xml(&self, path: &[String]) -> Option<Mark> {
+        secret_mark(last_name(path).as_bytes())
+            .or_else(|| self.first(|rule| rule.xml.iter().any(|pattern| path_matches(pattern, path))))
+    }
+
+    /// A cookie's value: nothing of it ever stays, a rule tells only what it was.
+    pub(crate) fn cookie(&self, name: &str) -> Mark {
+        self.first(|rule| rule.cookies.iter().any(|pattern| glob(pattern, name)))
+            .map_or(Mark::redact("cookie"), |mark| Mark { action: Action::Redact, ..mark })
     }
 
     fn first(&self, matches: impl Fn(&FieldRule) -> bool) -> Option<Mark> {
         self.rules.iter().find(|(_, rule)| matches(rule)).map(|(mark, _)| mark.clone())
     }
+}
+
+/// The name of what a path leads to, be it in a list or not.
+pub(crate) fn last_name(path: &[String]) -> &str {
+    path.iter().rev().find(|name| name.as_str() != "*").map_or("", String::as_str)
 }
 
 /// The mark of a name that says that its value is a secret.

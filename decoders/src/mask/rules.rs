@@ -1,12 +1,14 @@
 //! What operators may say about masking: the `[masking]` part of the agent's configuration, checked once and
 //! compiled. Credentials are masked whatever stands here; there is no key that shows them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::mark::{Action, Mark};
+use super::recognise::table;
 
 /// Most rules of one configuration.
 pub const RULES_MAX: usize = 256;
@@ -51,21 +53,89 @@ pub enum Setting {
     /// Nothing of it stays.
     #[default]
     Redact,
+    /// The same, and what needs its name nearby to be told from other numbers is masked without it too.
+    Anywhere,
     /// Its last characters stay.
     KeepLast(u8),
 }
 
-/// One setting for each recogniser that may be changed. Passwords, credentials and private keys are not here:
-/// they are always masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Recognisers {
-    /// E-mail addresses.
-    pub email: Setting,
-    /// Numbers of payment cards.
-    pub card: Setting,
-    /// International bank account numbers.
-    pub iban: Setting,
+/// One setting for each recogniser. Passwords, credentials and private keys are not here: they are always masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recognisers(Vec<Setting>);
+
+impl Default for Recognisers {
+    fn default() -> Self {
+        let setting = |kind| if table::is_on(kind) { Setting::Redact } else { Setting::Off };
+        Recognisers((0..table::TABLE.len()).map(setting).collect())
+    }
+}
+
+impl Recognisers {
+    /// The same setting for all.
+    pub fn all(setting: Setting) -> Self {
+        Recognisers(vec![setting; table::TABLE.len()])
+    }
+
+    /// Sets one kind; `false` when there is no such kind.
+    pub fn set(&mut self, kind: &str, setting: Setting) -> bool {
+        let index = table::TABLE.iter().position(|one| one.kind == kind);
+        index.map(|index| self.0[index] = setting).is_some()
+    }
+
+    /// The setting of one kind; `None` when there is no such kind.
+    pub fn get(&self, kind: &str) -> Option<Setting> {
+        table::TABLE.iter().position(|one| one.kind == kind).map(|index| self.0[index])
+    }
+
+    /// The settings in the order of the table.
+    pub(crate) fn by_kind(&self) -> impl Iterator<Item = Setting> {
+        self.0.iter().copied()
+    }
+}
+
+impl Serialize for Recognisers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(table::TABLE.iter().map(|one| one.kind).zip(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Recognisers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut settings = Recognisers::default();
+        for (kind, setting) in BTreeMap::<String, Setting>::deserialize(deserializer)? {
+            if !settings.set(&kind, setting) {
+                let known: Vec<_> = table::TABLE.iter().map(|one| one.kind).collect();
+                let known = known.join(", ");
+                return Err(D::Error::custom(format!(
+                    "unknown recogniser `{kind}`, expected one of {known}"
+                )));
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// What people may know of a recogniser: the list in the manual.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// Its key in `[masking.recognisers]`, and what stands in its masks.
+    pub kind: &'static str,
+    /// What it finds.
+    pub what: &'static str,
+    /// How it tells.
+    pub told: &'static str,
+    /// Whether it is looked for when the configuration says nothing.
+    pub on: bool,
+}
+
+/// All recognisers that may be set.
+pub fn recognisers() -> impl Iterator<Item = About> {
+    table::TABLE.iter().enumerate().map(|(index, one)| About {
+        kind: one.kind,
+        what: one.what,
+        told: one.told,
+        on: table::is_on(index),
+    })
 }
 
 /// One rule: which fields, and what is done with their values.
@@ -92,10 +162,16 @@ pub struct FieldRule {
     /// Names in query strings and forms.
     #[serde(default)]
     pub parameters: Vec<String>,
-    /// Paths in JSON bodies: names joined by `.`, each item of a list is `*`: `customers.*.name`. A leading
+    /// Names of cookies. Nothing of a cookie's value ever stays: the rule tells in the mask what it was.
+    #[serde(default)]
+    pub cookies: Vec<String>,
+    /// Paths in JSON bodies, and in values that are JSON: names joined by `.`, each item of a list is `*`: `customers.*.name`. A leading
     /// `**.` stands for any depth.
     #[serde(default)]
     pub json: Vec<String>,
+    /// Paths in XML bodies, in the same form: names of elements without their prefix, attributes with `@` before.
+    #[serde(default)]
+    pub xml: Vec<String>,
 }
 
 fn default_kind() -> String {
@@ -126,7 +202,9 @@ pub enum MaskError {
         id: String,
     },
     /// A rule that matches nothing.
-    #[error("masking.rules: rule {id:?} names no columns, headers, keys, parameters or json paths")]
+    #[error(
+        "masking.rules: rule {id:?} names no columns, headers, keys, parameters, cookies, json or xml paths"
+    )]
     Empty {
         /// Which.
         id: String,
@@ -170,10 +248,9 @@ impl MaskRules {
         if self.rules.len() > RULES_MAX {
             return Err(MaskError::TooManyRules { count: self.rules.len() });
         }
-        let Recognisers { email, card, iban } = &self.recognisers;
-        for (name, setting) in [("email", email), ("card", card), ("iban", iban)] {
+        for (one, setting) in table::TABLE.iter().zip(self.recognisers.by_kind()) {
             if let Setting::KeepLast(count) = setting {
-                check_keep_last(*count, || format!("recogniser {name}"))?;
+                check_keep_last(count, || format!("recogniser {}", one.kind))?;
             }
         }
         let mut ids = BTreeSet::new();
@@ -214,13 +291,15 @@ impl FieldRule {
         Ok(())
     }
 
-    fn lists(&self) -> [(&'static str, &[String]); 5] {
+    fn lists(&self) -> [(&'static str, &[String]); 7] {
         [
             ("columns", &self.columns),
             ("headers", &self.headers),
             ("keys", &self.keys),
             ("parameters", &self.parameters),
+            ("cookies", &self.cookies),
             ("json", &self.json),
+            ("xml", &self.xml),
         ]
     }
 
@@ -251,7 +330,7 @@ mod tests {
             "rules":[{"id":"a","kind":"name","action":"redact","columns":["name"]}]}"#;
         let rules: MaskRules = serde_json::from_str(text).unwrap();
         rules.check().unwrap();
-        assert_eq!(rules.recognisers.card, Setting::KeepLast(4));
+        assert_eq!(rules.recognisers.get("card"), Some(Setting::KeepLast(4)));
         assert_eq!(rules.literals, Literals::All);
         assert!(serde_json::from_str::<MaskRules>(r#"{"literal":"all"}"#).is_err());
         assert!(serde_json::from_str::<MaskRules>(r#"{"recognisers":{"jwt":"off"}}"#).is_err());

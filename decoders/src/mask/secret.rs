@@ -16,6 +16,7 @@ const STEMS: &[&str] = &[
     "credential",
     "apikey",
     "accesskey",
+    "accountkey",
     "privatekey",
     "signingkey",
     "encryptionkey",

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::mark::Mark;
 use super::policy::Policy;
-use super::recognise::Place;
+use super::recognise::shape::Kinds;
+use super::recognise::{Place, table};
 use super::rules::Literals;
 use super::span::Span;
 use super::sql_lexer::{Quoting, Token, TokenKind, tokens};
@@ -20,8 +21,8 @@ use super::view;
 /// What a statement says about values that come apart from it.
 #[derive(Debug, Default)]
 pub(crate) struct Apart {
-    /// Bound parameters that are masked, by their number.
-    pub(crate) parameters: BTreeMap<u32, Mark>,
+    /// What bound parameters are, by their number.
+    pub(crate) parameters: BTreeMap<u32, Treatment>,
     /// The columns of a COPY, where it lists them.
     pub(crate) copied: Option<Marks>,
 }
@@ -54,7 +55,7 @@ const SECRET_FUNCTIONS: &[&str] = &[
 /// Adds the parts of a statement that are to be masked, and says which values apart from it are.
 pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart {
     // Catches what stands across tokens, or where this lexer and the server's would not agree.
-    policy.find(text.as_bytes(), Place::Statement, spans);
+    policy.find(text.as_bytes(), Place::STATEMENT, spans);
     let mut reader = Reader::new(policy, text);
     for token in tokens(text) {
         reader.token(token);
@@ -63,24 +64,33 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart 
     reader.apart
 }
 
+/// What a name says about the values that meet it.
+#[derive(Clone, Debug)]
+pub(crate) enum Treatment {
+    /// They are masked whole.
+    Mask(Mark),
+    /// They may be of these kinds.
+    Look(Kinds),
+}
+
 /// What is to be done with values by their position.
-pub(crate) type Marks = Arc<[Option<Mark>]>;
+pub(crate) type Marks = Arc<[Option<Treatment>]>;
 
 /// One level of brackets.
 #[derive(Clone, Debug, Default)]
 struct Frame {
     /// What values here are when nothing nearer says it.
-    base: Option<Mark>,
+    base: Option<Treatment>,
     /// The marks of the values by position, and which is next.
     positions: Option<(Marks, usize)>,
     /// The names that stand here, as long as nothing but names and commas does.
-    names: Option<Vec<Option<Mark>>>,
+    names: Option<Vec<Option<Treatment>>>,
     /// The column list of an INSERT.
     insert_columns: bool,
     /// Arguments of `set_config`: the first names the second.
     set_config: bool,
     /// What was the context outside.
-    outer: Option<Mark>,
+    outer: Option<Treatment>,
 }
 
 struct Reader<'a> {
@@ -89,7 +99,7 @@ struct Reader<'a> {
     spans: Vec<Span>,
     apart: Apart,
     /// What the next literal is.
-    context: Option<Mark>,
+    context: Option<Treatment>,
     /// The last name, while nothing but operators came after it.
     name: Option<(usize, usize)>,
     frames: Vec<Frame>,
@@ -194,7 +204,7 @@ impl<'a> Reader<'a> {
             "FROM" if self.distinct => self.operated(),
             "LIKE" | "ILIKE" | "SIMILAR" | "TO" | "IN" | "IS" | "NOT" | "ANY" | "ALL" | "SOME" | "ARRAY"
             | "ROW" | "DISTINCT" | "ESCAPE" | "DEFAULT" => self.operated(),
-            "IDENTIFIED" => self.context = Some(Mark::redact("password")),
+            "IDENTIFIED" => self.context = Some(Treatment::Mask(Mark::redact("password"))),
             "BY" | "AS" | "WITH" | "AUTHORIZATION" => {}
             "INSERT" | "REPLACE" => {
                 self.reset();
@@ -233,13 +243,20 @@ impl<'a> Reader<'a> {
 
     /// After an operator the name before it says what comes.
     fn operated(&mut self) {
-        if let Some(mark) = self.name.take().map(|name| self.column(name)) {
-            self.context = mark.or_else(|| self.frame().base.clone());
+        if let Some(told) = self.name.take().map(|name| self.column(name)) {
+            let base = self.frame().base.clone();
+            // A secret's place is one whatever the name in it says.
+            self.context = match (told, base) {
+                (Some(Treatment::Look(_)), Some(base @ Treatment::Mask(_))) => Some(base),
+                (told, base) => told.or(base),
+            };
         }
     }
 
-    fn column(&self, (start, end): (usize, usize)) -> Option<Mark> {
-        self.policy.column(&self.text[start..end])
+    fn column(&self, (start, end): (usize, usize)) -> Option<Treatment> {
+        let name = &self.text[start..end];
+        let look = || Some(table::kinds_named(name)).filter(|kinds| !kinds.is_empty()).map(Treatment::Look);
+        self.policy.column(name).map(Treatment::Mask).or_else(look)
     }
 
     fn named(&mut self, token: Token) {
@@ -249,8 +266,8 @@ impl<'a> Reader<'a> {
         }
         self.operator = None;
         let mark = self.column(token.inner);
-        if let (Some(literal), Some(mark)) = (self.literal.take(), &mark) {
-            self.mask(literal, mark.clone());
+        if let (Some(literal), Some(told)) = (self.literal.take(), &mark) {
+            self.treat(literal, told.clone());
         }
         self.name = Some(token.inner);
         let dotted = self.before.is_some_and(|before| before.kind == TokenKind::Symbol(b'.'));
@@ -280,7 +297,7 @@ impl<'a> Reader<'a> {
         };
         let set_config = self.frame().set_config;
         match adjacent.or_else(|| self.context.clone()) {
-            Some(mark) => self.mask(token, mark),
+            Some(told) => self.treat(token, told),
             None if set_config => {
                 let name = self.column(token.inner);
                 self.frame().base = name;
@@ -293,8 +310,24 @@ impl<'a> Reader<'a> {
         self.name = None;
     }
 
+    fn treat(&mut self, token: Token, told: Treatment) {
+        match (told, token.kind) {
+            (told, TokenKind::Parameter(number)) => {
+                if self.apart.parameters.len() < PARAMETERS_MAX {
+                    self.apart.parameters.insert(number, told);
+                }
+            }
+            (Treatment::Mask(mark), _) => self.mask(token, mark),
+            (Treatment::Look(kinds), _) => self.look(token, Place::named(kinds)),
+        }
+    }
+
     /// A value that nothing says anything about: its content decides.
     fn inside(&mut self, token: Token) {
+        self.look(token, Place::TEXT);
+    }
+
+    fn look(&mut self, token: Token, place: Place<'_>) {
         let (start, end) = token.inner;
         let literal = matches!(token.kind, TokenKind::String(_) | TokenKind::Number);
         if literal && self.policy.literals == Literals::All {
@@ -306,20 +339,16 @@ impl<'a> Reader<'a> {
             TokenKind::String(Quoting::Escapes) => view::backslash(inner),
             TokenKind::String(Quoting::Unicode) => view::sql_unicode(inner),
             TokenKind::String(Quoting::Dollar) | TokenKind::Comment => view::plain(inner),
+            // Without a name it was looked at with the whole statement.
+            TokenKind::Number if place != Place::TEXT => view::plain(inner),
             _ => return,
         };
-        self.policy.find_decoded(&view, start, &mut self.spans);
+        self.policy.find_decoded(&view, start, place, &mut self.spans);
     }
 
     /// The whole value is masked.
     fn mask(&mut self, token: Token, mark: Mark) {
         let (start, mut end) = token.inner;
-        if let TokenKind::Parameter(number) = token.kind {
-            if self.apart.parameters.len() < PARAMETERS_MAX {
-                self.apart.parameters.insert(number, mark);
-            }
-            return;
-        }
         let inner = &self.text.as_bytes()[start..end];
         let slashes = inner.iter().rev().take_while(|&&byte| byte == b'\\').count();
         if token.kind == TokenKind::String(Quoting::Plain) && slashes % 2 == 1 {

@@ -1,10 +1,6 @@
 //! A value as its reader decodes it, each byte knowing where it stood: so that what a coding hides is found,
 //! and what is found is masked in the text as it was sent.
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
 /// Decoded bytes with the place of each in the original.
 #[derive(Debug, Default)]
 pub(crate) struct View {
@@ -37,6 +33,120 @@ impl View {
 /// A text that needs no decoding.
 pub(crate) fn plain(text: &[u8]) -> View {
     View { bytes: text.to_vec(), origins: (0..=text.len()).collect() }
+}
+
+/// Without NUL: what UTF-16 is of ASCII.
+pub(crate) fn without_nul(text: &[u8]) -> View {
+    let mut view = View::with_capacity(text.len());
+    for (at, &byte) in text.iter().enumerate().filter(|(_, byte)| **byte != 0) {
+        view.push(byte, at);
+    }
+    view.end(text.len())
+}
+
+/// Quoted-printable decoded (RFC 2045 section 6.7): `=XX`, and `=` at the end of a line joins it to the next.
+pub(crate) fn quoted_printable(text: &[u8]) -> View {
+    let mut view = View::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        if text[at] == b'=' {
+            if let Some(byte) = hex_pair(text, at + 1) {
+                view.push(byte, at);
+                at += 3;
+                continue;
+            }
+            let line_end = line_end_bytes(&text[at + 1..]);
+            if line_end > 0 {
+                at += 1 + line_end;
+                continue;
+            }
+        }
+        view.push(text[at], at);
+        at += 1;
+    }
+    view.end(text.len())
+}
+
+/// Whether something in it is quoted-printable, and not only the value of a name: a line goes on, a sign is coded that
+/// must be or that may hide an address, or two in a row.
+pub(crate) fn has_quoted_printable(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'=', text).any(|at| match hex_pair(text, at + 1) {
+        Some(b'=' | b'@') => true,
+        // Written as the standard wants it: else it is more likely the value of a name.
+        Some(0x80..) => !text[at + 1..at + 3].iter().any(u8::is_ascii_lowercase),
+        Some(_) => text.get(at + 3) == Some(&b'=') && hex_pair(text, at + 4).is_some(),
+        None => line_end_bytes(&text[at + 1..]) > 0,
+    })
+}
+
+/// How long the end of a line is that stands here; 0 when there is none.
+pub(crate) fn line_end_bytes(rest: &[u8]) -> usize {
+    match rest {
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
+        _ => 0,
+    }
+}
+
+/// Character references of HTML that stand for signs of secrets' forms (WHATWG HTML, section 13.5).
+const REFERENCES: &[(&[u8], u8)] = &[
+    (b"amp;", b'&'),
+    (b"lt;", b'<'),
+    (b"gt;", b'>'),
+    (b"quot;", b'"'),
+    (b"apos;", b'\''),
+    (b"nbsp;", b' '),
+    (b"commat;", b'@'),
+    (b"period;", b'.'),
+    (b"colon;", b':'),
+    (b"equals;", b'='),
+    (b"num;", b'#'),
+    (b"plus;", b'+'),
+    (b"lowbar;", b'_'),
+    (b"percnt;", b'%'),
+];
+
+/// Character references decoded: `&#64;`, `&#x40;`, and those with names of [`REFERENCES`].
+pub(crate) fn references(text: &[u8]) -> View {
+    let mut view = View::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let found = if text[at] == b'&' { reference(&text[at + 1..]) } else { None };
+        let Some((character, length)) = found else {
+            view.push(text[at], at);
+            at += 1;
+            continue;
+        };
+        for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+            view.push(byte, at);
+        }
+        at += 1 + length;
+    }
+    view.end(text.len())
+}
+
+/// Whether there is a character reference.
+pub(crate) fn has_references(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'&', text).any(|at| reference(&text[at + 1..]).is_some())
+}
+
+/// What the reference after an `&` stands for, and its length.
+fn reference(rest: &[u8]) -> Option<(char, usize)> {
+    /// More digits are no character.
+    const DIGITS_MAX: usize = 7;
+    let Some(number) = rest.strip_prefix(b"#") else {
+        let (name, byte) = REFERENCES.iter().find(|(name, _)| rest.starts_with(name))?;
+        return Some((char::from(*byte), name.len()));
+    };
+    let (digits, radix, before) = match number {
+        [b'x' | b'X', digits @ ..] => (digits, 16, 2),
+        digits => (digits, 10, 1),
+    };
+    let count = digits.iter().take(DIGITS_MAX).take_while(|byte| char::from(**byte).is_digit(radix)).count();
+    let code =
+        std::str::from_utf8(&digits[..count]).ok().and_then(|text| u32::from_str_radix(text, radix).ok())?;
+    let closed = usize::from(digits.get(count) == Some(&b';'));
+    Some((char::from_u32(code)?, before + count + closed))
 }
 
 /// `%XX` decoded (RFC 3986 section 2.1), and `+` as a space where `plus` (forms and queries).
@@ -179,135 +289,6 @@ fn hex_number(text: &[u8], at: usize, digits: usize) -> Option<u32> {
         .try_fold(0u32, |sum, &byte| Some(sum << 4 | char::from(byte).to_digit(16)?))
 }
 
-/// Shortest run that is taken for base64 or hex; what is coded shorter holds no secret that could be told.
-const RUN_BYTES_MIN: usize = 16;
-
-/// Takes either alphabet by turns, any padding, and stray bits at the end: a cut run still decodes.
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-    .with_decode_allow_trailing_bits(true);
-const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
-
-/// Decodes base64 of either alphabet as far as it is.
-pub(crate) fn base64(run: &[u8]) -> Option<Vec<u8>> {
-    let run = run.trim_ascii_end();
-    let padding = run.iter().rev().take_while(|&&byte| byte == b'=').count();
-    let mut digits = &run[..run.len() - padding];
-    if digits.len() % 4 == 1 {
-        digits = &digits[..digits.len() - 1];
-    }
-    STANDARD.decode(digits).or_else(|_| URL_SAFE.decode(digits)).ok()
-}
-
-/// What a text holds, seen in one pass: without it, whole recognisers and codings need not look.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Survey {
-    classes: u8,
-    /// Digits.
-    pub(crate) digits: usize,
-    longest_run: usize,
-}
-
-const AT: u8 = 1;
-const PERCENT: u8 = 2;
-const BACKSLASH: u8 = 4;
-const DIGIT: u8 = 8;
-const RUN: u8 = 16;
-
-/// Classes of each byte.
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let b = byte as u8;
-        let mut class = 0;
-        if b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_') {
-            class |= RUN;
-        }
-        if b.is_ascii_digit() {
-            class |= DIGIT;
-        }
-        class |= match b {
-            b'@' => AT,
-            b'%' => PERCENT,
-            b'\\' => BACKSLASH,
-            _ => 0,
-        };
-        classes[byte] = class;
-        byte += 1;
-    }
-    classes
-};
-
-impl Survey {
-    /// Looks at each byte once.
-    pub(crate) fn of(text: &[u8]) -> Self {
-        let mut survey = Survey::default();
-        let mut run = 0;
-        for &byte in text {
-            let class = CLASSES[usize::from(byte)];
-            survey.classes |= class;
-            survey.digits += usize::from(class & DIGIT != 0);
-            run = if class & RUN != 0 { run + 1 } else { 0 };
-            survey.longest_run = survey.longest_run.max(run);
-        }
-        survey
-    }
-
-    /// Whether there is an `@`.
-    pub(crate) fn has_at(&self) -> bool {
-        self.classes & AT != 0
-    }
-
-    /// Whether there is a `%`.
-    pub(crate) fn has_percent(&self) -> bool {
-        self.classes & PERCENT != 0
-    }
-
-    /// Whether there is a backslash.
-    pub(crate) fn has_backslash(&self) -> bool {
-        self.classes & BACKSLASH != 0
-    }
-
-    /// Whether [`encoded_runs`] would look at anything.
-    pub(crate) fn has_runs(&self) -> bool {
-        self.longest_run >= RUN_BYTES_MIN
-    }
-}
-
-/// Calls `found` with each run that may be base64 or hex, its place, and what it decodes to as text.
-pub(crate) fn encoded_runs(text: &[u8], mut found: impl FnMut(usize, usize, &[u8])) {
-    let mut at = 0;
-    while at < text.len() {
-        let length = text[at..].iter().take_while(|&&byte| CLASSES[usize::from(byte)] & RUN != 0).count();
-        let (start, end) = (at, at + length);
-        at = end + 1;
-        if length < RUN_BYTES_MIN {
-            continue;
-        }
-        let padded = text[end..].iter().take(2).take_while(|&&byte| byte == b'=').count();
-        let run = &text[start..end];
-        let hex = hex_of(run).filter(|bytes| is_text(bytes));
-        if let Some(bytes) = hex.or_else(|| base64(run).filter(|bytes| is_text(bytes))) {
-            found(start, end + padded, &bytes);
-        }
-    }
-}
-
-/// Hex with or without the `x` or `0x` before it.
-fn hex_of(run: &[u8]) -> Option<Vec<u8>> {
-    let digits = run.strip_prefix(b"0x").or_else(|| run.strip_prefix(b"x")).unwrap_or(run);
-    hex::decode(digits).ok()
-}
-
-/// Whether decoded bytes look like text: random bytes of this length do not.
-fn is_text(bytes: &[u8]) -> bool {
-    let odd =
-        bytes.iter().filter(|&&byte| byte < b' ' && !byte.is_ascii_whitespace() || byte >= 0x7F).count();
-    odd * 8 <= bytes.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,17 +313,22 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_base64_and_hex_are_seen_as_text_only() {
-        let mut seen = Vec::new();
-        let mut note =
-            |start, end, bytes: &[u8]| seen.push((start, end, String::from_utf8(bytes.to_vec()).unwrap()));
-        encoded_runs(b"x=YWxpY2VAZXhhbXBsZS5vcmc= \\x616c6963654062 0123456789abcdef", &mut note);
-        assert_eq!(seen.len(), 1, "{seen:?}");
-        assert_eq!(seen[0], (2, 26, "alice@example.org".into()));
-        let mut hex = Vec::new();
-        encoded_runs(b"\\x616c696365406578616d706c65", |start, end, bytes| {
-            hex.push((start, end, bytes.to_vec()))
-        });
-        assert_eq!(hex, [(1, 28, b"alice@example".to_vec())]);
+    fn mail_and_pages_are_decoded() {
+        let view = quoted_printable(b"a=40b=\r\nc=3Dd=x");
+        assert_eq!(view.bytes, b"a@bc=d=x");
+        assert_eq!(view.origin(3, 4), (8, 9));
+        let view = references(b"a&#64;b&#x2e;c&amp;d&e&#;&#x;&#xFFFFFFF;");
+        assert_eq!(view.bytes, b"a@b.c&d&e&#;&#x;&#xFFFFFFF;");
+        assert_eq!(view.origin(1, 2), (1, 6));
+        assert_eq!(without_nul(b"a\0@\0").bytes, b"a@");
+        for (text, expected) in [
+            (&b"limit=20&x=ab"[..], false),
+            (b"a=40b", true),
+            (b"=6B=34", true),
+            (b"a=\nb", true),
+            (b"a=b", false),
+        ] {
+            assert_eq!(has_quoted_printable(text), expected, "{text:?}");
+        }
     }
 }

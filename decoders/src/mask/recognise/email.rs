@@ -3,6 +3,15 @@
 
 use super::super::mark::Mark;
 use super::super::span::Span;
+use super::shape::Recogniser;
+
+pub(super) const EMAIL: Recogniser = Recogniser {
+    kind: "email",
+    what: "e-mail addresses",
+    told: "local part, labels, a top-level domain by its looks",
+    words: &[],
+    shapes: &[],
+};
 
 const LOCAL_BYTES_MAX: usize = 64;
 const DOMAIN_BYTES_MAX: usize = 253;

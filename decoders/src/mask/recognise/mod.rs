@@ -3,21 +3,36 @@
 //! Linear in the text: one pass over anchors (words without which no recogniser can hit), then small bounded
 //! looks around each. What a coding hides (percent, backslashes, base64, hex) is decoded and looked at too.
 
+mod address;
 mod assignment;
+mod card;
+mod check;
 mod email;
-mod number;
+mod iban;
+mod national;
+mod passport;
+mod phone;
+pub(crate) mod shape;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 mod token;
 mod url;
+mod walk;
+mod wallet;
 
 use aho_corasick::automaton::Automaton;
 use aho_corasick::dfa::DFA;
 use aho_corasick::{Anchored, BuildError, MatchKind};
 
+use self::shape::Kinds;
+use self::walk::Walk;
+use super::coded::{self, Survey};
 use super::mark::{Action, Mark};
 use super::rules::{Recognisers, Setting};
 use super::secret;
 use super::span::Span;
-use super::view::{self, Survey};
+use super::view;
 
 /// Codings inside codings that are looked through.
 const DEPTH_MAX: usize = 2;
@@ -29,32 +44,58 @@ enum Anchor {
     PrivateKey,
     Scheme,
     Url,
+    Telegram,
     Vendor(usize),
     SecretName,
 }
 
-/// Which recognisers run where.
+/// Where a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Anything that somebody wrote: `name=value` tells secrets as well.
-    Text,
-    /// Between the tokens of a statement, where `name = other` compares two columns.
-    Statement,
+pub(crate) struct Place<'a> {
+    /// Between the tokens of a statement, where `name = other` compares two columns. Elsewhere `name=value` tells
+    /// secrets as well.
+    statement: bool,
+    /// The name of the field; empty when it has none.
+    name: &'a str,
+    /// Kinds that were named elsewhere.
+    named: Kinds,
+}
+
+impl<'a> Place<'a> {
+    /// Anything that somebody wrote.
+    pub(crate) const TEXT: Place<'static> = Place { statement: false, name: "", named: Kinds::NONE };
+    /// Between the tokens of a statement.
+    pub(crate) const STATEMENT: Place<'static> = Place { statement: true, ..Place::TEXT };
+
+    /// The value of a field of this name.
+    pub(crate) fn of(name: &'a str) -> Self {
+        Place { name, ..Place::TEXT }
+    }
+
+    /// A value of which it was said elsewhere what it may be.
+    pub(crate) fn named(named: Kinds) -> Self {
+        Place { named, ..Place::TEXT }
+    }
+
+    /// The kinds that were named over the text.
+    fn kinds(self) -> Kinds {
+        self.named.or(table::kinds_named(self.name))
+    }
 }
 
 /// All recognisers with their settings.
 #[derive(Debug)]
-pub(crate) struct Recogniser {
-    email: Option<Mark>,
-    card: Option<Mark>,
-    iban: Option<Mark>,
+pub(crate) struct Finder {
+    /// What is done with each kind, by its index; `None` when it is off.
+    marks: Vec<Option<Mark>>,
+    walk: Walk,
     automaton: DFA,
     anchors: Vec<Anchor>,
 }
 
-impl Recogniser {
+impl Finder {
     pub(crate) fn new(settings: &Recognisers) -> Result<Self, BuildError> {
-        let mut words = vec!["eyJ", "- BEGIN", "-BEGIN", "bearer", "basic", "://"];
+        let mut words = vec!["eyJ", "- BEGIN", "-BEGIN", "bearer", "basic", "://", ":AA"];
         let mut anchors = vec![
             Anchor::Jwt,
             Anchor::PrivateKey,
@@ -62,6 +103,7 @@ impl Recogniser {
             Anchor::Scheme,
             Anchor::Scheme,
             Anchor::Url,
+            Anchor::Telegram,
         ];
         for (index, vendor) in token::VENDORS.iter().enumerate() {
             words.push(vendor.prefix);
@@ -73,21 +115,25 @@ impl Recogniser {
         }
         let automaton =
             DFA::builder().ascii_case_insensitive(true).match_kind(MatchKind::Standard).build(&words)?;
-        Ok(Recogniser {
-            email: mark("email", settings.email),
-            card: mark("card", settings.card),
-            iban: mark("iban", settings.iban),
-            automaton,
-            anchors,
-        })
+        let (mut wanted, mut anywhere) = (Kinds::NONE, Kinds::NONE);
+        let marks = settings.by_kind().enumerate().map(|(kind, setting)| {
+            let mark = mark(table::TABLE[kind].kind, setting)?;
+            wanted = wanted.or(Kinds::of(kind));
+            if setting == Setting::Anywhere {
+                anywhere = anywhere.or(Kinds::of(kind));
+            }
+            Some(mark)
+        });
+        let marks = marks.collect();
+        Ok(Finder { marks, walk: Walk::new(wanted, anywhere), automaton, anchors })
     }
 
     /// Adds what is found in `text` to `spans`.
-    pub(crate) fn find(&self, text: &[u8], place: Place, spans: &mut Vec<Span>) {
+    pub(crate) fn find(&self, text: &[u8], place: Place<'_>, spans: &mut Vec<Span>) {
         self.find_at_depth(text, place, 0, spans);
     }
 
-    fn find_at_depth(&self, text: &[u8], place: Place, depth: usize, spans: &mut Vec<Span>) {
+    fn find_at_depth(&self, text: &[u8], place: Place<'_>, depth: usize, spans: &mut Vec<Span>) {
         let survey = Survey::of(text);
         self.find_plain(text, place, survey, spans);
         if depth == DEPTH_MAX {
@@ -99,10 +145,19 @@ impl Recogniser {
         if survey.has_backslash() {
             self.find_in_view(&view::backslash(text), place, depth, spans);
         }
+        if survey.has_equals() && view::has_quoted_printable(text) {
+            self.find_in_view(&view::quoted_printable(text), place, depth, spans);
+        }
+        if survey.has_ampersand() && view::has_references(text) {
+            self.find_in_view(&view::references(text), place, depth, spans);
+        }
+        if survey.has_nul() {
+            self.find_in_view(&view::without_nul(text), place, depth, spans);
+        }
         if survey.has_runs() {
-            view::encoded_runs(text, |start, end, decoded| {
+            coded::encoded_runs(text, |start, end, decoded| {
                 let mut inside = Vec::new();
-                self.find_at_depth(decoded, Place::Text, DEPTH_MAX, &mut inside);
+                self.find_at_depth(decoded, Place { statement: false, ..place }, depth + 1, &mut inside);
                 // A part of a coded run cannot be masked alone.
                 if let Some(first) = inside.first() {
                     spans.push(Span::new(start, end, Mark { action: Action::Redact, ..first.mark.clone() }));
@@ -111,7 +166,7 @@ impl Recogniser {
         }
     }
 
-    fn find_in_view(&self, view: &view::View, place: Place, depth: usize, spans: &mut Vec<Span>) {
+    fn find_in_view(&self, view: &view::View, place: Place<'_>, depth: usize, spans: &mut Vec<Span>) {
         let mut inside = Vec::new();
         self.find_at_depth(&view.bytes, place, depth + 1, &mut inside);
         spans.extend(inside.into_iter().map(|span| {
@@ -121,7 +176,7 @@ impl Recogniser {
     }
 
     /// What stands there uncoded.
-    fn find_plain(&self, text: &[u8], place: Place, survey: Survey, spans: &mut Vec<Span>) {
+    fn find_plain(&self, text: &[u8], place: Place<'_>, survey: Survey, spans: &mut Vec<Span>) {
         let mut names = false;
         let mut progress = token::Progress::default();
         let mut ats = Vec::new();
@@ -129,19 +184,29 @@ impl Recogniser {
             Anchor::Jwt => token::jwt(text, start, &mut progress, spans),
             Anchor::PrivateKey => token::private_key(text, start, &mut progress, spans),
             Anchor::Scheme => token::scheme(text, start, end, spans),
+            Anchor::Telegram => token::telegram(text, start, spans),
             Anchor::Vendor(index) => token::vendor(text, index, start, &mut progress, spans),
             Anchor::Url => ats.extend(url::password(text, start, spans)),
             Anchor::SecretName => names = true,
         });
-        if names && place == Place::Text {
+        if names && !place.statement {
             assignment::find(text, spans);
         }
-        if let Some(mark) = self.email.as_ref().filter(|_| survey.has_at()) {
+        let mark = |kind: usize| self.marks[kind].as_ref();
+        if let Some(mark) = mark(table::EMAIL).filter(|_| survey.has_at()) {
             ats.sort_unstable();
-            email::find(text, &ats, place == Place::Text, mark, spans);
+            email::find(text, &ats, !place.statement, mark, spans);
         }
-        if survey.digits >= number::DIGITS_MIN {
-            number::find(text, self.card.as_ref(), self.iban.as_ref(), spans);
+        if survey.digits >= walk::DIGITS_MIN {
+            self.walk.find(text, place, |start, end, kind| {
+                spans.extend(mark(kind).map(|mark| Span::new(start, end, mark.clone())));
+            });
+        }
+        if mark(table::IP).is_some() || mark(table::MAC).is_some() {
+            address::find(text, |start, end, is_card| {
+                let mark = mark(if is_card { table::MAC } else { table::IP });
+                spans.extend(mark.map(|mark| Span::new(start, end, mark.clone())));
+            });
         }
     }
 
@@ -167,7 +232,7 @@ impl Recogniser {
 fn mark(kind: &'static str, setting: Setting) -> Option<Mark> {
     let action = match setting {
         Setting::Off => return None,
-        Setting::Redact => Action::Redact,
+        Setting::Redact | Setting::Anywhere => Action::Redact,
         Setting::KeepLast(count) => Action::KeepLast(count),
     };
     Some(Mark { action, ..Mark::redact(kind) })

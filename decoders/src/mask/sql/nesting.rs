@@ -48,7 +48,7 @@ impl Reader<'_> {
             _ => String::new(),
         };
         let secret = SECRET_FUNCTIONS.contains(&function.as_str());
-        let base = if secret { Some(Mark::redact("secret")) } else { self.context.clone() };
+        let base = if secret { Some(Treatment::Mask(Mark::redact("secret"))) } else { self.context.clone() };
         let insert_columns = std::mem::take(&mut self.insert);
         let row = self.values.clone().or_else(|| self.names.take());
         let nested = self.frame().positions.is_some();

@@ -1,0 +1,133 @@
+//! International bank account numbers (ISO 13616): country, length, mod 97.
+
+use super::check::mod_97;
+use super::shape::Recogniser;
+
+pub(super) const IBAN: Recogniser = Recogniser {
+    kind: "iban",
+    what: "international bank account numbers",
+    told: "country, length, mod 97",
+    words: &["iban"],
+    shapes: &[],
+};
+
+const IBAN_CHARACTERS_MAX: usize = 34;
+
+/// Where the account number that begins here ends: its country's length, single separators left out.
+pub(super) fn end(text: &[u8], start: usize) -> Option<usize> {
+    let head = text.get(start..start + 4)?;
+    if !(head[..2].iter().all(u8::is_ascii_alphabetic) && head[2..].iter().all(u8::is_ascii_digit)) {
+        return None;
+    }
+    let country = [text[start].to_ascii_uppercase(), text[start + 1].to_ascii_uppercase()];
+    let (_, length) = IBAN_LENGTHS.iter().find(|(code, _)| code.as_bytes() == country)?;
+    let mut characters = [0; IBAN_CHARACTERS_MAX];
+    let (mut count, mut at) = (0, start);
+    while count < *length {
+        let byte = *text.get(at)?;
+        if byte.is_ascii_alphanumeric() {
+            characters[count] = byte.to_ascii_uppercase();
+            count += 1;
+        } else if !matches!(byte, b' ' | b'-') || !text[at - 1].is_ascii_alphanumeric() {
+            return None;
+        }
+        at += 1;
+    }
+    let ends = text.get(at).is_none_or(|byte| !byte.is_ascii_alphanumeric());
+    // The first four characters count last.
+    let (head, tail) = characters[..*length].split_at(4);
+    (ends && mod_97(tail.iter().chain(head).copied()) == 1).then_some(at)
+}
+
+/// The IBAN registry (SWIFT, release 99): country and length.
+const IBAN_LENGTHS: &[(&str, usize)] = &[
+    ("AD", 24),
+    ("AE", 23),
+    ("AL", 28),
+    ("AT", 20),
+    ("AZ", 28),
+    ("BA", 20),
+    ("BE", 16),
+    ("BG", 22),
+    ("BH", 22),
+    ("BI", 27),
+    ("BR", 29),
+    ("BY", 28),
+    ("CH", 21),
+    ("CR", 22),
+    ("CY", 28),
+    ("CZ", 24),
+    ("DE", 22),
+    ("DJ", 27),
+    ("DK", 18),
+    ("DO", 28),
+    ("EE", 20),
+    ("EG", 29),
+    ("ES", 24),
+    ("FI", 18),
+    ("FK", 18),
+    ("FO", 18),
+    ("FR", 27),
+    ("GB", 22),
+    ("GE", 22),
+    ("GI", 23),
+    ("GL", 18),
+    ("GR", 27),
+    ("GT", 28),
+    ("HN", 28),
+    ("HR", 21),
+    ("HU", 28),
+    ("IE", 22),
+    ("IL", 23),
+    ("IQ", 23),
+    ("IS", 26),
+    ("IT", 27),
+    ("JO", 30),
+    ("KW", 30),
+    ("KZ", 20),
+    ("LB", 28),
+    ("LC", 32),
+    ("LI", 21),
+    ("LT", 20),
+    ("LU", 20),
+    ("LV", 21),
+    ("LY", 25),
+    ("MC", 27),
+    ("MD", 24),
+    ("ME", 22),
+    ("MK", 19),
+    ("MN", 20),
+    ("MR", 27),
+    ("MT", 31),
+    ("MU", 30),
+    ("NI", 28),
+    ("NL", 18),
+    ("NO", 15),
+    ("OM", 23),
+    ("PK", 24),
+    ("PL", 28),
+    ("PS", 29),
+    ("PT", 25),
+    ("QA", 29),
+    ("RO", 24),
+    ("RS", 22),
+    ("RU", 33),
+    ("SA", 24),
+    ("SC", 31),
+    ("SD", 18),
+    ("SE", 24),
+    ("SI", 19),
+    ("SK", 24),
+    ("SM", 27),
+    ("SO", 23),
+    ("ST", 25),
+    ("SV", 28),
+    ("TL", 23),
+    ("TN", 24),
+    ("TR", 26),
+    ("UA", 29),
+    ("VA", 22),
+    ("VG", 24),
+    ("XK", 20),
+    ("YE", 30),
+];
