@@ -13,6 +13,7 @@ mod field;
 mod json;
 pub mod link;
 mod mark;
+mod memory;
 mod pairs;
 mod policy;
 mod recognise;
