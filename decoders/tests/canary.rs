@@ -476,7 +476,7 @@ fn postgres_turns() -> Turns {
         (Flow::Ingress, message(b'F', &[&[0, 0, 6, 62, 0, 1, 0, 0], &cells(&[BOUND.as_bytes()]), &[0, 0]])),
         (
             Flow::Egress,
-            [message(b'V', &[&[0, 0, 0, 14], LITERAL[..14].as_bytes()]), message(b'Z', &[b"I"])].concat(),
+            [message(b'V', &[&[0, 0, 0, 14], &LITERAL.as_bytes()[..14]]), message(b'Z', &[b"I"])].concat(),
         ),
         (Flow::Ingress, query("DO $$ BEGIN RAISE NOTICE 'visible-notice'; END $$")),
         (

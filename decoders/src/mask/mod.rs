@@ -14,6 +14,7 @@ mod field;
 mod json;
 pub mod link;
 mod mark;
+mod memory;
 mod pairs;
 mod policy;
 mod recognise;

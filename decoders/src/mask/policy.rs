@@ -2,10 +2,12 @@
 //! so that no rule can weaken them.
 
 use super::mark::{Action, Mark};
+use super::memory::Memory;
 use super::recognise::{Finder, Place};
 use super::rules::{FieldRule, Literals, MaskRules};
 use super::secret;
 use super::span::Span;
+use super::sql::Apart;
 use super::view::{self, View};
 
 /// What people put between the parts of a key.
@@ -17,6 +19,9 @@ pub(crate) struct Policy {
     pub(crate) literals: Literals,
     finder: Finder,
     rules: Vec<(Mark, FieldRule)>,
+    /// What statements in which nothing is masked say about values apart from them.
+    pub(crate) statements: Memory<Apart>,
+    columns: Memory<Option<Mark>>,
 }
 
 impl Policy {
@@ -25,6 +30,8 @@ impl Policy {
             literals: rules.literals,
             finder: Finder::new(&rules.recognisers)?,
             rules: rules.rules.iter().map(|rule| (rule.mark(), rule.clone())).collect(),
+            statements: Memory::new(),
+            columns: Memory::new(),
         })
     }
 
@@ -74,9 +81,14 @@ impl Policy {
 
     /// A column's value, by `name` or `table.name`.
     pub(crate) fn column(&self, name: &str) -> Option<Mark> {
+        if let Some(known) = self.columns.recall(name) {
+            return known;
+        }
         let last = name.rsplit('.').next().unwrap_or(name);
-        secret_mark(last.as_bytes())
-            .or_else(|| self.first(|rule| rule.columns.iter().any(|pattern| column_matches(pattern, name))))
+        let found = secret_mark(last.as_bytes())
+            .or_else(|| self.first(|rule| rule.columns.iter().any(|pattern| column_matches(pattern, name))));
+        self.columns.keep(name, found.clone());
+        found
     }
 
     /// A value of a key-value store: its field is a column's name, its key has patterns of its own.

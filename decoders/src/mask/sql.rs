@@ -19,7 +19,7 @@ use super::sql_lexer::{Quoting, Token, TokenKind, tokens};
 use super::view;
 
 /// What a statement says about values that come apart from it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Apart {
     /// What bound parameters are, by their number.
     pub(crate) parameters: BTreeMap<u32, Treatment>,
@@ -54,6 +54,10 @@ const SECRET_FUNCTIONS: &[&str] = &[
 
 /// Adds the parts of a statement that are to be masked, and says which values apart from it are.
 pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart {
+    if let Some(known) = policy.statements.recall(text) {
+        return known;
+    }
+    let before = spans.len();
     // Catches what stands across tokens, or where this lexer and the server's would not agree.
     policy.find(text.as_bytes(), Place::STATEMENT, spans);
     let mut reader = Reader::new(policy, text);
@@ -61,6 +65,9 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart 
         reader.token(token);
     }
     spans.append(&mut reader.spans);
+    if spans.len() == before {
+        policy.statements.keep(text, reader.apart.clone());
+    }
     reader.apart
 }
 

@@ -138,7 +138,7 @@ impl Connection {
             self.portals.remove("");
         }
         let query = text(query);
-        let facts = Facts::of(&query);
+        let facts = self.recent.facts_of(&query);
         let fields = statement_fields(query, &facts.summary, odd);
         let copy_statement = facts.copies.then(|| Box::new(fields[0].clone()));
         let id = self.begin(Step::Query, fields, time_ns, out);

@@ -12,6 +12,7 @@ use super::early::EarlyCopy;
 use super::frame::{self, HEADER_BYTES, Head};
 use super::names::{Names, Portal, Statement};
 use super::pairing::{Entry, Pairing};
+use super::statement::Recent;
 use super::{parse, probe};
 
 /// What the next packet is, as far as the client's start decides it.
@@ -63,6 +64,7 @@ pub(super) struct Connection {
     pub(super) pairing: Pairing,
     pub(super) statements: Names<Statement>,
     pub(super) portals: Names<Portal>,
+    pub(super) recent: Recent,
     pub(super) answer: Answer,
     pub(super) skipping: Option<Skipping>,
     /// The session that asked the server to cancel what runs now.
@@ -95,6 +97,7 @@ impl Connection {
             pairing: Pairing::new(limits.pending_max),
             statements: Names::new(limits.names_max),
             portals: Names::new(limits.names_max),
+            recent: Recent::default(),
             answer: Answer::default(),
             skipping: None,
             cancelled_by: None,
@@ -329,6 +332,7 @@ impl Decoder for Connection {
             + self.pairing.held_bytes()
             + self.statements.held_bytes()
             + self.portals.held_bytes()
+            + self.recent.held_bytes()
             + self.answer.held_bytes()
             + self.early_copy.as_ref().map_or(0, |early| early.data.capacity())
     }

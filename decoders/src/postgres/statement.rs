@@ -4,6 +4,9 @@
 //! One linear pass of a lexer that knows PostgreSQL's quoting; no grammar. What it does not understand it
 //! leaves out. Nothing of a literal ever gets into a summary.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
 use super::lexer::{Token, tokens};
 use super::parameters::parameters;
 use super::words::{COMMANDS, FILLERS, OBJECTS, known};
@@ -13,6 +16,11 @@ use crate::work;
 const TOKENS_MAX: usize = 16_384;
 /// Statements of one message that are named in its summary.
 const SUMMARIES_MAX: usize = 4;
+
+/// Statements of one connection that are remembered.
+const RECENT_MAX: usize = 8;
+/// Bytes of what is remembered of one.
+const RECENT_BYTES_MAX: usize = 1 << 10;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +55,33 @@ impl Facts {
     pub(super) fn bytes(&self) -> usize {
         self.summary.len()
             + self.parameters.iter().map(|name| name.len() + size_of::<String>()).sum::<usize>()
+    }
+}
+
+/// Facts of the statements that came last on a connection: programs repeat themselves. By the hash of their text
+/// under a key that nobody knows, so that no text is kept.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    hasher: RandomState,
+    facts: [Option<(u64, Arc<Facts>)>; RECENT_MAX],
+}
+
+impl Recent {
+    /// Reads a statement, or knows it.
+    pub(super) fn facts_of(&mut self, text: &str) -> Arc<Facts> {
+        let hash = self.hasher.hash_one(text);
+        let slot = &mut self.facts[hash as usize % RECENT_MAX];
+        if let Some((_, known)) = slot.as_ref().filter(|(known, _)| *known == hash) {
+            return known.clone();
+        }
+        let facts = Arc::new(Facts::of(text));
+        *slot = (facts.bytes() <= RECENT_BYTES_MAX).then(|| (hash, facts.clone()));
+        facts
+    }
+
+    /// Bytes that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.facts.iter().flatten().map(|(_, facts)| size_of::<Facts>() + facts.bytes()).sum()
     }
 }
 
