@@ -3,6 +3,7 @@
 use anyhow::Result;
 use tempfile::TempDir;
 
+use crate::redis::Redis;
 use crate::servers::{Nginx, Postgres};
 use crate::stand::{self, Stand};
 
@@ -27,6 +28,13 @@ pub fn postgres() -> Result<(Folders, Stand, Postgres)> {
     let (folders, stand) = started()?;
     let postgres = Postgres::start(folders.server.path())?;
     Ok((folders, stand, postgres))
+}
+
+/// Redis.
+pub fn redis() -> Result<(Folders, Stand, Redis)> {
+    let (folders, stand) = started()?;
+    let redis = Redis::start(folders.server.path())?;
+    Ok((folders, stand, redis))
 }
 
 fn started() -> Result<(Folders, Stand)> {
