@@ -8,5 +8,6 @@ pub mod observed;
 pub mod openssl11;
 pub mod postgres_log;
 pub mod process;
+pub mod redis;
 pub mod servers;
 pub mod stand;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tempfile::TempDir;
 
+use crate::redis::Redis;
 use crate::servers::{Nginx, Postgres, certificate};
 use crate::stand::{self, Stand};
 
@@ -56,6 +57,13 @@ pub fn postgres() -> Result<(Folders, Stand, Postgres)> {
     let (folders, stand) = started()?;
     let postgres = Postgres::start(folders.server.path())?;
     Ok((folders, stand, postgres))
+}
+
+/// Redis.
+pub fn redis() -> Result<(Folders, Stand, Redis)> {
+    let (folders, stand) = started()?;
+    let redis = Redis::start(folders.server.path())?;
+    Ok((folders, stand, redis))
 }
 
 fn started() -> Result<(Folders, Stand)> {

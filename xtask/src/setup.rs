@@ -32,6 +32,9 @@ pub(crate) const SERVERS: &[Package] = &[
 pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
     ("python3-psycopg", "a second client library of PostgreSQL"),
+    ("redis-server", "a key-value server; Debian starts it on port 6379, not used here"),
+    ("redis-tools", "its command line and its load generator"),
+    ("python3-redis", "a client library of Redis"),
     ("tcpdump", "makes captures for `custody decode`"),
     ("wget", "a client whose TLS is GnuTLS, which is not read"),
     ("gnutls-bin", "a server whose TLS is GnuTLS, which is not read"),
