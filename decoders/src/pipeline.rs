@@ -4,6 +4,7 @@
 //! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
 
 mod orphans;
+mod unread;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,7 +21,7 @@ use crate::related::{Related, Relation};
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
 use orphans::{Orphan, orphan_weight};
 
-pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS};
+pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS, Unread};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
@@ -77,6 +78,8 @@ pub struct Counters {
     pub sheds: u64,
     /// Events that the rings lost.
     pub events_lost: u64,
+    /// Reports of unread TLS that found no room; the sessions' own gaps stand in the record.
+    pub unread_over_limit: u64,
 }
 
 /// Events in, masked records out.
@@ -93,6 +96,7 @@ pub struct Pipeline {
     now_ns: u64,
     no_room: NoRoom,
     related: Related,
+    unread: HashMap<(u32, u64), Unread>,
     counters: Counters,
 }
 
@@ -121,6 +125,7 @@ impl Pipeline {
             now_ns: 0,
             no_room: NoRoom::default(),
             related: Related::default(),
+            unread: HashMap::new(),
             counters: Counters::default(),
         }
     }
@@ -153,9 +158,9 @@ impl Pipeline {
             Event::Open(socket) => self.open(socket, sink),
             Event::Chunk(chunk) => self.chunk(chunk, sink),
             Event::Hole(hole) => self.hole(hole, sink),
-            Event::Bound(socket, binding, _) => {
+            Event::Bound { socket, binding, existing, .. } => {
                 if let Some((session, end)) = self.find(socket) {
-                    session.bound(end, binding);
+                    session.bound(end, binding, existing);
                 }
             }
             Event::Reset(socket, flow) => {
@@ -340,6 +345,7 @@ impl Pipeline {
                 self.forget(number);
             } else {
                 self.relate(number);
+                self.note_unread(number);
                 self.measure(number, sink);
                 self.arm_after(number, now_ns.saturating_add(1));
             }
@@ -390,6 +396,7 @@ impl Pipeline {
     }
 
     fn forget(&mut self, number: u64) {
+        self.note_unread(number);
         let Some(session) = self.sessions.remove(&number) else { return };
         self.related.forget(number);
         self.held_bytes -= session.held_bytes;

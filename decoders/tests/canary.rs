@@ -90,7 +90,10 @@ fn stored(port: u16, turns: &Turns, size: usize, layer: Layer, pause_ns: u64) ->
     };
     pipeline.feed(Event::Open(socket(port)), &mut keep);
     if layer == Layer::Plaintext {
-        pipeline.feed(Event::Bound(SocketId(1), Binding::Fd, 1), &mut keep);
+        pipeline.feed(
+            Event::Bound { socket: SocketId(1), binding: Binding::Fd, existing: false, time_ns: 1 },
+            &mut keep,
+        );
     }
     let mut positions = [0u64; 2];
     let mut time_ns = 1_000_000;

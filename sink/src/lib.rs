@@ -11,6 +11,8 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 pub mod files;
+#[cfg(any(test, feature = "harness"))]
+pub mod fuzz;
 pub mod http;
 pub mod identity;
 pub mod metrics;

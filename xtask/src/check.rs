@@ -19,6 +19,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("custody-sink", &["custody-record", "custody-ledger"]),
     ("custody", &["custody-record", "custody-decoders", "custody-ledger"]),
     ("custody-tests", &[]),
+    (
+        "custody-fuzz",
+        &["custody-record", "custody-decoders", "custody-ledger", "custody-agent", "custody-sink"],
+    ),
     ("xtask", &["custody-tests"]),
 ];
 

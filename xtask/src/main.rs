@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod check;
 mod demo;
+mod fuzz;
 mod golden;
 mod new_decoder;
 mod setup;
@@ -30,6 +31,8 @@ enum Verb {
     BuildEbpf,
     /// Tests everything that can be tested on this machine, set-up included
     Test(test::Options),
+    /// Runs the fuzz targets, and the canary that must fail
+    Fuzz(fuzz::Options),
     /// Compares golden files with what decoders and ledger say now, or writes them anew
     Golden(golden::Options),
     /// Makes the folder of a protocol that compiles, is registered and runs the harness
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         Verb::Bench(options) => bench::run(root, &options),
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
         Verb::Test(options) => test::run(root, &options),
+        Verb::Fuzz(options) => fuzz::run(root, &options),
         Verb::Golden(options) => golden::run(root, &options),
         Verb::NewDecoder(options) => new_decoder::run(root, &options),
         Verb::Check => check::run(),

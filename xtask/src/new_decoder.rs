@@ -23,7 +23,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("decoders/src/__name__/fuzz.rs", include_str!("../templates/decoder/fuzz.rs")),
     ("decoders/src/__name__/README.md", include_str!("../templates/decoder/README.md")),
     ("decoders/src/__name__/fixtures/first.cap", include_str!("../templates/decoder/first.cap")),
-    ("decoders/fuzz/fuzz_targets/__name__.rs", include_str!("../templates/decoder/fuzz_target.rs")),
+    ("fuzz/targets/__name__.rs", include_str!("../templates/decoder/fuzz_target.rs")),
 ];
 
 /// Makes the folder and registers the protocol.
@@ -51,7 +51,7 @@ fn create(root: &Path, name: &str) -> Result<()> {
     // All that may fail is asked before anything is written.
     let library = Edited::of(root, "decoders/src/lib.rs", |text| with_module(text, name))?;
     let registry = Edited::of(root, "decoders/src/registry.rs", |text| with_protocol(text, name))?;
-    let fuzz = Edited::of(root, "decoders/fuzz/Cargo.toml", |text| Ok(with_target(text, name)))?;
+    let fuzz = Edited::of(root, "fuzz/Cargo.toml", |text| Ok(with_target(text, name)))?;
     for (path, template) in TEMPLATES {
         let path = root.join(filled(path, name));
         let folder = path.parent().context("a template lies in a folder")?;
@@ -125,7 +125,7 @@ fn with_protocol(text: &str, name: &str) -> Result<String> {
 
 fn with_target(text: &str, name: &str) -> String {
     format!(
-        "{}\n\n[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\ntest = false\ndoc = false\nbench = false\n",
+        "{}\n\n[[bin]]\nname = \"{name}\"\npath = \"targets/{name}.rs\"\ntest = false\ndoc = false\nbench = false\n",
         text.trim_end()
     )
 }
@@ -159,7 +159,7 @@ mod tests {
     fn a_new_decoder_compiles_and_holds_the_harness() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
         let copy = tempfile::tempdir().expect("a folder");
-        for path in ["decoders", "record", "Cargo.lock", "rustfmt.toml"] {
+        for path in ["decoders", "record", "fuzz", "Cargo.lock", "rustfmt.toml"] {
             copy_all(&root.join(path), &copy.path().join(path));
         }
         let manifest = std::fs::read_to_string(root.join("Cargo.toml")).expect("manifest");

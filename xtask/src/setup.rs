@@ -33,6 +33,10 @@ pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
     ("python3-psycopg", "a second client library of PostgreSQL"),
     ("tcpdump", "makes captures for `custody decode`"),
+    ("wget", "a client whose TLS is GnuTLS, which is not read"),
+    ("gnutls-bin", "a server whose TLS is GnuTLS, which is not read"),
+    ("gcc", "makes small libraries that tests look for functions in"),
+    ("python3-pip", "brings a Python package with an OpenSSL of its own"),
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 
@@ -41,7 +45,12 @@ pub(crate) const BENCH: &[Package] = &[
     ("bpftrace", "what an engineer would observe with today"),
     ("strace", "the dearest observer there is"),
     ("nghttp2-client", "h2load: a load at a given rate"),
+    ("redis-server", "a server under load; Debian starts it on port 6379, which is not used here"),
+    ("redis-tools", "redis-benchmark: its load"),
 ];
+
+/// What reads capture files, too.
+pub(crate) const BENCH_DECODE: &[Package] = &[("tshark", "the reader of capture files that people know")];
 
 /// Installs those of `packages` that are missing, after asking unless `yes`.
 pub(crate) fn packages(packages: &[&[Package]], yes: bool) -> Result<()> {

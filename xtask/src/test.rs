@@ -1,11 +1,11 @@
-//! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests.
+//! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests, fuzz targets.
 
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::{build_ebpf, check, setup};
+use crate::{build_ebpf, check, fuzz, setup};
 
 /// How to test.
 #[derive(Args)]
@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// Only tests whose name holds this.
     filter: Option<String>,
 }
+
+/// For each fuzz target.
+const FUZZ_SECONDS: u64 = 10;
 
 /// Tests everything that this machine can.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
@@ -28,11 +31,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     build_release()?;
     let mut tests = if setup::which("cargo-nextest").is_some() {
         let mut command = setup::cargo();
-        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        command.args(["nextest", "run", "--workspace", "--exclude", "custody-fuzz", "--no-fail-fast"]);
         command
     } else {
         let mut command = setup::cargo();
-        command.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        command.args(["test", "--workspace", "--exclude", "custody-fuzz", "--no-fail-fast"]);
+        command.args(["--lib", "--bins", "--tests"]);
         // Tests that load probes see the whole host, so one at a time; nextest knows which those are.
         command.env("RUST_TEST_THREADS", "1");
         command
@@ -40,6 +44,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     setup::run(tests.args(options.filter.as_deref()))?;
     if options.filter.is_none() {
         setup::run(setup::cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+        fuzz::run(root, &fuzz::Options::all(FUZZ_SECONDS))?;
     }
     Ok(())
 }

@@ -101,6 +101,9 @@ fn gap(view: &View) -> String {
     if let Some(bytes) = view.number(names::BYTES_LOST) {
         parts.push(format!("{} bytes lost", text::count(bytes)));
     }
+    if let Some(bytes) = view.number(names::BYTES_SKIPPED) {
+        parts.push(format!("{} bytes not read", text::count(bytes)));
+    }
     if let Some(events) = view.number(names::GAP_EVENTS) {
         parts.push(format!("{} events lost", text::count(events)));
     }
@@ -174,6 +177,13 @@ pub(crate) fn summary(view: &View) -> String {
             _ => text(names::PROCESS_EXECUTABLE),
         },
         "exit" => Some(format!("exit {}", text(names::PROCESS_EXIT_STATUS).unwrap_or_default())),
+        "coverage" => Some(format!(
+            "TLS not read: {} ({}), {} connections, {} bytes so far",
+            text(names::PROCESS_EXECUTABLE).unwrap_or_default(),
+            text(names::TLS_LIBRARY).unwrap_or_default(),
+            text::count(view.number(names::TLS_UNREAD_CONNECTIONS).unwrap_or(0)),
+            text::count(view.number(names::BYTES_SKIPPED).unwrap_or(0))
+        )),
         "session.open" => Some("opened".to_owned()),
         "session.close" => Some(format!("closed, {}", bytes(view))),
         kind if kind.starts_with("exchange") => {

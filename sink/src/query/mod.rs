@@ -5,7 +5,7 @@
 
 mod entries;
 mod hosts;
-mod parameters;
+pub(crate) mod parameters;
 mod past;
 mod sessions;
 mod tail;

@@ -15,7 +15,7 @@ const LINES_MAX: usize = 1_000_000;
 /// The query of a URL as it comes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     #[serde(rename = "where")]
     filter: Option<String>,
     since: Option<i64>,
@@ -28,7 +28,7 @@ pub(super) struct Parameters {
 
 /// What is wanted.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub(super) filter: Option<Filter>,
     /// Received at this time or later, Unix ns.
     pub(super) since: Option<i64>,
@@ -47,7 +47,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// # Errors
     /// A query that cannot be read, or a filter that is none.
-    pub(super) fn of(
+    pub(crate) fn of(
         query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     ) -> Result<Self, Refused> {
         let malformed = |detail: String| Refused::new(RefusalCode::Malformed, detail);

@@ -48,7 +48,7 @@ fn a_cancel_request_and_its_victim_name_each_other_and_never_the_key() {
 fn tls_from_the_first_byte_carries_a_session_that_never_asked_for_it() {
     let mut host = Host::new();
     host.socket(1, Role::Server, (2, 5432), (3, 4000));
-    host.feed(Event::Bound(SocketId(1), Binding::Fd, 9 * MS));
+    host.feed(Event::Bound { socket: SocketId(1), binding: Binding::Fd, existing: false, time_ns: 9 * MS });
     host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, b"\x16\x03\x01\0\x02\x01\0");
     host.chunk(1, Flow::Egress, Layer::Wire, 0, 11, b"\x16\x03\x03\0\x02\x02\0");
     host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 12, PG_START);
