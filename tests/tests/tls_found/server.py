@@ -1,11 +1,12 @@
 # A web server over whichever libssl the loader finds: answers every GET with "ok". Arguments: port, certificate,
 # key, seconds to wait before the TLS library is loaded at all.
-import http.server
 import sys
 import time
 
 port, certificate, key, late = int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
 time.sleep(late)
+# These load it.
+import http.server  # noqa: E402
 import ssl  # noqa: E402
 
 
