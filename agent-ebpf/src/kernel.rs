@@ -59,6 +59,14 @@ pub(crate) fn read<T: Copy>(address: u64) -> Result<T, ()> {
     }
 }
 
+/// The same straight to where the bytes belong: a copy less on the stack, which is scarce. What is there stays on
+/// error.
+#[inline(always)]
+pub(crate) fn read_to<const N: usize>(address: u64, to: &mut [u8; N]) {
+    // SAFETY: the destination is ours, N bytes long.
+    let _ = unsafe { bpf_probe_read_kernel(to.as_mut_ptr().cast(), N as u32, address as *const _) };
+}
+
 /// Reads a `T` at an address of the current process; not resident is an error.
 #[inline(always)]
 pub(crate) fn read_user<T: Copy>(address: u64) -> Result<T, ()> {

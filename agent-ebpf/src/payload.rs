@@ -34,7 +34,9 @@ pub struct Moved {
     pub time_ns: u64,
     pub flags: u16,
     pub direction: u8,
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Padding.
+    pub padding: u32,
 }
 
 /// Forms of [`Origin`].
@@ -85,7 +87,7 @@ enum Outcome {
 /// a function that it checks apart.
 #[repr(C)]
 pub struct Cursor {
-    moved: Moved,
+    pub(crate) moved: Moved,
     wanted: u64,
     done: u64,
     /// Current segment.
@@ -100,30 +102,58 @@ pub struct Cursor {
     careful: u32,
 }
 
+impl Cursor {
+    /// Of a call whose copying has not begun, and whose memory is not known.
+    #[inline(always)]
+    pub(crate) fn of(moved: Moved) -> Self {
+        Cursor {
+            moved,
+            wanted: 0,
+            done: 0,
+            address: 0,
+            left: 0,
+            next_segment: 0,
+            segments: 0,
+            skip: 0,
+            form: form::NONE,
+            careful: 0,
+        }
+    }
+
+    /// Says where the bytes lie.
+    #[inline(always)]
+    pub(crate) fn lie_at(&mut self, origin: &Origin) {
+        self.form = origin.form;
+        self.skip = origin.offset;
+        if origin.form == form::BUFFER {
+            (self.address, self.left) = (origin.address, origin.count);
+        } else if origin.form != form::NONE {
+            (self.next_segment, self.segments) = (origin.address, origin.count);
+        }
+    }
+
+    /// Where the first byte of the call lies in the program's memory.
+    #[inline(always)]
+    fn first_address(&self) -> Option<u64> {
+        let base = match self.form {
+            form::NONE => return None,
+            form::BUFFER => self.address,
+            _ => segment(self.form, self.next_segment).ok()?.0,
+        };
+        Some(base + self.skip)
+    }
+}
+
 /// Copies the call, and says what of it is missing.
 #[inline(always)]
-fn copy(moved: Moved, origin: Origin) {
-    let whole = moved.length;
-    let mut cursor = Cursor {
-        moved,
-        wanted: if whole > call_bytes_max() { call_bytes_max() } else { whole },
-        done: 0,
-        address: 0,
-        left: 0,
-        next_segment: origin.address,
-        segments: origin.count,
-        skip: origin.offset,
-        form: origin.form,
-        careful: 0,
-    };
-    if origin.form == form::BUFFER {
-        cursor.address = origin.address + origin.offset;
-        (cursor.left, cursor.segments) = (origin.count, 0);
-    } else if origin.form == form::NONE {
-        cursor.segments = 0;
+fn copy(cursor: &mut Cursor) {
+    let whole = cursor.moved.length;
+    cursor.wanted = if whole > call_bytes_max() { call_bytes_max() } else { whole };
+    if cursor.form == form::BUFFER {
+        (cursor.address, cursor.skip) = (cursor.address + cursor.skip, 0);
     }
     for _ in 0..STEPS {
-        if custody_copy_step(&raw mut cursor) == 0 {
+        if custody_copy_step(cursor) == 0 {
             break;
         }
     }
@@ -213,8 +243,8 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
     gap(
         moved.flags,
         moved.time_ns,
-        Gap {
-            header: Default::default(),
+        |header| Gap {
+            header,
             socket: moved.socket,
             task: moved.task,
             tls: 0,
@@ -224,7 +254,7 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
             direction: moved.direction,
             layer: layer::WIRE,
             cause: why,
-            reserved: [0; 5],
+            reserved: 0, padding: 0,
         },
     );
 }
@@ -232,35 +262,28 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
 /// Tells what moved. What a TLS library moves for an object whose plaintext is read is left out, and counted; so is
 /// what the other end of the connection tells.
 #[inline(always)]
-pub(crate) fn tell(moved: Moved, origin: Origin, socket: *mut Socket) {
+pub(crate) fn tell(cursor: &mut Cursor, socket: *mut Socket) {
     if tls_probes() != 0 && crate::tls::is_inside() {
-        if crate::tls::is_read(&moved.task, moved.socket) {
-            return crate::rules::skipped(custody_abi::rule::CIPHERTEXT, moved.length);
+        if crate::tls::is_read(&cursor.moved.task, cursor.moved.socket) {
+            return crate::rules::skipped(custody_abi::rule::CIPHERTEXT, cursor.moved.length);
         }
-        offer_to_tls(&moved, origin);
+        offer_to_tls(cursor);
     }
-    if twins::told_by_other_end(&moved, origin.form == form::NONE, socket) {
-        return crate::rules::skipped(custody_abi::rule::OTHER_END, moved.length);
+    if twins::told_by_other_end(&cursor.moved, cursor.form == form::NONE, socket) {
+        return crate::rules::skipped(custody_abi::rule::OTHER_END, cursor.moved.length);
     }
-    copy(moved, origin);
+    copy(cursor);
 }
 
 /// Shows the head of the bytes that a TLS library moves: a record tells whose plaintext it is.
 #[inline(always)]
-fn offer_to_tls(moved: &Moved, origin: Origin) {
-    if moved.length < 5 {
+fn offer_to_tls(cursor: &Cursor) {
+    if cursor.moved.length < 5 {
         return;
     }
-    let address = if origin.form == form::BUFFER {
-        origin.address
-    } else if origin.form == form::NONE {
-        return;
-    } else {
-        let Ok((base, _, _)) = segment(origin.form, origin.address) else { return };
-        base
-    };
-    if let Ok(head) = read_user::<[u8; 5]>(address + origin.offset) {
-        crate::tls::on_socket_bytes(&moved.task, moved.socket, &head);
+    let Some(address) = cursor.first_address() else { return };
+    if let Ok(head) = read_user::<[u8; 5]>(address) {
+        crate::tls::on_socket_bytes(&cursor.moved.task, cursor.moved.socket, &head);
     }
 }
 
@@ -309,6 +332,7 @@ fn fill<const N: usize>(cursor: &Cursor, size: u64) -> Outcome {
             slot.discard(0);
             return Outcome::Unreadable;
         }
+        let seq = next_data_seq();
         let data = &raw mut (*slot_pointer).data;
         data.write(Data {
             header: Header {
@@ -316,7 +340,7 @@ fn fill<const N: usize>(cursor: &Cursor, size: u64) -> Outcome {
                 flags: moved.flags,
                 len: size as u32,
                 time_ns: moved.time_ns,
-                seq: next_data_seq(),
+                seq,
             },
             socket: moved.socket,
             task: moved.task,
@@ -326,7 +350,7 @@ fn fill<const N: usize>(cursor: &Cursor, size: u64) -> Outcome {
             direction: moved.direction,
             layer: layer::WIRE,
             provenance: 0,
-            reserved: [0; 5],
+            reserved: 0, padding: 0,
         });
     }
     slot.submit(data_flags());

@@ -21,8 +21,8 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
 pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let Ok(child) = key_of(ctx.arg(1)) else { return 0 };
     if child.pid == child.tid {
-        let fork = Fork { header: Default::default(), parent: current_key(), child };
-        control(kind::FORK, 0, now(), source::PROCESS, fork);
+        let parent = current_key();
+        control(kind::FORK, 0, now(), source::PROCESS, |header| Fork { header, parent, child });
     }
     0
 }
@@ -38,8 +38,8 @@ pub fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     let signal: u64 = load(task, offset::TASK_SIGNAL());
     if read::<u32>(signal + offset::SIGNAL_LIVE() as u64) == Ok(0) {
         let status: u32 = load(task, offset::TASK_EXIT_CODE());
-        let exit = Exit { header: Default::default(), task: current_key(), status, reserved: 0 };
-        control(kind::EXIT, 0, now(), source::PROCESS, exit);
+        let task = current_key();
+        control(kind::EXIT, 0, now(), source::PROCESS, |header| Exit { header, task, status, reserved: 0 });
     }
     0
 }

@@ -129,20 +129,23 @@ pub(crate) fn count(source: u32, fate: Fate, bytes: u64) {
     }
 }
 
-/// A fixed-size event of the control ring; `fill` sets all but the header.
+/// A fixed-size event of the control ring; `event` makes it, with this header, and is asked only when there is room:
+/// so it is made where it goes, not on the stack, which is scarce.
 #[inline(always)]
-pub(crate) fn control<T: 'static>(event_kind: u16, flags: u16, time_ns: u64, source: u32, event: T) -> bool {
+pub(crate) fn control<T: 'static>(
+    event_kind: u16,
+    flags: u16,
+    time_ns: u64,
+    source: u32,
+    event: impl FnOnce(Header) -> T,
+) -> bool {
     let seq = next_control_seq();
     let Some(mut slot) = CONTROL.reserve::<T>(0) else {
         count(source, Fate::Lost, 0);
         return false;
     };
-    let pointer = slot.as_mut_ptr();
-    // SAFETY: the slot has room for a T, and each T begins with a Header.
-    unsafe {
-        pointer.write(event);
-        pointer.cast::<Header>().write(Header { kind: event_kind, flags, len: 0, time_ns, seq });
-    }
+    // SAFETY: the slot has room for a T.
+    unsafe { slot.as_mut_ptr().write(event(Header { kind: event_kind, flags, len: 0, time_ns, seq })) };
     slot.submit(control_flags());
     count(source, Fate::Submitted, 0);
     true
@@ -150,6 +153,6 @@ pub(crate) fn control<T: 'static>(event_kind: u16, flags: u16, time_ns: u64, sou
 
 /// Tells of bytes that moved and were not captured.
 #[inline(always)]
-pub(crate) fn gap(flags: u16, time_ns: u64, gap: Gap) {
+pub(crate) fn gap(flags: u16, time_ns: u64, gap: impl FnOnce(Header) -> Gap) {
     control(kind::GAP, flags, time_ns, source::CONTROL, gap);
 }

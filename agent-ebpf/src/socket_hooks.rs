@@ -3,7 +3,7 @@
 
 use crate::kernel::{current, current_key, load, offset, read};
 use crate::maps::{SENDS, SOCKETS, Send};
-use crate::payload::{self, Moved, Origin, form};
+use crate::payload::{self, Cursor, Moved, Origin, form};
 use crate::rings::{self, now};
 use crate::sockets::{self, EGRESS, state};
 use crate::transfer::{self, NO_ROOM, Transfer};
@@ -51,7 +51,7 @@ pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
         flags: flags as u32,
         sends: 0,
     };
-    if transfer::custody_transfer(&raw mut transfer) == NO_ROOM {
+    if transfer::tell(&mut transfer) == NO_ROOM {
         complain(&ctx);
     }
     0
@@ -139,9 +139,9 @@ fn iterator(iter: u64) -> Result<Send, ()> {
     })
 }
 
-/// Tells `length` bytes of a send that stand at its position.
-#[inline(always)]
-fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
+/// Tells `length` bytes of a send that stand at its position. A function of its own, for its share of the stack.
+#[inline(never)]
+fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) -> u64 {
     let moved = Moved {
         socket: sockets::key(sock, entry),
         task: current_key(),
@@ -150,15 +150,16 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
         time_ns: send.time_ns,
         flags: flag::POSITION_EXACT,
         direction: direction::EGRESS,
-        reserved: [0; 5],
+        reserved: 0, padding: 0,
     };
-    let count = if send.form == form::BUFFER { send.rest } else { u64::from(send.segments) };
-    let origin = if transfer::upper_layer(sock, entry) {
-        Origin::NONE
-    } else {
-        Origin { form: send.form, reserved: 0, count, address: send.source, offset: send.offset }
-    };
-    payload::tell(moved, origin, entry);
+    let mut cursor = Cursor::of(moved);
+    if !transfer::upper_layer(sock, entry) {
+        let count = if send.form == form::BUFFER { send.rest } else { u64::from(send.segments) };
+        let (address, offset) = (send.source, send.offset);
+        cursor.lie_at(&Origin { form: send.form, reserved: 0, count, address, offset });
+    }
+    payload::tell(&mut cursor, entry);
+    0
 }
 
 /// `sock_send_length(sk, ret, flags)`: a send is over.
@@ -203,7 +204,7 @@ fn sent(sock: u64, length: u64, thread: u32) -> u32 {
     let call = syscalls::running();
     let origin = syscalls::origin(&call, true, length, thread);
     let mut transfer = Transfer { sock, length, after: 0, time_ns: now(), origin, flags: 0, sends: 1 };
-    transfer::custody_transfer(&raw mut transfer)
+    transfer::tell(&mut transfer)
 }
 
 /// `inet_sock_set_state(sk, old, new)`: a TCP socket connects, is accepted, sends its FIN, or is over. Runs in
@@ -280,6 +281,7 @@ fn established(sock: u64, old: i32) {
         // SAFETY: a map's value, alive while the program runs.
         if unsafe { (*entry).state } & state::CONNECTING != 0 {
             sockets::connected(sock, entry);
+            twins::connected(sock, entry);
             return;
         }
         sockets::forget(sock, entry);

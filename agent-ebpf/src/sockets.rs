@@ -4,7 +4,7 @@
 //! Must not: name a socket by its file descriptor, or trust an address of `struct sock` without its
 //! generation: the kernel reuses both.
 
-use crate::kernel::{current, current_key, load, offset, read};
+use crate::kernel::{current, current_key, load, offset, read, read_to};
 use crate::maps::{EXISTING, SOCKETS};
 use crate::rings::{add, control, now, shared};
 use crate::rules;
@@ -59,10 +59,7 @@ pub(crate) mod state {
 #[inline(always)]
 pub(crate) fn find(sock: u64, before: [u64; 2]) -> Option<*mut Socket> {
     if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
-        // SAFETY: a map's value, alive while the program runs.
-        let known = unsafe { &*socket };
-        // TCP tells its end; of others only the inode tells that the address serves another socket now.
-        if known.transport == transport::TCP || inode(sock) == known.inode {
+        if is_same(sock, socket) {
             return Some(socket);
         }
         close(sock, socket);
@@ -70,13 +67,34 @@ pub(crate) fn find(sock: u64, before: [u64; 2]) -> Option<*mut Socket> {
     first_sight(sock, before)
 }
 
+/// The same without making one.
+#[inline(always)]
+pub(crate) fn known(sock: u64) -> Option<*mut Socket> {
+    SOCKETS.get_ptr_mut(&sock).filter(|socket| is_same(sock, *socket))
+}
+
+/// TCP tells its end; of others only the inode tells that the address serves another socket now.
+#[inline(always)]
+fn is_same(sock: u64, socket: *mut Socket) -> bool {
+    // SAFETY: a map's value, alive while the program runs.
+    let known = unsafe { &*socket };
+    known.transport == transport::TCP || inode(sock) == known.inode
+}
+
 /// Tells of a socket that is wanted, before anything else is told of it.
 #[inline(always)]
 pub(crate) fn tell(sock: u64, socket: *mut Socket) {
-    // SAFETY: a map's value, alive while the program runs.
-    if unsafe { (*socket).state } & state::ANNOUNCED == 0 {
+    if !is_told(socket) {
         announce(sock, socket, &current_key());
     }
+}
+
+/// Whether [`tell`] has nothing more to do.
+#[inline(always)]
+pub(crate) fn is_told(socket: *mut Socket) -> bool {
+    // SAFETY: a map's value, alive while the program runs.
+    let bits = unsafe { (*socket).state };
+    bits & state::ANNOUNCED != 0
 }
 
 /// Remembers that a rule left out what was moved: such a socket's end is not told either.
@@ -169,13 +187,39 @@ fn inode(sock: u64) -> u64 {
     read(socket + offset::SOCKET_INODE() as u64).unwrap_or(0)
 }
 
-/// Makes the entry of a socket; nothing is told yet. A function of its own, for its share of the stack.
+/// Makes the entry of a socket; nothing is told yet.
+#[inline(always)]
+pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64; 2]) {
+    let first = First { verdict: verdict(sock), state: bits, transport, role };
+    enter(sock, first, before);
+}
+
+/// What is known of a socket before its entry is made. One register wide, so that it needs no stack.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct First {
+    verdict: u32,
+    state: u16,
+    transport: u8,
+    role: u8,
+}
+
+/// What its addresses say. A function of its own, for its share of the stack.
 #[inline(never)]
-pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64; 2]) -> u64 {
+fn verdict(sock: u64) -> u32 {
+    let (mut local, mut remote) = (Endpoint::default(), Endpoint::default());
+    endpoints(sock, &mut local, &mut remote);
+    rules::address_verdict(&local, &remote)
+}
+
+/// The entry itself. A function of its own, for its share of the stack.
+#[inline(never)]
+fn enter(sock: u64, first: First, before: [u64; 2]) -> u64 {
     let Some(shared) = shared() else { return 1 };
     // SAFETY: only the address of a member is taken.
     let generation = add(unsafe { &raw mut (*shared).generation }, 1) + 1;
     let net: u64 = read(sock + offset::SK_NET() as u64).unwrap_or(0);
+    let First { verdict, state, transport, role } = first;
     let mut socket = Socket {
         generation,
         inode: inode(sock),
@@ -184,29 +228,29 @@ pub(crate) fn insert(sock: u64, transport: u8, role: u8, bits: u16, before: [u64
         prot: read(sock + offset::SK_PROT() as u64).unwrap_or(0),
         mm: u64::MAX,
         rules_epoch: 0,
-        address_verdict: 0,
+        address_verdict: verdict,
         task_verdict: 0,
         opener: TaskKey { start_ns: 0, pid: 0, tid: 0 },
         transport,
         role,
-        state: bits,
+        state,
         end_sequence: 0,
         netns: if net == 0 { 0 } else { read(net + offset::NET_INUM() as u64).unwrap_or(0) },
-        port: 0,
+        port: read(sock + offset::SK_NUM() as u64).unwrap_or(0),
         reserved: 0,
         twin: NOBODY,
         first_ns: 0,
     };
-    if transport == transport::TCP && bits & state::CONNECTING == 0 {
+    if transport == transport::TCP && state & state::CONNECTING == 0 {
         if place(sock, &mut socket, before).is_err() {
             return 1;
         }
-    } else if transport == transport::UNIX_STREAM && role == role::UNKNOWN {
-        socket.role = unix_role(sock);
+    } else if transport == transport::UNIX_STREAM {
+        socket.port = 0;
+        if role == role::UNKNOWN {
+            socket.role = unix_role(sock);
+        }
     }
-    let (local, remote) = endpoints(sock);
-    socket.port = local.port;
-    socket.address_verdict = rules::address_verdict(&local, &remote);
     let _ = SOCKETS.insert(&sock, &socket, u64::from(BPF_NOEXIST));
     0
 }
@@ -225,19 +269,22 @@ fn place(sock: u64, socket: &mut Socket, before: [u64; 2]) -> Result<(), ()> {
 }
 
 /// The answer to a connect came: from now on the sequences mean something, and the own address is known.
+#[inline(always)]
+pub(crate) fn connected(sock: u64, entry: *mut Socket) {
+    // SAFETY: a map's value, alive while the program runs.
+    let socket = unsafe { &mut *entry };
+    socket.port = read(sock + offset::SK_NUM() as u64).unwrap_or(0);
+    socket.address_verdict = verdict(sock);
+    begin(sock, entry);
+}
+
+/// The streams of a connection that is made now. A function of its own, for its share of the stack.
 #[inline(never)]
-pub(crate) fn connected(sock: u64, entry: *mut Socket) -> u64 {
+fn begin(sock: u64, entry: *mut Socket) -> u64 {
     // SAFETY: a map's value, alive while the program runs.
     let socket = unsafe { &mut *entry };
     socket.state &= !state::CONNECTING;
-    if place(sock, socket, [0; 2]).is_err() {
-        return 1;
-    }
-    let (local, remote) = endpoints(sock);
-    socket.port = local.port;
-    socket.address_verdict = rules::address_verdict(&local, &remote);
-    crate::twins::connected(key(sock, entry), socket.netns, local, remote);
-    0
+    u64::from(place(sock, socket, [0; 2]).is_err())
 }
 
 /// An accepted unix socket shares its listener's name; one that connected mostly has none.
@@ -258,25 +305,23 @@ fn unix_role(sock: u64) -> u8 {
 
 /// Own and peer's address. Unix sockets have none that fits; their peer is named by its `struct sock`.
 #[inline(always)]
-pub(crate) fn endpoints(sock: u64) -> (Endpoint, Endpoint) {
+pub(crate) fn endpoints(sock: u64, local: &mut Endpoint, remote: &mut Endpoint) {
     let family: u16 = read(sock + offset::SK_FAMILY() as u64).unwrap_or(0);
-    let mut local = Endpoint { family, ..Default::default() };
-    let mut remote = local;
+    (local.family, remote.family) = (family, family);
     if family == AF_UNIX {
-        return (local, remote);
+        return;
     }
     local.port = read(sock + offset::SK_NUM() as u64).unwrap_or(0);
     remote.port = u16::from_be(read(sock + offset::SK_DPORT() as u64).unwrap_or(0));
     if family == AF_INET6 {
-        local.address = read(sock + offset::SK_V6_RCV_SADDR() as u64).unwrap_or_default();
-        remote.address = read(sock + offset::SK_V6_DADDR() as u64).unwrap_or_default();
+        read_to(sock + offset::SK_V6_RCV_SADDR() as u64, &mut local.address);
+        read_to(sock + offset::SK_V6_DADDR() as u64, &mut remote.address);
     } else {
         let own: [u8; 4] = read(sock + offset::SK_RCV_SADDR() as u64).unwrap_or_default();
         let other: [u8; 4] = read(sock + offset::SK_DADDR() as u64).unwrap_or_default();
-        local.address = [own[0], own[1], own[2], own[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        remote.address = [other[0], other[1], other[2], other[3], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        [local.address[0], local.address[1], local.address[2], local.address[3]] = own;
+        [remote.address[0], remote.address[1], remote.address[2], remote.address[3]] = other;
     }
-    (local, remote)
 }
 
 /// Tells of the socket, before anything is told on it.
@@ -289,14 +334,17 @@ pub(crate) fn announce(sock: u64, entry: *mut Socket, task: &TaskKey) -> u64 {
         // An accepted socket has its inode only since accept(2).
         socket.inode = inode(sock);
     }
-    let (mut local, remote) = endpoints(sock);
+    let peer = if socket.transport == transport::UNIX_STREAM { unix_peer(sock) } else { NOBODY };
+    let (mut local, mut remote) = (Endpoint::default(), Endpoint::default());
+    endpoints(sock, &mut local, &mut remote);
     if local.port == 0 {
         local.port = socket.port;
     }
-    let open = SocketOpen {
-        header: Default::default(),
+    let flags = if socket.state & state::EXISTING != 0 { flag::EXISTING } else { 0 };
+    let told = control(kind::SOCKET_OPEN, flags, now(), source::CONTROL, |header| SocketOpen {
+        header,
         socket: key(sock, entry),
-        peer: if socket.transport == transport::UNIX_STREAM { unix_peer(sock) } else { NOBODY },
+        peer,
         task: *task,
         local,
         remote,
@@ -307,9 +355,8 @@ pub(crate) fn announce(sock: u64, entry: *mut Socket, task: &TaskKey) -> u64 {
         inode: socket.inode,
         ingress_position: socket.next[INGRESS],
         egress_position: socket.next[EGRESS],
-    };
-    let flags = if socket.state & state::EXISTING != 0 { flag::EXISTING } else { 0 };
-    u64::from(control(kind::SOCKET_OPEN, flags, now(), source::CONTROL, open))
+    });
+    u64::from(told)
 }
 
 pub(crate) const NOBODY: SocketKey = SocketKey { sock: 0, generation: 0 };
@@ -375,12 +422,13 @@ fn tell_close(sock: u64, entry: *mut Socket, ends: [u64; 2]) -> u64 {
     if state & state::RESET_SENT != 0 {
         flags |= flag::RESET_SENT;
     }
-    let close = SocketClose {
-        header: Default::default(),
-        socket: key(sock, entry),
+    let socket = key(sock, entry);
+    let _ = SOCKETS.remove(&sock);
+    let told = control(kind::SOCKET_CLOSE, flags, now(), source::CONTROL, |header| SocketClose {
+        header,
+        socket,
         ingress_position: ends[INGRESS],
         egress_position: ends[EGRESS],
-    };
-    let _ = SOCKETS.remove(&sock);
-    u64::from(control(kind::SOCKET_CLOSE, flags, now(), source::CONTROL, close))
+    });
+    u64::from(told)
 }

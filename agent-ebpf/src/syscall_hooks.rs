@@ -8,7 +8,7 @@ use crate::payload::Origin;
 use crate::rings::{self, Fate, now};
 use crate::sockets;
 use crate::syscalls::{self, Entered};
-use crate::transfer::{Transfer, custody_transfer};
+use crate::transfer::{self, Transfer};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use custody_abi::{shape, source};
@@ -84,7 +84,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
         flags,
         sends: u32::from(sends),
     };
-    custody_transfer(&raw mut transfer);
+    transfer::tell(&mut transfer);
     0
 }
 
@@ -129,6 +129,9 @@ fn messages(call: &Entered, sock: u64, count: u64, time_ns: u64, flags: u32, sen
         if custody_message_step(&raw mut walk) == 0 {
             break;
         }
+        if walk.transfer.length != 0 {
+            transfer::tell(&mut walk.transfer);
+        }
     }
 }
 
@@ -143,7 +146,7 @@ pub struct Messages {
     tells: u64,
 }
 
-/// Sums or tells one message; 0 when there is no further one. Exported for the verifier.
+/// Sums one message, or makes it the transfer; 0 when there is no further one. Exported for the verifier.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn custody_message_step(walk: *mut Messages) -> u32 {
@@ -168,8 +171,5 @@ pub extern "C" fn custody_message_step(walk: *mut Messages) -> u32 {
     walk.transfer.after = walk.transfer.after.saturating_sub(length);
     walk.transfer.length = length;
     walk.transfer.origin = syscalls::message(walk.compat != 0, message);
-    if length != 0 {
-        custody_transfer(&raw mut walk.transfer);
-    }
     1
 }

@@ -9,6 +9,7 @@
 //! matched by length, and two sockets for one object are both told: userspace judges.
 
 mod emit;
+mod rare;
 mod state;
 
 use aya_ebpf::{
@@ -363,6 +364,6 @@ fn plaintext(task: &TaskKey, object: &Object, direction: u8, position: u64, call
         direction,
         layer: layer::PLAINTEXT,
         provenance: object.provenance as u8,
-        reserved: [0; 5],
+        reserved: 0, padding: 0,
     }
 }

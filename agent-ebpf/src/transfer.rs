@@ -4,18 +4,20 @@
 //! Must not: look at system call numbers or descriptors; the hooks say which socket and which memory.
 
 use crate::kernel::{current_key, offset, read};
-use crate::payload::{self, Moved, Origin};
+use crate::payload::{self, Cursor, Moved, Origin};
 use crate::{rules, sequences};
 use crate::sockets::{self, EGRESS, INGRESS};
-use custody_abi::{Socket, SocketKey, TaskKey, cause, direction, flag, transport};
+use custody_abi::{Socket, SocketKey, cause, direction, flag, transport};
 
 const MSG_OOB: u32 = 0x1;
 const MSG_PEEK: u32 = 0x2;
 const MSG_TRUNC: u32 = 0x20;
 const MSG_ERRQUEUE: u32 = 0x2000;
 
-/// What [`custody_transfer`] says of a socket that there was no room for.
+/// What [`tell`] says of a socket that there was no room for.
 pub(crate) const NO_ROOM: u32 = 2;
+/// What [`custody_transfer`] says of a socket that has no entry yet, or was not told of.
+const UNKNOWN: u32 = 3;
 
 /// What a hook saw. Integers only, as in `payload::Cursor`.
 #[repr(C)]
@@ -32,7 +34,39 @@ pub struct Transfer {
     pub sends: u32,
 }
 
-/// Tells of a transfer. Exported for the verifier, as `payload::custody_copy_step`.
+/// Tells of a transfer, and of its socket before, at its first sight.
+#[inline(always)]
+pub(crate) fn tell(transfer: &mut Transfer) -> u32 {
+    let told = custody_transfer(transfer);
+    if told != UNKNOWN {
+        return told;
+    }
+    if custody_meet(transfer) == NO_ROOM || custody_transfer(transfer) == UNKNOWN {
+        return custody_no_room(transfer);
+    }
+    0
+}
+
+/// First sight of the transfer's socket. Apart from the telling, so that the two need the stack one after the other;
+/// exported for the verifier, as `payload::custody_copy_step`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn custody_meet(transfer: *mut Transfer) -> u32 {
+    if transfer.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier holds every caller to a whole Transfer.
+    let transfer = unsafe { &*transfer };
+    let counted = transfer.length + transfer.after;
+    let before = if transfer.sends != 0 { [0, counted] } else { [counted, 0] };
+    let Some(socket) = sockets::find(transfer.sock, before) else { return NO_ROOM };
+    if rules::excluded(socket).is_none() {
+        sockets::tell(transfer.sock, socket);
+    }
+    0
+}
+
+/// Tells of a transfer on a socket that is known. Exported for the verifier, as `payload::custody_copy_step`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
@@ -45,50 +79,51 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
         // Looking does not move anything, and the error queue is no traffic.
         return 0;
     }
-    let counted = transfer.length + transfer.after;
-    let before = if transfer.sends != 0 { [0, counted] } else { [counted, 0] };
-    let Some(socket) = sockets::find(transfer.sock, before) else { return no_room(transfer) };
+    let Some(socket) = sockets::known(transfer.sock) else { return UNKNOWN };
     let left_out = rules::excluded(socket);
-    if left_out.is_none() {
-        sockets::tell(transfer.sock, socket);
+    if left_out.is_none() && !sockets::is_told(socket) {
+        return UNKNOWN;
     }
-    let mut moved = moved(transfer, sockets::key(transfer.sock, socket));
+    let mut cursor = Cursor::of(moved(transfer, sockets::key(transfer.sock, socket)));
+    let moved = &mut cursor.moved;
     if transfer.sends != 0 {
-        place_sent(transfer, socket, &mut moved);
+        place_sent(transfer, socket, moved);
     } else if transfer.flags & MSG_OOB != 0 {
         moved.flags |= flag::OUT_OF_BAND;
         // SAFETY: a map's value, alive while the program runs.
         moved.position = unsafe { (*socket).next[INGRESS] };
     } else {
-        place_received(transfer, socket, &mut moved, left_out.is_none());
+        place_received(transfer, socket, moved, left_out.is_none());
     }
     if let Some(rule) = left_out {
         sockets::leave_out(socket);
         rules::skipped(rule, transfer.length);
         return 0;
     }
-    moved.task = current_key();
     // SAFETY: as above.
     let stream = unsafe { (*socket).transport } == transport::TCP;
     let discarded = transfer.sends == 0 && stream && transfer.flags & MSG_TRUNC != 0;
-    let origin = if discarded || upper_layer(transfer.sock, socket) {
-        // The buffer holds what was there before, or the upper layer's bytes: neither is this socket's.
-        Origin::NONE
-    } else {
-        transfer.origin
-    };
-    payload::tell(moved, origin, socket);
+    // Otherwise the buffer holds what was there before, or the upper layer's bytes: neither is this socket's.
+    if !discarded && !upper_layer(transfer.sock, socket) {
+        cursor.lie_at(&transfer.origin);
+    }
+    payload::tell(&mut cursor, socket);
     1
 }
 
 /// The table of sockets is full: what moves on this one is told as lost, and on which socket is not known.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn no_room(transfer: &Transfer) -> u32 {
+pub extern "C" fn custody_no_room(transfer: *mut Transfer) -> u32 {
+    if transfer.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and the verifier holds every caller to a whole Transfer.
+    let transfer = unsafe { &*transfer };
     if sockets::transport_of(transfer.sock).is_none() || !rules::is_wanted() {
         return 0;
     }
-    let nowhere = Moved { task: current_key(), ..moved(transfer, sockets::NOBODY) };
-    payload::missing(&nowhere, 0, transfer.length, cause::MAP_FULL);
+    payload::missing(&moved(transfer, sockets::NOBODY), 0, transfer.length, cause::MAP_FULL);
     NO_ROOM
 }
 
@@ -96,13 +131,14 @@ fn no_room(transfer: &Transfer) -> u32 {
 fn moved(transfer: &Transfer, socket: SocketKey) -> Moved {
     Moved {
         socket,
-        task: TaskKey::default(),
+        task: current_key(),
         position: 0,
         length: transfer.length,
         time_ns: transfer.time_ns,
         flags: 0,
         direction: if transfer.sends != 0 { direction::EGRESS } else { direction::INGRESS },
-        reserved: [0; 5],
+        reserved: 0,
+        padding: 0,
     }
 }
 
@@ -123,17 +159,14 @@ fn place_received(transfer: &Transfer, entry: *mut Socket, moved: &mut Moved, wa
         // The read took the FIN too, which has a number of its own.
         end -= 1;
     }
+    if wanted && end > next + moved.length {
+        // Splice, an urgent byte that was jumped over, or another thread's read that is told in a moment.
+        moved.position = next;
+        payload::missing(moved, 0, end - moved.length - next, cause::NO_PAYLOAD);
+    }
     moved.position = end.saturating_sub(moved.length);
     if end == next + moved.length {
         moved.flags |= flag::POSITION_EXACT;
-    } else if end > next + moved.length {
-        // Splice, an urgent byte that was jumped over, or another thread's read that is told in a moment.
-        let mut unseen = Moved { position: next, ..*moved };
-        unseen.length = end - moved.length - next;
-        unseen.task = current_key();
-        if wanted {
-            payload::missing(&unseen, 0, unseen.length, cause::NO_PAYLOAD);
-        }
     }
     if end > next {
         socket.next[INGRESS] = end;

@@ -21,37 +21,40 @@ const BOTH_TOLD_BYTES: u64 = 8192;
 /// A connection to this host itself is made: who accepts it will look for it. A function of its own, for its share
 /// of the stack.
 #[inline(never)]
-pub(crate) fn connected(client: SocketKey, netns: u32, local: Endpoint, remote: Endpoint) -> u64 {
-    let (local, remote) = (plain(local), plain(remote));
+pub(crate) fn connected(sock: u64, entry: *mut Socket) -> u64 {
+    // SAFETY: a map's value, alive while the program runs.
+    let mut pair = Pair { netns: unsafe { (*entry).netns }, ..Default::default() };
+    sockets::endpoints(sock, &mut pair.client, &mut pair.server);
+    plain(&mut pair.client);
+    plain(&mut pair.server);
     let loopback = |endpoint: &Endpoint| endpoint.family == AF_INET && endpoint.address[0] == 127;
-    if local.address != remote.address && !(loopback(&local) && loopback(&remote)) {
+    if pair.client.address != pair.server.address && !(loopback(&pair.client) && loopback(&pair.server)) {
         return 0;
     }
-    let pair = Pair { client: local, server: remote, netns, reserved: 0 };
-    let _ = PAIRS.insert(&pair, &client, 0);
+    let _ = PAIRS.insert(&pair, &sockets::key(sock, entry), 0);
     0
 }
 
 /// IPv4 that is carried as IPv6 is IPv4: a server of both families mostly accepts clients of one.
 #[inline(always)]
-fn plain(endpoint: Endpoint) -> Endpoint {
-    let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = endpoint.address else { return endpoint };
-    if endpoint.family != AF_INET6 {
-        return endpoint;
+fn plain(endpoint: &mut Endpoint) {
+    let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = endpoint.address else { return };
+    if endpoint.family == AF_INET6 {
+        endpoint.family = AF_INET;
+        endpoint.address = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     }
-    let address = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    Endpoint { family: AF_INET, address, ..endpoint }
 }
 
 /// A connection is accepted: the two ends get to know each other.
 #[inline(never)]
 pub(crate) fn accepted(sock: u64) -> u64 {
     let Some(entry) = SOCKETS.get_ptr_mut(&sock) else { return 0 };
-    let (local, remote) = sockets::endpoints(sock);
-    let (local, remote) = (plain(local), plain(remote));
     // SAFETY: a map's value, alive while the program runs.
     let server = unsafe { &mut *entry };
-    let pair = Pair { client: remote, server: local, netns: server.netns, reserved: 0 };
+    let mut pair = Pair { netns: server.netns, ..Default::default() };
+    sockets::endpoints(sock, &mut pair.server, &mut pair.client);
+    plain(&mut pair.client);
+    plain(&mut pair.server);
     // SAFETY: the value is copied at once.
     let Some(name) = (unsafe { PAIRS.get(&pair) }).copied() else { return 0 };
     let _ = PAIRS.remove(&pair);

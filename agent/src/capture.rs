@@ -5,16 +5,18 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use custody_abi::{RuleCounters, SourceCounters};
-use custody_ledger::Counters;
+use custody_ledger::{Counters, EntryType};
 
+use crate::chain::Input;
 use crate::config::{self, Selectors};
+use crate::coverage::Coverage;
 use crate::events;
-use crate::link::{GoneSocket, ToWorker};
+use crate::link::{GoneSocket, ToWorker, UnreadTls};
 use crate::probes::tls::{self, Libraries};
 use crate::probes::{Match, ProbeOptions, Probes, Rule};
 use crate::shared::{Amount, ProbeState, Shared, lock};
@@ -36,6 +38,8 @@ pub enum Seen {
     Program(u32),
     /// A process speaks TLS.
     Tls(u32),
+    /// TLS that was not read.
+    Unread(Vec<UnreadTls>),
     /// These are the addresses of our sink now.
     Sink(Vec<IpAddr>, u16),
     /// The agent ends.
@@ -46,6 +50,7 @@ pub enum Seen {
 pub struct Capture {
     probes: Probes,
     libraries: Libraries<aya::Ebpf>,
+    coverage: Coverage,
     shared: Arc<Shared>,
     sink: Vec<(IpAddr, u16)>,
 }
@@ -118,7 +123,7 @@ impl Capture {
         let mut probes = Probes::load(&options)?;
         tls::load(probes.ebpf())?;
         let libraries = Libraries::new(Path::new("/"));
-        let mut capture = Capture { probes, libraries, shared, sink };
+        let mut capture = Capture { probes, libraries, coverage: Coverage::default(), shared, sink };
         capture.libraries.attach_known(capture.probes.ebpf(), Instant::now());
         capture.tell_probes();
         Ok(capture)
@@ -130,7 +135,7 @@ impl Capture {
     }
 
     /// Works until it is told to stop.
-    pub fn run(mut self, seen: &Receiver<Seen>, downlink: &Downlink) {
+    pub fn run(mut self, seen: &Receiver<Seen>, downlink: &Downlink, recorder: &SyncSender<Input>) {
         let mut next_count = Instant::now();
         let mut next_sweep = Instant::now() + SWEEP_EVERY;
         loop {
@@ -138,6 +143,7 @@ impl Capture {
                 Ok(Seen::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     // The last counters stand in the last batch.
                     self.count();
+                    self.tell_coverage(recorder, true);
                     return;
                 }
                 Ok(seen) => self.take(seen),
@@ -153,6 +159,7 @@ impl Capture {
                 self.probes.pass_log();
                 self.count();
                 self.tell_probes();
+                self.tell_coverage(recorder, false);
             }
             if now >= next_sweep {
                 next_sweep = now + SWEEP_EVERY;
@@ -188,6 +195,13 @@ impl Capture {
                 self.libraries.on_tls_seen(self.probes.ebpf(), pid, Instant::now());
                 Ok(())
             }
+            Seen::Unread(list) => {
+                for unread in list {
+                    let library = self.libraries.speaks_with(unread.pid);
+                    self.coverage.add(&unread, library);
+                }
+                Ok(())
+            }
             Seen::Stop => Ok(()),
             Seen::Sink(addresses, port) => self.exclude_sink(&addresses, port),
         }
@@ -202,6 +216,18 @@ impl Capture {
             }
         }
         Ok(())
+    }
+
+    /// What is not read, for the sink.
+    fn tell_coverage(&mut self, recorder: &SyncSender<Input>, ends: bool) {
+        for facts in self.coverage.due(Instant::now(), ends) {
+            let input = Input::Fact(EntryType::Coverage, facts);
+            // A disk that hangs must not keep probes from being attached.
+            let told = if ends { recorder.send(input).is_ok() } else { recorder.try_send(input).is_ok() };
+            if !told {
+                self.coverage.tell_again();
+            }
+        }
     }
 
     /// What is attached, for `status`.
@@ -221,6 +247,7 @@ impl Capture {
         let mut status = self.shared.status();
         status.probes = probes;
         status.tls_uncovered = counters.uncovered_handshakes;
+        status.tls_unread = self.coverage.programs();
     }
 
     fn count(&mut self) {

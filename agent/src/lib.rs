@@ -7,6 +7,7 @@ pub mod chain;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod coverage;
 pub mod doctor;
 pub mod enroll;
 pub mod events;

@@ -90,6 +90,8 @@ pub enum FromWorker {
         /// Pid.
         pid: u32,
     },
+    /// TLS that was not read since this was told last, by process.
+    TlsUnread(Vec<UnreadTls>),
     /// A program started: its libraries are about to be mapped.
     Started {
         /// Pid.
@@ -99,6 +101,19 @@ pub enum FromWorker {
     Trace(String),
     /// Everything was told.
     Finished,
+}
+
+/// TLS of one process that was not read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnreadTls {
+    /// Pid.
+    pub pid: u32,
+    /// Its executable.
+    pub executable: String,
+    /// Connections that were not told before.
+    pub connections: u64,
+    /// Bytes on the wire.
+    pub bytes: u64,
 }
 
 /// How the worker stands; sums since it began.

@@ -172,8 +172,8 @@ impl Agent {
         let (capture_sender, seen) = channel();
         let downlink = Arc::new(Downlink::default());
         let capturing = {
-            let downlink = Arc::clone(&downlink);
-            thread("capture", move || capture.run(&seen, &downlink))?
+            let (downlink, recorder) = (Arc::clone(&downlink), inputs.clone());
+            thread("capture", move || capture.run(&seen, &downlink, &recorder))?
         };
         let traces = tokio::sync::broadcast::Sender::new(1024);
         let orders =

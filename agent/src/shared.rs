@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::coverage::UnreadProgram;
 use crate::link::Figures;
 use crate::spool::Spool;
 
@@ -67,6 +68,8 @@ pub struct Status {
     pub probes: Vec<ProbeState>,
     /// TLS handshakes of processes that map no library that is read: their plaintext is not captured.
     pub tls_uncovered: u64,
+    /// Programs whose TLS was not read, those with most bytes first.
+    pub tls_unread: Vec<UnreadProgram>,
     /// The worker.
     pub worker: WorkerState,
     /// Sums since this start.

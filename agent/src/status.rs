@@ -18,6 +18,8 @@ use crate::shared::Shared;
 use crate::workers::Downlink;
 
 const FILE: &str = "agent.sock";
+/// Programs whose TLS is not read that are shown; JSON has them all.
+const UNREAD_LINES_MAX: usize = 20;
 const REQUEST_BYTES_MAX: u64 = 4096;
 
 /// What can be asked: one line of JSON.
@@ -206,6 +208,19 @@ pub fn text(status: &serde_json::Value) -> String {
         if !reason.is_empty() {
             lines.push(format!("              {reason}"));
         }
+    }
+    for program in status["tls_unread"].as_array().into_iter().flatten().take(UNREAD_LINES_MAX) {
+        let field = |name: &str| match &program[name] {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        lines.push(format!(
+            "TLS not read  {} ({}): {} connections, {} bytes",
+            field("executable"),
+            field("library"),
+            field("connections"),
+            field("bytes")
+        ));
     }
     for probe in status["probes"].as_array().into_iter().flatten() {
         let field = |name: &str| probe[name].as_str().unwrap_or("?").to_owned();

@@ -238,6 +238,7 @@ impl Workers {
             FromWorker::Figures(figures) => self.figures(figures),
             // Without its receiver there is nobody who attaches: the agent is ending.
             FromWorker::TlsSeen { pid } => drop(self.capture.send(Seen::Tls(pid))),
+            FromWorker::TlsUnread(unread) => drop(self.capture.send(Seen::Unread(unread))),
             FromWorker::Started { pid } => drop(self.capture.send(Seen::Program(pid))),
             // Nobody may be listening.
             FromWorker::Trace(line) => drop(self.traces.send(line)),

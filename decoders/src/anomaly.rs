@@ -78,9 +78,63 @@ anomalies! {
     TLS_UNANNOUNCED = "tls_unannounced", "Plaintext of a connection that never switched to TLS",
         "A TLS library's plaintext was bound to a connection whose wire did not announce TLS.",
         "Look at custody.binding: the binding may be wrong, or the handshake was lost.";
+    TLS_EARLY_DATA = "tls_early_data", "Data before the handshake was done (0-RTT)",
+        "The client sent data, or the server took some, before the handshake was done (TLS 1.3 early data, RFC 8446 2.3). Whoever recorded these bytes on the network can send them again; and what the server did not take, the client sent twice.",
+        "See to it that the server takes only what may be repeated (GET, not POST), or switch early data off.";
     MEMORY_SHED = "memory_shed", "Buffered bytes were given up",
         "All connections together held more than the limit, and this one was growing. What it had buffered was counted and dropped.",
         "Raise the memory limit of the worker, or look at why this peer leaves frames unfinished.";
+    CONTENT_BOMB = "content_bomb", "A coded body that grows out of all proportion",
+        "Few coded bytes (gzip, deflate, br or zstd) made more than 200 times as many, up to the limit of what is kept. Decoding stopped there; the coded bytes are counted whole.",
+        "Look at the sender: a body of that kind is made to exhaust who decodes it.";
+    CONTENT_BROKEN = "content_broken", "A content coding that is broken",
+        "The bytes are not of the coding that was announced (gzip, deflate, br or zstd), or its checksum is wrong. What was decoded before the break stands in the record. A laxer program may have read on, or taken the body as it came.",
+        "Look for a gap before it; without one, compare with what the receiver made of it: bodies are mislabelled to pass a filter.";
+    CONTENT_TRAILING = "content_trailing", "Bytes behind the end of a coded body",
+        "The coding (deflate, br or zstd) ended before the body did. What follows is counted and was not decoded; a laxer program may have read it.",
+        "Look at the sender: bytes may be hidden there.";
+    CONTENT_TRUNCATED = "content_truncated", "A coded body without its end",
+        "The body ended before its coding (gzip, deflate, br or zstd) did. What was decoded until then stands in the record.",
+        "Usual when the message itself ended early; else look at the sender.";
+    CONTENT_PARTS_CUT = "content_parts_cut", "More events than are kept",
+        "A stream of events (`text/event-stream`, JSON lines) brought more than the limit of a body within one second, or one event longer than that. Whole events were left out; their bytes are counted.",
+        "Raise `limits.body_bytes_max` if each event matters.";
+    HTTP1_BAD_HOST = "http1_bad_host", "No Host, or several",
+        "An HTTP/1.1 request had no Host or more than one (RFC 9112, 3.2). A strict server answers 400; a lax one takes the first, the last, or the authority of the target.",
+        "Compare the Host in the record with what the server served: proxies and caches are misled so.";
+    HTTP1_BAD_METHOD = "http1_bad_method", "A method that is no token",
+        "The method held bytes that none may hold (RFC 9110, 9.1). A strict server answers 400; a lax one may cut the method short.",
+        "Treat as hostile: it is used to pass a filter by method.";
+    HTTP1_BAD_MULTIPART = "http1_bad_multipart", "A form in parts that is broken",
+        "The delimiter that the Content-Type announced did not come, the last one was missing, or a part's head had no end (RFC 7578). What was read of it stands in the record.",
+        "Usual when the message itself ended early; else look at the sender.";
+    HTTP1_BAD_VERSION = "http1_bad_version", "A version that is none of HTTP/1",
+        "The request line's version was in lower case, or neither 1.0 nor 1.1 (RFC 9112, 2.3). It was read as the nearest one; a strict server refuses it.",
+        "Treat as hostile unless the client is known to be odd.";
+    HTTP1_BLANK_BEFORE_REQUEST = "http1_blank_before_request", "Empty lines before a request",
+        "Empty lines came before the request line. They were left out, as servers should (RFC 9112, 2.2); some do not.",
+        "Old clients send one after a body; more of them, or any elsewhere, are odd.";
+    HTTP1_CHUNK_SIZE_ODD = "http1_chunk_size_odd", "A chunk size written oddly",
+        "A chunk's size had more than 16 digits or spaces beside it (RFC 9112, 7.1). It was read as the number that it is; a parser that counts digits or stops at a space reads another.",
+        "Treat as hostile: no known program writes sizes so.";
+    HTTP1_CHUNK_SIZE_OVERFLOW = "http1_chunk_size_overflow", "A chunk size beyond all numbers",
+        "A chunk's size does not fit into 60 bits. A parser that lets it wrap around reads a small chunk (RFC 9112, 7.1). The message was broken off there.",
+        "Treat as hostile.";
+    HTTP1_NUL = "http1_nul", "A NUL in a line",
+        "A line of the head held a NUL byte (RFC 9110, 5.5). A strict server answers 400; a lax one may end the line there.",
+        "Treat as hostile.";
+    HTTP1_REPEATED_LENGTH = "http1_repeated_length", "One Content-Length several times",
+        "The same Content-Length stood there more than once (RFC 9112, 6.3). It was taken as one; a strict server answers 400.",
+        "Look at the client: it, or a proxy on the way, writes the field twice.";
+    HTTP1_REQUEST_LINE_SPACE = "http1_request_line_space", "Spaces where none belong in a request line",
+        "The target held spaces, or more than one stood beside it, or some behind the version (RFC 9112, 3). All between method and version was taken for the target; another parser ends it at the first space.",
+        "Old clients do not encode spaces; attacks split requests so.";
+    HTTP1_SIMPLE_REQUEST = "http1_simple_request", "A request of HTTP/0.9",
+        "The request line had no version. Servers that know HTTP/0.9 answer with a body alone, up to the end of the connection; others answer 400.",
+        "Scanners and attacks use it: a cache may take such an answer for another's.";
+    HTTP1_SPACE_BEFORE_COLON = "http1_space_before_colon", "A space between a header's name and its colon",
+        "A space stood before the colon (RFC 9112, 5.1). The name was read without it; a strict server answers 400, and a lax one may take the name with the space for another header.",
+        "Treat as hostile: it is the classic way to hide a length or a transfer coding.";
     HTTP1_BARE_LF = "http1_bare_lf", "A line that ends with LF alone",
         "A header line ended without CR. Parsers differ here, which request smuggling uses (RFC 9112, 2.2).",
         "Compare with what the server's own log says of this request.";
@@ -91,7 +145,7 @@ anomalies! {
         "A header's value went on in the next line (RFC 9112, 5.2). It was joined by a space.",
         "Expected from very old clients only.";
     HTTP1_BAD_HEADER = "http1_bad_header", "A header line that is none",
-        "A line had no colon, an empty or impossible name, or a space before the colon (RFC 9112, 5.1).",
+        "A line had no colon, or an empty or impossible name (RFC 9112, 5.1). It was left out; another parser may take it for a part of the line before.",
         "Compare with what the server's own log says of this request.";
     HTTP1_CONFLICTING_LENGTH = "http1_conflicting_length", "Content-Length and Transfer-Encoding disagree",
         "Both were sent, or several different lengths. The classic shape of request smuggling (RFC 9112, 6.3). Transfer-Encoding was followed, else the first length.",
@@ -109,7 +163,7 @@ anomalies! {
         "`chunked` was missing, not last, repeated or disguised, or sent with HTTP/1.0 (RFC 9112, 6.1).",
         "Treat as hostile: it is used to hide a request from one of two parsers.";
     HTTP1_BAD_CHUNK = "http1_bad_chunk", "A chunk that is none",
-        "A chunk's size was no hexadecimal number, or its data did not end with CRLF (RFC 9112, 7.1).",
+        "A chunk's size was no hexadecimal number, or its data did not end with CRLF (RFC 9112, 7.1). A lax parser goes on where it believes the next chunk to begin.",
         "The rest of that direction is counted until a sure message begins.";
     HTTP1_CHUNK_EXTENSION = "http1_chunk_extension", "A chunk extension",
         "A chunk's size line carried an extension (RFC 9112, 7.1.1). Hardly any program sends them; smuggling does.",
@@ -159,6 +213,30 @@ anomalies! {
     POSTGRES_UNPAIRED = "postgres_unpaired", "Pairing was given up",
         "After missing or unexpected messages no answer can be told to belong to this request.",
         "Look for the gap before it in the same session.";
+    REDIS_BAD_LENGTH = "redis_bad_length", "A length that cannot be",
+        "The length of a bulk or an aggregate was no number, below zero, or more than the server takes: 512 MiB, 2^31 - 1 elements, 64 KiB of an inline command. Nothing was taken for its content.",
+        "Treat as hostile; with a raised `proto-max-bulk-len` larger values are real.";
+    REDIS_BAD_VALUE = "redis_bad_value", "A value that is none",
+        "A line did not end with CRLF, a number or flag was none, or parts of a streamed value stood where none may.",
+        "Treat as hostile, unless bytes are missing beside it.";
+    REDIS_BULK_END = "redis_bulk_end", "A bulk that goes on behind its length",
+        "The two bytes behind a bulk were not CRLF. Its length is law: what follows was read as the next value, as servers do.",
+        "Treat as hostile: it hides a command from a parser that looks for the end of lines.";
+    REDIS_TOO_DEEP = "redis_too_deep", "Aggregates within aggregates, too many",
+        "A reply was nested deeper than 64 levels. No command replies so.",
+        "Treat as hostile: it is made to exhaust a parser.";
+    REDIS_TRANSACTION = "redis_transaction", "A transaction that does not fit its replies",
+        "The reply to EXEC has another number of elements than commands were queued, or more than are kept.",
+        "Look for a gap before it in the same session; what a transaction of that size replied is not kept whole.";
+    REDIS_TRUNCATED = "redis_truncated", "A command or reply that ended early",
+        "The connection ended before the announced number of arguments, elements or bytes was reached. What came of it is not told.",
+        "Usual when one end gives up; compare with the server's log.";
+    REDIS_UNKNOWN_TYPE = "redis_unknown_type", "A byte that begins no value",
+        "No type of RESP2 or RESP3 begins with this byte. It was counted as unparsed, and reading went on at the next sure value.",
+        "Compare with the server's version: a newer protocol may have it. Else treat as hostile.";
+    REDIS_UNMATCHED = "redis_unmatched", "Many replies without a command",
+        "More replies than are told one by one came without a command that they answer. They are counted in the session's bytes alone.",
+        "Look for a gap before it in the same session.";
 }
 
 #[cfg(test)]

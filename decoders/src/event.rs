@@ -201,8 +201,17 @@ pub enum Event<'a> {
     Chunk(Chunk<'a>),
     /// Missing bytes.
     Hole(Hole),
-    /// The plaintext layer of this socket exists, and this is how it is known.
-    Bound(SocketId, Binding, u64),
+    /// The plaintext layer of this socket exists.
+    Bound {
+        /// Which socket.
+        socket: SocketId,
+        /// How it is known.
+        binding: Binding,
+        /// What the library moved before it was looked at is not told.
+        existing: bool,
+        /// When, boottime ns.
+        time_ns: u64,
+    },
     /// The socket is gone; end positions of the wire layer, ingress and egress, where known.
     Close(SocketId, [Option<u64>; 2], u64),
     /// The connection of this socket was broken off by a reset that it sent (egress) or received (ingress); its

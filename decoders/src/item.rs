@@ -36,6 +36,13 @@ pub enum Class {
         /// Header's name in lower case.
         name: String,
     },
+    /// One field of a form, decoded.
+    Parameter {
+        /// Its name; empty when unknown.
+        name: String,
+        /// Such as `application/json`, where the form tells; else empty.
+        media_type: String,
+    },
     /// A query string or an `application/x-www-form-urlencoded` body.
     Query,
     /// A body with its media type (lower case, without parameters) and content coding.

@@ -2,12 +2,13 @@
 //! bytes.
 //!
 //! In flow order: [`event`] (what comes in; [`pcap`] makes it of capture files) → `session` (who talks, which end is read) → [`streams`] (order, gaps) → [`driver`] (frames, pairing, limits)
-//! → one folder per [`protocol`] → [`item`] (what a decoder found) → [`mask`] (the only constructor of
+//! → one folder per [`protocol`], with `content` (codings of bodies) → [`item`] (what a decoder found) → [`mask`] (the only constructor of
 //! [`mask::Masked`]) → [`pipeline`] (all of it behind one call).
 #![forbid(unsafe_code)]
 
 pub mod anomaly;
 pub mod case;
+mod content;
 pub mod driver;
 pub mod event;
 #[cfg(any(test, feature = "harness"))]
@@ -19,7 +20,9 @@ pub mod pcap;
 pub mod pipeline;
 pub mod postgres;
 pub mod protocol;
+pub mod redis;
 pub mod registry;
+mod related;
 mod session;
 pub mod streams;
 mod work;

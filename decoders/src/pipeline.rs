@@ -4,6 +4,7 @@
 //! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
 
 mod orphans;
+mod unread;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -11,14 +12,16 @@ use std::sync::Arc;
 
 use custody_record::{Kind, Record, names};
 
+use crate::driver::Driver;
 use crate::event::{Cause, Chunk, Event, Flow, Hole, Layer, Process, Socket, SocketId};
 use crate::item::Field;
 use crate::mask::{Draft, Masked, Masker};
 use crate::protocol::Limits;
+use crate::related::{Related, Relation};
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
 use orphans::{Orphan, orphan_weight};
 
-pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS};
+pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS, Unread};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
@@ -75,6 +78,8 @@ pub struct Counters {
     pub sheds: u64,
     /// Events that the rings lost.
     pub events_lost: u64,
+    /// Reports of unread TLS that found no room; the sessions' own gaps stand in the record.
+    pub unread_over_limit: u64,
 }
 
 /// Events in, masked records out.
@@ -90,6 +95,8 @@ pub struct Pipeline {
     sessions_begun: u64,
     now_ns: u64,
     no_room: NoRoom,
+    related: Related,
+    unread: HashMap<(u32, u64), Unread>,
     counters: Counters,
 }
 
@@ -117,6 +124,8 @@ impl Pipeline {
             held_bytes: 0,
             now_ns: 0,
             no_room: NoRoom::default(),
+            related: Related::default(),
+            unread: HashMap::new(),
             counters: Counters::default(),
         }
     }
@@ -149,9 +158,9 @@ impl Pipeline {
             Event::Open(socket) => self.open(socket, sink),
             Event::Chunk(chunk) => self.chunk(chunk, sink),
             Event::Hole(hole) => self.hole(hole, sink),
-            Event::Bound(socket, binding, _) => {
+            Event::Bound { socket, binding, existing, .. } => {
                 if let Some((session, end)) = self.find(socket) {
-                    session.bound(end, binding);
+                    session.bound(end, binding, existing);
                 }
             }
             Event::Reset(socket, flow) => {
@@ -294,8 +303,31 @@ impl Pipeline {
         };
         session.input(Place { end, layer, flow, position, time_ns }, what, sink);
         let number = session.number;
+        self.relate(number);
         self.measure(number, sink);
         self.arm(number);
+    }
+
+    /// Resolves what a session said of itself and others.
+    fn relate(&mut self, number: u64) {
+        let relations = self.sessions.get_mut(&number).map(Session::take_relations).unwrap_or_default();
+        for relation in relations {
+            match relation {
+                Relation::GoesBy(secret) => self.related.goes_by(number, secret),
+                Relation::Names(exchange, secret, field) => {
+                    let Some(other) = self.related.find(secret).filter(|other| *other != number) else {
+                        continue;
+                    };
+                    let mut tell = |session: u64, say: &mut dyn FnMut(&mut Driver)| {
+                        if let Some(driver) = self.sessions.get_mut(&session).and_then(Session::driver) {
+                            say(driver);
+                        }
+                    };
+                    tell(number, &mut |driver| driver.names_session(exchange, field, other));
+                    tell(other, &mut |driver| driver.named_by(number));
+                }
+            }
+        }
     }
 
     fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
@@ -312,6 +344,8 @@ impl Pipeline {
             if session.tick(now_ns, sink) {
                 self.forget(number);
             } else {
+                self.relate(number);
+                self.note_unread(number);
                 self.measure(number, sink);
                 self.arm_after(number, now_ns.saturating_add(1));
             }
@@ -362,7 +396,9 @@ impl Pipeline {
     }
 
     fn forget(&mut self, number: u64) {
+        self.note_unread(number);
         let Some(session) = self.sessions.remove(&number) else { return };
+        self.related.forget(number);
         self.held_bytes -= session.held_bytes;
         for socket in session.sockets() {
             self.sockets.remove(&socket.id);
@@ -392,4 +428,4 @@ fn tell_process(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -62,6 +62,8 @@ pub enum Framing {
         /// told as such, an empty one if need be (at once for a body of 0), unless a gap swallowed the end.
         body: u64,
     },
+    /// A frame of this many bytes whose type nobody knows: the driver counts it as unparsed and goes on behind it.
+    Foreign(usize),
     /// What stands here is no frame: the driver counts it as unparsed and asks for a resync.
     Unframed,
 }
@@ -121,6 +123,12 @@ pub trait Out {
     fn session(&mut self, fields: Vec<Field>);
     /// Something odd, by its stable code; `None` when it belongs to no exchange.
     fn anomaly(&mut self, id: Option<ExchangeId>, code: &'static str);
+    /// Another connection may name this session by this secret (the key that a cancel request carries). It is
+    /// kept as a hash, and never told.
+    fn goes_by(&mut self, _secret: &[u8]) {}
+    /// Exchange `id` names another session by its secret: that one's number is told as `field` of it, where the
+    /// session is known, and its decoder hears of it by [`Decoder::on_named`].
+    fn names_other(&mut self, _id: ExchangeId, _secret: &[u8], _field: &'static str) {}
     /// From the next byte after the frame being told, both directions carry TLS: the wire is ciphertext, the
     /// plaintext layer goes on with this decoder.
     fn switch_tls(&mut self);
@@ -186,6 +194,8 @@ pub trait Decoder: Send {
     fn resync(&mut self, direction: Direction, bytes: &[u8]) -> Option<usize>;
     /// The stream of this direction ended in order.
     fn on_end(&mut self, direction: Direction, out: &mut dyn Out);
+    /// The session of this number has named this one by its secret.
+    fn on_named(&mut self, _by_session: u64) {}
     /// Bytes of memory held for this connection.
     fn held_bytes(&self) -> usize;
 }

@@ -3,7 +3,8 @@
 use crate::protocol::Protocol;
 
 /// Asked in this order.
-pub static PROTOCOLS: &[&dyn Protocol] = &[&crate::http1::Http1, &crate::postgres::Postgres];
+pub static PROTOCOLS: &[&dyn Protocol] =
+    &[&crate::http1::Http1, &crate::postgres::Postgres, &crate::redis::Redis];
 
 /// Whether some protocol usually listens there.
 pub(crate) fn is_known_port(port: u16) -> bool {

@@ -76,7 +76,7 @@ fn socket(port: u16) -> Socket {
 }
 
 /// Feeds a conversation in pieces of `size` bytes and gives what would be stored of it.
-fn stored(port: u16, turns: &Turns, size: usize, layer: Layer) -> Vec<u8> {
+fn stored(port: u16, turns: &Turns, size: usize, layer: Layer, pause_ns: u64) -> Vec<u8> {
     let mut pipeline = Pipeline::new(PipelineOptions::default());
     let mut bytes = Vec::new();
     let mut keep = |masked| {
@@ -90,7 +90,10 @@ fn stored(port: u16, turns: &Turns, size: usize, layer: Layer) -> Vec<u8> {
     };
     pipeline.feed(Event::Open(socket(port)), &mut keep);
     if layer == Layer::Plaintext {
-        pipeline.feed(Event::Bound(SocketId(1), Binding::Fd, 1), &mut keep);
+        pipeline.feed(
+            Event::Bound { socket: SocketId(1), binding: Binding::Fd, existing: false, time_ns: 1 },
+            &mut keep,
+        );
     }
     let mut positions = [0u64; 2];
     let mut time_ns = 1_000_000;
@@ -103,7 +106,7 @@ fn stored(port: u16, turns: &Turns, size: usize, layer: Layer) -> Vec<u8> {
             *position += piece.len() as u64;
             time_ns += 1000;
         }
-        time_ns += 1_000_000;
+        time_ns += pause_ns;
         pipeline.feed(Event::Tick(time_ns), &mut keep);
     }
     pipeline.feed(Event::Close(SocketId(1), [None, None], time_ns), &mut keep);
@@ -111,11 +114,26 @@ fn stored(port: u16, turns: &Turns, size: usize, layer: Layer) -> Vec<u8> {
     bytes
 }
 
+/// Bytes of one piece, and the pause after each turn: a long one has the exchanges told in parts.
+const PIECES: [(usize, u64); 11] = [
+    (1, 1_000_000),
+    (2, 1_000_000),
+    (3, 1_000_000),
+    (5, 1_000_000),
+    (7, 1_000_000),
+    (16, 1_000_000),
+    (61, 1_000_000),
+    (1024, 1_000_000),
+    (usize::MAX, 1_000_000),
+    (7, 2_000_000_000),
+    (usize::MAX, 2_000_000_000),
+];
+
 /// Nothing of the secrets stands there, and what is no secret does.
 fn check(port: u16, turns: &Turns, visible: &[&str]) {
     for layer in [Layer::Wire, Layer::Plaintext] {
-        for size in [1, 2, 3, 5, 7, 16, 61, 1024, usize::MAX] {
-            let bytes = stored(port, turns, size, layer);
+        for (size, pause_ns) in PIECES {
+            let bytes = stored(port, turns, size, layer, pause_ns);
             let has = |what: &[u8]| memchr::memmem::find(&bytes, what).is_some();
             for secret in ALL {
                 for disguise in disguises(secret) {
@@ -287,6 +305,14 @@ fn error(status: &str, text: &str, detail: &str, place: &str) -> Vec<u8> {
     [message(b'E', &[fields.as_bytes()]), message(b'Z', &[b"I"])].concat()
 }
 
+/// A list of texts in the binary format.
+fn array(values: &[&str]) -> Vec<u8> {
+    let count = u32::try_from(values.len()).expect("few").to_be_bytes();
+    let mut out = [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 25][..], &count, &[0, 0, 0, 1]].concat();
+    out.extend(&cells(&values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>())[2..]);
+    out
+}
+
 /// Parse, Bind with one value in this format, Execute, Sync.
 fn extended(statement: &str, of_type: u32, binary: bool, value: &[u8]) -> Vec<u8> {
     let format: &[u8] = if binary { &[0, 1, 0, 1] } else { &[0, 0] };
@@ -306,6 +332,7 @@ fn executed(tag: &str) -> Vec<u8> {
 fn postgres_turns() -> Turns {
     const TEXT: u32 = 25;
     const BYTEA: u32 = 17;
+    const TEXT_ARRAY: u32 = 1009;
     let startup = b"user\0visible-user\0database\0visible-db\0\0";
     let length = u32::try_from(startup.len() + 8).expect("short").to_be_bytes();
     let statements = format!(
@@ -376,6 +403,73 @@ fn postgres_turns() -> Turns {
         (Flow::Egress, executed("SELECT 1")),
         (Flow::Ingress, extended("SELECT visible_hex($1)", BYTEA, false, hex_mail.as_bytes())),
         (Flow::Egress, executed("SELECT 1")),
+        (Flow::Ingress, extended("SELECT visible_array($1)", TEXT_ARRAY, true, &array(&[MAIL, CARD]))),
+        (Flow::Egress, executed("SELECT 1")),
+        (
+            Flow::Ingress,
+            extended("UPDATE users SET password = $1 WHERE visible_list", TEXT_ARRAY, true, &array(&[BOUND])),
+        ),
+        (Flow::Egress, executed("UPDATE 1")),
+        (Flow::Ingress, message(b'F', &[&[0, 0, 6, 62, 0, 1, 0, 0], &cells(&[BOUND.as_bytes()]), &[0, 0]])),
+        (
+            Flow::Egress,
+            [message(b'V', &[&[0, 0, 0, 14], LITERAL[..14].as_bytes()]), message(b'Z', &[b"I"])].concat(),
+        ),
+        (Flow::Ingress, query("DO $$ BEGIN RAISE NOTICE 'visible-notice'; END $$")),
+        (
+            Flow::Egress,
+            [
+                message(
+                    b'N',
+                    &[&zero("SNOTICE"), &zero("C00000"), &zero(&format!("Mwrite to {MAIL}")), b"\0"],
+                ),
+                message(
+                    b'N',
+                    &[
+                        &zero("SWARNING"),
+                        &zero("C23502"),
+                        &zero("Mvisible-warning"),
+                        &zero(&format!("DFailing row contains (1, {LITERAL}).")),
+                        &zero(&format!("qUPDATE users SET password = '{LITERAL}' WHERE visible_internal")),
+                        &zero(&format!("Wunnamed portal with parameters: $1 = '{BOUND}'")),
+                        b"\0",
+                    ],
+                ),
+                message(b'A', &[&[0, 0, 0, 7], &zero("visible_channel"), &zero(&format!("{MAIL} {CARD}"))]),
+                complete("DO"),
+            ]
+            .concat(),
+        ),
+        (Flow::Ingress, query("COPY visible_binary_copy FROM STDIN (FORMAT binary)")),
+        (Flow::Egress, message(b'G', &[&[1, 0, 1, 0, 1]])),
+        (
+            Flow::Ingress,
+            [
+                message(b'd', &[b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0", &cells(&[PASSWORD.as_bytes()])]),
+                message(b'c', &[]),
+            ]
+            .concat(),
+        ),
+        (Flow::Egress, complete("COPY 1")),
+        (Flow::Ingress, query("COPY visible_csv (name, password) TO STDOUT (FORMAT csv)")),
+        (
+            Flow::Egress,
+            [
+                message(b'H', &[&[0, 0, 2, 0, 0, 0, 0]]),
+                message(b'd', &[format!("visible,{LITERAL}\n").as_bytes()]),
+                message(b'd', &[format!("\"two\n{LITERAL}\",{PASSWORD}\n").as_bytes()]),
+                message(b'c', &[]),
+                complete("COPY 2"),
+            ]
+            .concat(),
+        ),
+        // The data come a while after the statement: another record holds them.
+        (Flow::Ingress, query("COPY visible_slow (name, password) FROM STDIN")),
+        (Flow::Egress, message(b'G', &[&[0, 0, 2, 0, 0, 0, 0]])),
+        (Flow::Ingress, message(b'd', &[format!("visible-slow\t{LITERAL}\n").as_bytes()])),
+        (Flow::Ingress, message(b'd', &[format!("visible-slower\t{PASSWORD}\n").as_bytes()])),
+        (Flow::Ingress, message(b'c', &[])),
+        (Flow::Egress, complete("COPY 2")),
         (Flow::Ingress, query("COPY visible_copy (name, password, other) FROM STDIN")),
         (Flow::Egress, message(b'G', &[&[0, 0, 3, 0, 0, 0, 0, 0, 0]])),
         (
@@ -414,6 +508,16 @@ fn postgresql_stores_no_canary() {
             "visible_binary",
             "visible_bytes",
             "visible_hex",
+            "visible_array",
+            "visible_list",
+            "visible-notice",
+            "visible-warning",
+            "visible_internal",
+            "visible_channel",
+            "visible_binary_copy",
+            "visible_csv",
+            "visible-slow",
+            "visible-slower",
             "visible-row",
             "visible-next",
             "visible-detail",

@@ -73,6 +73,8 @@ entry_types! {
     Terminal = "terminal";
     /// Something is missing, and this is how much.
     Gap = "gap";
+    /// TLS of a program that is not read: which program, with what, and how much so far.
+    Coverage = "coverage";
     /// Nothing happened, and the agent lives.
     Heartbeat = "heartbeat";
     /// The configuration in force: levels, rules, masks.

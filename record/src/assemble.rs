@@ -128,7 +128,7 @@ impl Assembler {
 
 /// Bodies of these hold a [`Record`]; those of keys, resumptions and the sink's own hold what their writer says.
 fn carries_record(entry_type: &str) -> bool {
-    const FACTS: [&str; 10] = [
+    const FACTS: [&str; 11] = [
         "session.open",
         "session.close",
         "exec",
@@ -139,6 +139,7 @@ fn carries_record(entry_type: &str) -> bool {
         "agent.stop",
         "config",
         "heartbeat",
+        "coverage",
     ];
     entry_type.starts_with("exchange") || FACTS.contains(&entry_type)
 }

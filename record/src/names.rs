@@ -72,6 +72,8 @@ names! {
     DB_QUERY_SUMMARY = "db.query.summary";
     /// Bound parameter N follows, from 1.
     DB_QUERY_PARAMETER = "db.query.parameter.";
+    /// Numbers, from 1, of the bound parameters that are NULL: those have no value of their own.
+    DB_NULL_PARAMETERS = "db.query.null_parameters";
     /// Name of the prepared statement.
     DB_STATEMENT_NAME = "db.postgresql.statement";
     /// Name of the portal.
@@ -114,6 +116,10 @@ names! {
     DB_ENCRYPTION = "db.postgresql.encryption";
     /// Replication mode of the connection: `physical` or `logical`.
     DB_REPLICATION = "db.postgresql.replication";
+    /// Messages of replication inside of a COPY, by their NAME: `xlog_data`, `keepalive`, `standby_status`, …
+    DB_REPLICATION_MESSAGES = "db.postgresql.replication.messages.";
+    /// Options of the start-up that the server does not know.
+    DB_OPTIONS_REFUSED = "db.postgresql.options_refused";
     /// Start-up parameter NAME follows.
     DB_STARTUP_PARAMETER = "db.postgresql.startup.";
     /// Direction of a COPY: `in`, `out`, `both`.
@@ -129,6 +135,10 @@ names! {
     /// Why a statement was cancelled, where the server says it: `user_request`, `statement_timeout`,
     /// `authentication_timeout`, or `copy_fail` when the client gave its COPY up.
     DB_CANCEL_CAUSE = "db.postgresql.cancel_cause";
+    /// Session whose statement a cancel request is to end, by its number in the same epoch; absent when it was not seen.
+    DB_CANCELS_SESSION = "db.postgresql.cancels_session";
+    /// Session that carried the cancel request for this one, by its number in the same epoch.
+    DB_CANCELLED_BY_SESSION = "db.postgresql.cancelled_by_session";
     /// Severity of an error or notice.
     DB_SEVERITY = "db.postgresql.severity";
     /// Field NAME of an error follows.
@@ -145,6 +155,36 @@ names! {
     DB_FUNCTION = "db.postgresql.function";
     /// What the function returned.
     DB_FUNCTION_RESULT = "db.postgresql.function_result";
+    /// Name of the command or operation, as the client wrote it.
+    DB_OPERATION = "db.operation.name";
+    /// Commands that one transaction ran.
+    DB_BATCH_SIZE = "db.operation.batch.size";
+    /// Function or script that was called, by its name or hash.
+    DB_STORED_PROCEDURE = "db.stored_procedure.name";
+    /// Type of a reply: `string`, `error`, `integer`, `bulk`, `array`, `null`, `map`, …
+    REDIS_REPLY_TYPE = "db.redis.reply_type";
+    /// What a reply holds.
+    REDIS_REPLY = "db.redis.reply";
+    /// Value of the field NAME, or of the key number N, of a reply follows.
+    REDIS_REPLY_VALUE = "db.redis.reply.";
+    /// What the server says beside a reply.
+    REDIS_ATTRIBUTES = "db.redis.attributes";
+    /// Text of a script.
+    REDIS_SCRIPT = "db.redis.script";
+    /// Arguments of a command that are not kept, over the limit.
+    REDIS_ARGUMENTS_CUT = "db.redis.arguments_cut";
+    /// What was no command with its reply: `message`, `push`, `monitor`, `replication`, `snapshot`, `malformed`, …
+    REDIS_MESSAGE = "db.redis.message";
+    /// Channel of a message.
+    REDIS_CHANNEL = "db.redis.channel";
+    /// Pattern that a channel met.
+    REDIS_PATTERN = "db.redis.pattern";
+    /// Why the server does not reply: `off`, `skip`, `replication`.
+    REDIS_NO_REPLY = "db.redis.no_reply";
+    /// The command ran as part of a transaction.
+    REDIS_QUEUED = "db.redis.queued";
+    /// Bytes of a snapshot.
+    REDIS_SNAPSHOT_BYTES = "db.redis.snapshot_bytes";
     /// Method.
     HTTP_METHOD = "http.request.method";
     /// Status.
@@ -157,11 +197,33 @@ names! {
     HTTP_REQUEST_SIZE = "http.request.body.size";
     /// Bytes of the answer's body, decoded from its transfer coding.
     HTTP_RESPONSE_SIZE = "http.response.body.size";
+    /// Content codings of the request's body that were taken off: `gzip`, `br, gzip`, …
+    HTTP_REQUEST_CODING = "http.request.body.coding";
+    /// Content codings of the answer's body that were taken off.
+    HTTP_RESPONSE_CODING = "http.response.body.coding";
+    /// Bytes that the request's body had without its codings, as far as they were decoded.
+    HTTP_REQUEST_DECODED_SIZE = "http.request.body.decoded_size";
+    /// Bytes that the answer's body had without its codings, as far as they were decoded.
+    HTTP_RESPONSE_DECODED_SIZE = "http.response.body.decoded_size";
+    /// Form field NAME of the request follows, decoded and masked.
+    HTTP_REQUEST_FORM = "http.request.form.";
+    /// Fields and files of the form, those over the limit too.
+    HTTP_REQUEST_FORM_COUNT = "http.request.form_fields";
+    /// Name of the file that was sent in form field NAME; its content is never kept.
+    HTTP_REQUEST_FILE = "http.request.file.";
+    /// Media type of the file in form field NAME, as the client says.
+    HTTP_REQUEST_FILE_TYPE = "http.request.file_type.";
+    /// Bytes of the file in form field NAME.
+    HTTP_REQUEST_FILE_SIZE = "http.request.file_size.";
+    /// Interim answers before the final one, by their status.
+    HTTP_INTERIM = "http.response.interim";
     /// Body of the request, masked, up to the limit.
     HTTP_REQUEST_BODY = "http.request.body.content";
     /// Body of the answer, masked, up to the limit.
     HTTP_RESPONSE_BODY = "http.response.body.content";
-    /// Path.
+    /// Scheme and authority of a target in absolute form.
+    URL_ORIGIN = "url.origin";
+    /// Path; of CONNECT the authority.
     URL_PATH = "url.path";
     /// Query, its values masked.
     URL_QUERY = "url.query";
@@ -197,6 +259,23 @@ names! {
     GAP_EVENTS = "custody.gap.events";
     /// `tls` when the session's plaintext came from a TLS library.
     TLS = "custody.tls";
+    /// Version of TLS that the server chose: `1.2`, `1.3`, …
+    TLS_VERSION = "tls.protocol.version";
+    /// The newest version that the client offers, where no server's choice was seen.
+    TLS_OFFERED_VERSION = "custody.tls.offered.version";
+    /// Name of the server that the client asked for, as it stands in the clear (with encrypted client hello: that of
+    /// the provider).
+    TLS_SERVER_NAME = "tls.client.server_name";
+    /// Protocols that the client offers to speak inside (ALPN), by comma.
+    TLS_OFFERED_PROTOCOLS = "custody.tls.offered.protocols";
+    /// The one that the server chose, where it says so in the clear (up to TLS 1.2).
+    TLS_NEXT_PROTOCOL = "tls.next_protocol";
+    /// `offered` when the client sends data before the handshake is done (0-RTT, RFC 8446 2.3).
+    TLS_EARLY_DATA = "custody.tls.early_data";
+    /// What a program speaks TLS with, as far as it can be told from outside.
+    TLS_LIBRARY = "custody.tls.library";
+    /// Connections of a program whose TLS was not read.
+    TLS_UNREAD_CONNECTIONS = "custody.tls.unread.connections";
     /// The other end's process, when it is on this host: pid.
     PEER_PID = "custody.peer.pid";
     /// The other end's executable.

@@ -15,7 +15,7 @@ use crate::process::{Running, free_port, output};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes a self-signed certificate for `localhost`; returns certificate and key.
-fn certificate(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+pub fn certificate(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
     output(
         Command::new("openssl")

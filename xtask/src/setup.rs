@@ -33,6 +33,10 @@ pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
     ("python3-psycopg", "a second client library of PostgreSQL"),
     ("tcpdump", "makes captures for `custody decode`"),
+    ("wget", "a client whose TLS is GnuTLS, which is not read"),
+    ("gnutls-bin", "a server whose TLS is GnuTLS, which is not read"),
+    ("gcc", "makes small libraries that tests look for functions in"),
+    ("python3-pip", "brings a Python package with an OpenSSL of its own"),
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 

@@ -139,6 +139,8 @@ pub mod flag {
     pub const RESET_RECEIVED: u16 = 1 << 7;
     /// Of a [`crate::SocketClose`]: this end reset the connection.
     pub const RESET_SENT: u16 = 1 << 8;
+    /// Of a [`crate::TlsBind`]: data came before the handshake was done (0-RTT).
+    pub const EARLY: u16 = 1 << 9;
     /// The event was cut at its limit; the rest is said by a [`crate::Gap`].
     pub const CUT: u16 = 1 << 6;
 }
@@ -166,7 +168,9 @@ pub struct Data {
     /// How a TLS object was bound to `socket`: one of [`provenance`], or 0.
     pub provenance: u8,
     /// Padding.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Padding.
+    pub padding: u32,
 }
 
 /// Values of [`SocketOpen::transport`].
@@ -293,7 +297,9 @@ pub struct Gap {
     /// One of [`cause`].
     pub cause: u8,
     /// Padding.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Padding.
+    pub padding: u32,
 }
 
 /// Values of [`TlsBind::provenance`].

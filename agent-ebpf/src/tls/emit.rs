@@ -126,7 +126,7 @@ fn piece<const BYTES: usize>(whole: &Plaintext, length: u64) {
 }
 
 #[inline(always)]
-fn gap(data: &Data, offset: u64, length: u64, cause: u8) {
+pub(super) fn gap(data: &Data, offset: u64, length: u64, cause: u8) {
     let gap = Gap {
         header: Header::default(),
         socket: data.socket,
@@ -138,7 +138,7 @@ fn gap(data: &Data, offset: u64, length: u64, cause: u8) {
         direction: data.direction,
         layer: data.layer,
         cause,
-        reserved: [0; 5],
+        reserved: 0, padding: 0,
     };
     record(kind::GAP, data.header.flags & (flag::TENTATIVE | flag::EXISTING), gap);
 }

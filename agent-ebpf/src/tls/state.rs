@@ -16,9 +16,14 @@ pub mod call {
     pub const WRITE_EX: u32 = 2;
     pub const READ: u32 = 3;
     pub const READ_EX: u32 = 4;
-    pub const HANDSHAKE: u32 = 5;
-    /// A function of the library that calls another one of the above for the same bytes.
-    pub const INNER: u32 = 6;
+    pub const WRITE_EARLY: u32 = 5;
+    pub const READ_EARLY: u32 = 6;
+    /// The last of those that move the bytes of a buffer.
+    pub const OF_BUFFERS: u32 = READ_EARLY;
+    pub const HANDSHAKE: u32 = 7;
+    pub const SENDFILE: u32 = 8;
+    /// A function of the library that another one of the above calls for the same bytes.
+    pub const INNER: u32 = 9;
 }
 
 /// The object's whole life was seen, so its plaintext begins at its beginning.
@@ -147,7 +152,7 @@ fn push(thread: u64, frame: &Frame) -> bool {
         let top = &calls.frames[index(depth - 1)];
         if top.stack > frame.stack {
             // The call around this one. If it moves the same bytes, this one is a part of it.
-            if top.ssl == frame.ssl && top.buffer == frame.buffer && top.kind <= call::READ_EX {
+            if top.ssl == frame.ssl && top.buffer == frame.buffer && top.kind <= call::OF_BUFFERS {
                 kind = call::INNER;
             }
             break;

@@ -12,6 +12,7 @@ mod attach;
 mod elf;
 mod files;
 mod objects;
+mod speaker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -20,12 +21,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use attach::{Attach, Function, LoadError, load};
-use files::MapId;
+use files::{MapId, Mapping, Stamp};
 
 /// Files that are probed at one time.
 const LIBRARIES_MAX: usize = 1024;
 /// Files that are known to be no TLS library, remembered so that they are not read again.
 const OTHERS_MAX: usize = 65_536;
+/// Processes whose way to speak TLS is remembered.
+const SPEAKERS_MAX: usize = 4096;
 /// Processes that wait for a second look.
 const YOUNG_MAX: usize = 4096;
 /// When a process that just started is looked at again: its libraries are mapped after exec.
@@ -70,14 +73,24 @@ struct Probed<L> {
     /// Dropping them detaches.
     _links: Vec<L>,
     file: File,
+    stamp: Stamp,
+}
+
+/// What a mapping turned out to be.
+#[derive(Clone, Copy)]
+struct Verdict {
+    /// `None`: no TLS library.
+    file: Option<FileId>,
+    stamp: Option<Stamp>,
 }
 
 /// See the module.
 pub struct Libraries<A: Attach> {
     host: PathBuf,
     probed: HashMap<FileId, Probed<A::Link>>,
-    /// What each mapping turned out to be; `None`: no TLS library.
-    mappings: HashMap<MapId, Option<FileId>>,
+    mappings: HashMap<MapId, Verdict>,
+    /// What programs speak TLS with that map no probed library, by process.
+    speakers: HashMap<u32, &'static str>,
     mount_namespaces: HashSet<u64>,
     young: VecDeque<(Instant, u32, usize)>,
     last_seen: HashMap<u32, (Instant, bool)>,
@@ -92,6 +105,7 @@ impl<A: Attach> Libraries<A> {
             host: host.to_owned(),
             probed: HashMap::new(),
             mappings: HashMap::new(),
+            speakers: HashMap::new(),
             mount_namespaces: HashSet::new(),
             young: VecDeque::new(),
             last_seen: HashMap::new(),
@@ -116,7 +130,8 @@ impl<A: Attach> Libraries<A> {
         {
             self.attach_system(kernel, &self.host.join(format!("proc/{pid}/root")));
         }
-        self.scan(kernel, pid);
+        self.speakers.remove(&pid);
+        self.scan(kernel, pid, None);
         self.look_again(now, pid, 0);
     }
 
@@ -125,7 +140,11 @@ impl<A: Attach> Libraries<A> {
         let covered = match self.last_seen.get(&pid) {
             Some((when, covered)) if now.saturating_duration_since(*when) < SEEN_INTERVAL => *covered,
             _ => {
-                let covered = self.scan(kernel, pid).is_some_and(|mapped| !mapped.is_empty());
+                let mapped = self.scan(kernel, pid, Some(&mut HashSet::new()));
+                let covered = mapped.is_some_and(|mapped| !mapped.is_empty());
+                if !covered {
+                    self.remember_speaker(pid);
+                }
                 if self.last_seen.len() >= OTHERS_MAX {
                     self.last_seen.clear();
                 }
@@ -143,7 +162,7 @@ impl<A: Attach> Libraries<A> {
             let Some((due, pid, step)) = self.young.pop_front() else { break };
             if due > now {
                 self.young.push_back((due, pid, step));
-            } else if self.scan(kernel, pid).is_some() {
+            } else if self.scan(kernel, pid, None).is_some() {
                 self.look_again(now, pid, step + 1);
             }
         }
@@ -157,12 +176,13 @@ impl<A: Attach> Libraries<A> {
     /// processes that ended.
     pub fn rescan(&mut self, kernel: &mut A, now: Instant) {
         self.last_rescan = Some(now);
-        self.mappings.retain(|_, file| file.is_some());
         self.last_seen.clear();
-        let mut mapped = HashSet::new();
+        let (mut mapped, mut stamped) = (HashSet::new(), HashSet::new());
         for pid in files::processes(&self.host) {
-            mapped.extend(self.scan(kernel, pid).unwrap_or_default());
+            mapped.extend(self.scan(kernel, pid, Some(&mut stamped)).unwrap_or_default());
         }
+        // An inode that nobody maps may be given to another file.
+        self.mappings.retain(|id, _| stamped.contains(id));
         match kernel.forget_dead(&|pid| files::is_process(&self.host, pid)) {
             Ok(forgotten) => self.counters.abandoned += forgotten,
             Err(error) => self.counters.last_error = Some(format!("TLS objects cannot be swept: {error}")),
@@ -172,7 +192,25 @@ impl<A: Attach> Libraries<A> {
             mapped.contains(id) || !deleted
         });
         let probed = &self.probed;
-        self.mappings.retain(|_, file| file.is_none_or(|id| probed.contains_key(&id)));
+        self.mappings.retain(|_, verdict| verdict.file.is_none_or(|id| probed.contains_key(&id)));
+    }
+
+    /// What this process speaks TLS with, in words, as far as it was seen at its handshakes.
+    pub fn speaks_with(&self, pid: u32) -> &'static str {
+        self.speakers.get(&pid).copied().unwrap_or("OpenSSL")
+    }
+
+    fn remember_speaker(&mut self, pid: u32) {
+        if self.speakers.len() >= SPEAKERS_MAX {
+            self.speakers.retain(|pid, _| files::is_process(&self.host, *pid));
+        }
+        if self.speakers.len() >= SPEAKERS_MAX || self.speakers.contains_key(&pid) {
+            return;
+        }
+        let mapped = files::mapped_files(&self.host, pid).unwrap_or_default();
+        let by_name = speaker::of_mapped(mapped.iter().map(|mapping| mapping.path.as_path()));
+        let by_mark = || speaker::of_executable(&files::executable(&self.host, pid).ok()?);
+        self.speakers.insert(pid, by_name.or_else(by_mark).unwrap_or("unknown"));
     }
 
     /// The probed libraries.
@@ -205,37 +243,50 @@ impl<A: Attach> Libraries<A> {
         }
     }
 
-    /// Probes what this process maps; returns the probed files among it, or `None` if the process is gone.
-    fn scan(&mut self, kernel: &mut A, pid: u32) -> Option<Vec<FileId>> {
+    /// Probes what this process maps; returns the probed files among it, or `None` if the process is gone. A file
+    /// is read once; with `stamped`, that it is still the same is looked at, once for each file in the set.
+    fn scan(
+        &mut self,
+        kernel: &mut A,
+        pid: u32,
+        mut stamped: Option<&mut HashSet<MapId>>,
+    ) -> Option<Vec<FileId>> {
         let mut found = Vec::new();
         for mapping in files::mapped_files(&self.host, pid)? {
             let known = self.mappings.get(&mapping.id).copied();
-            let file = match known {
-                Some(file) => file,
-                None => {
-                    let Ok(opened) = mapping.open(&self.host, pid) else {
-                        // The process ended, or replaced its mapping; if not, the rescan tries again.
-                        continue;
-                    };
-                    let file = self.examine(kernel, &mapping.path, opened);
-                    if self.mappings.len() >= OTHERS_MAX {
-                        self.mappings.clear();
-                    }
-                    self.mappings.insert(mapping.id, file);
-                    file
-                }
+            let look = stamped.as_mut().is_some_and(|stamped| stamped.insert(mapping.id));
+            let verdict = match known {
+                Some(known) if !look || known.stamp == mapping.stamp(&self.host, pid) => known,
+                _ => match self.judge(kernel, &mapping, pid) {
+                    Some(verdict) => verdict,
+                    // The process ended, or replaced its mapping; if not, the rescan tries again.
+                    None => continue,
+                },
             };
-            found.extend(file);
+            found.extend(verdict.file);
         }
         Some(found)
+    }
+
+    fn judge(&mut self, kernel: &mut A, mapping: &Mapping, pid: u32) -> Option<Verdict> {
+        let opened = mapping.open(&self.host, pid).ok()?;
+        let stamp = opened.metadata().ok().map(|metadata| Stamp::of(&metadata));
+        let verdict = Verdict { file: self.examine(kernel, &mapping.path, opened), stamp };
+        if self.mappings.len() >= OTHERS_MAX {
+            self.mappings.clear();
+        }
+        self.mappings.insert(mapping.id, verdict);
+        Some(verdict)
     }
 
     /// Probes the file if it is a TLS library that is not probed yet. Returns its name if it is probed.
     fn examine(&mut self, kernel: &mut A, path: &Path, file: File) -> Option<FileId> {
         let metadata = file.metadata().ok()?;
-        let id = (metadata.dev(), metadata.ino());
-        if self.probed.contains_key(&id) {
-            return Some(id);
+        let (id, stamp) = ((metadata.dev(), metadata.ino()), Stamp::of(&metadata));
+        match self.probed.get(&id) {
+            Some(probed) if probed.stamp == stamp => return Some(id),
+            // It was written in place: its functions are elsewhere now, and a probe would stand in the middle of one.
+            _ => drop(self.probed.remove(&id)),
         }
         let offsets = match elf::function_offsets(&file) {
             Ok(offsets) => offsets,
@@ -276,7 +327,7 @@ impl<A: Attach> Libraries<A> {
         }
         tracing::info!(library = %path.display(), functions = functions.len(), "TLS library probed");
         let library = Library { path: path.to_owned(), functions };
-        self.probed.insert(id, Probed { library, _links: links, file });
+        self.probed.insert(id, Probed { library, _links: links, file, stamp });
         Some(id)
     }
 

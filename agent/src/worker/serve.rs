@@ -196,6 +196,7 @@ fn work(link: &mut Link, rings: &mut Rings, stage: &mut Stage) -> Result<()> {
             report = Instant::now() + REPORT;
             let figures = stage.figures();
             stage.tell(&FromWorker::Figures(figures));
+            stage.tell_unread();
         }
         link.flush(stage)?;
     }

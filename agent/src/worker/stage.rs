@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use custody_abi::{self as abi, direction, flag, layer};
+use custody_decoders::anomaly;
 use custody_decoders::event::{Binding, Cause, Chunk, Event, Flow, Hole, Layer, SocketId};
 use custody_decoders::mask::Masker;
-use custody_decoders::pipeline::{LATCH_BYTES, LATCH_WAIT_NS, Pipeline, PipelineOptions};
+use custody_decoders::pipeline::{LATCH_BYTES, LATCH_WAIT_NS, Pipeline, PipelineOptions, Unread};
 use custody_decoders::protocol::Limits;
 
 use super::parse::{Parsed, parse};
@@ -86,10 +87,25 @@ impl Stage {
         self.feed(Event::Tick(now_ns));
     }
 
+    /// For which programs TLS was not read, to the agent.
+    pub fn tell_unread(&mut self) {
+        let unread = self.pipeline.take_unread();
+        let told = |unread: Unread| link::UnreadTls {
+            pid: unread.process.pid,
+            executable: unread.process.executable.clone(),
+            connections: unread.connections,
+            bytes: unread.bytes,
+        };
+        if !unread.is_empty() {
+            self.tell(&FromWorker::TlsUnread(unread.into_iter().map(told).collect()));
+        }
+    }
+
     /// No more events: sessions end.
     pub fn finish(&mut self) {
         let (out, figures) = (&mut self.out, &mut self.figures);
         self.pipeline.finish(&mut |record| count(link::put_record(out, &record), figures));
+        self.tell_unread();
     }
 
     /// Sums and what is held now.
@@ -138,6 +154,9 @@ impl Stage {
                 self.trace(known, || {
                     format!("tls object {} bound, provenance {}", bind.tls, bind.provenance)
                 });
+                if bind.header.flags & flag::EARLY != 0 {
+                    self.feed(Event::Odd(known.id, anomaly::TLS_EARLY_DATA));
+                }
                 self.binder.on_bind(&bind, known.id, &mut self.outputs);
             }
             Parsed::TlsSettle(settle) => self.binder.on_settle(&settle, &mut self.outputs),
@@ -288,10 +307,11 @@ impl Stage {
                 if let Owner::Unbound(tls) = owner {
                     let socket = self.table.unbound(tls.0, task, existing, time_ns);
                     self.feed(Event::Open(socket));
-                    self.feed(Event::Bound(unbound_id(tls.0), Binding::Unknown, time_ns));
+                    let (socket, binding) = (unbound_id(tls.0), Binding::Unknown);
+                    self.feed(Event::Bound { socket, binding, existing, time_ns });
                     return;
                 }
-                self.feed(Event::Bound(name(owner), binding, time_ns));
+                self.feed(Event::Bound { socket: name(owner), binding, existing, time_ns });
             }
             Output::Chunk { owner, flow, position, time_ns, bytes, .. } => {
                 let (socket, layer) = (name(owner), Layer::Plaintext);

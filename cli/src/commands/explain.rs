@@ -44,7 +44,12 @@ const CAUSES: &[(&str, &str, &str)] = &[
     (
         "ciphertext",
         "Encrypted bytes. Their plaintext is read inside the program's TLS library, or nowhere.",
-        "If no plaintext of the session was recorded, the program's TLS library is not supported: `custody-agent doctor` says which are.",
+        "Nothing: what was not read of it stands in a gap of the cause tls_not_read.",
+    ),
+    (
+        "tls_not_read",
+        "The connection is TLS, and no plaintext of these bytes was read: the program speaks TLS by a library that is not supported, or its library was found only after it had begun. The number is that of the wire, handshake included.",
+        "`custody-agent status` lists such programs with their libraries; docs/limitations.md says which can be read.",
     ),
     ("rule", "A rule of the configuration leaves this out.", "Look at the rules in the host's CONFIG entry."),
 ];

@@ -101,6 +101,9 @@ fn gap(view: &View) -> String {
     if let Some(bytes) = view.number(names::BYTES_LOST) {
         parts.push(format!("{} bytes lost", text::count(bytes)));
     }
+    if let Some(bytes) = view.number(names::BYTES_SKIPPED) {
+        parts.push(format!("{} bytes not read", text::count(bytes)));
+    }
     if let Some(events) = view.number(names::GAP_EVENTS) {
         parts.push(format!("{} events lost", text::count(events)));
     }
@@ -174,6 +177,13 @@ pub(crate) fn summary(view: &View) -> String {
             _ => text(names::PROCESS_EXECUTABLE),
         },
         "exit" => Some(format!("exit {}", text(names::PROCESS_EXIT_STATUS).unwrap_or_default())),
+        "coverage" => Some(format!(
+            "TLS not read: {} ({}), {} connections, {} bytes so far",
+            text(names::PROCESS_EXECUTABLE).unwrap_or_default(),
+            text(names::TLS_LIBRARY).unwrap_or_default(),
+            text::count(view.number(names::TLS_UNREAD_CONNECTIONS).unwrap_or(0)),
+            text::count(view.number(names::BYTES_SKIPPED).unwrap_or(0))
+        )),
         "session.open" => Some("opened".to_owned()),
         "session.close" => Some(format!("closed, {}", bytes(view))),
         kind if kind.starts_with("exchange") => {
@@ -282,7 +292,7 @@ fn details(view: &View, style: &Style) -> Option<String> {
     (!parts.is_empty()).then(|| format!("{:INDENT$}{}", "", parts.join(" ")))
 }
 
-/// Bound parameters by their numbers.
+/// Bound parameters by their numbers, NULL among them.
 pub(crate) fn parameters(view: &View) -> Vec<(u64, String)> {
     let fields = view.record.iter().flat_map(|record| &record.fields);
     let mut found: Vec<(u64, String)> = fields
@@ -291,6 +301,14 @@ pub(crate) fn parameters(view: &View) -> Vec<(u64, String)> {
             Some((number, value.display().into_owned()))
         })
         .collect();
+    if let Some(Value::List(nulls)) =
+        view.record.as_ref().and_then(|record| record.fields.get(names::DB_NULL_PARAMETERS))
+    {
+        found.extend(nulls.iter().filter_map(|number| match number {
+            Some(Value::Unsigned(number)) => Some((*number, "NULL".to_owned())),
+            _ => None,
+        }));
+    }
     found.sort();
     found
 }

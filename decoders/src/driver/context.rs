@@ -5,7 +5,10 @@ use super::State;
 use super::exchanges::Exchanges;
 use crate::item::{Field, Rows};
 use crate::protocol::{Direction, ExchangeId, Limits, Out, Outcome};
+use crate::related::{Relation, Secret};
 
+/// Relations of one chunk that wait to be resolved: a connection has one secret and names one other.
+const RELATIONS_MAX: usize = 4;
 /// Anomalies of a session that wait to be told.
 const ANOMALIES_MAX: usize = 16;
 
@@ -20,6 +23,7 @@ pub(super) struct Context {
     pub(super) session: Vec<Field>,
     pub(super) anomalies: Vec<&'static str>,
     pub(super) switch: Option<State>,
+    pub(super) relations: Vec<Relation>,
 }
 
 impl Context {
@@ -33,6 +37,13 @@ impl Context {
             session: Vec::new(),
             anomalies: Vec::new(),
             switch: None,
+            relations: Vec::new(),
+        }
+    }
+
+    fn relate(&mut self, relation: Relation) {
+        if self.relations.len() < RELATIONS_MAX {
+            self.relations.push(relation);
         }
     }
 
@@ -46,6 +57,11 @@ impl Context {
         if self.anomalies.len() < ANOMALIES_MAX && !self.anomalies.contains(&code) {
             self.anomalies.push(code);
         }
+    }
+
+    /// More of an exchange, at the moment of what came last.
+    pub(super) fn say(&mut self, id: ExchangeId, fields: Vec<Field>) {
+        self.exchanges.fields(id, self.time_ns, fields);
     }
 
     /// Bytes that no exchange claimed belong to the one that the decoder speaks of now.
@@ -89,6 +105,14 @@ impl Out for Context {
             Some(id) => self.exchanges.anomaly(id, self.time_ns, code),
             None => self.note(code),
         }
+    }
+
+    fn goes_by(&mut self, secret: &[u8]) {
+        self.relate(Relation::GoesBy(Secret::of(secret)));
+    }
+
+    fn names_other(&mut self, id: ExchangeId, secret: &[u8], field: &'static str) {
+        self.relate(Relation::Names(id, Secret::of(secret), field));
     }
 
     fn switch_tls(&mut self) {

@@ -193,6 +193,11 @@ impl Exchanges {
         self.open.len()
     }
 
+    /// Whether it waits for its answer.
+    pub fn is_open(&self, id: ExchangeId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     /// Memory held.
     pub fn held_bytes(&self) -> usize {
         256 * self.open.len() + self.weight

@@ -15,7 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::anomaly;
 use crate::event::Cause;
 use crate::item::Field;
-use crate::protocol::{Body, Decoder, Direction, Framing, Limits};
+use crate::protocol::{Body, Decoder, Direction, ExchangeId, Framing, Limits};
+use crate::related::Relation;
 use crate::work;
 use account::Account;
 use context::Context;
@@ -79,6 +80,23 @@ impl Driver {
     /// Anomalies of no exchange since the last call.
     pub fn take_anomalies(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.context.anomalies)
+    }
+
+    /// What the decoder said of this session and others since the last call.
+    pub(crate) fn take_relations(&mut self) -> Vec<Relation> {
+        std::mem::take(&mut self.context.relations)
+    }
+
+    /// The session that an exchange named by its secret.
+    pub(crate) fn names_session(&mut self, id: ExchangeId, field: &'static str, session: u64) {
+        if self.context.exchanges.is_open(id) {
+            self.context.say(id, vec![Field::structure(field, session)]);
+        }
+    }
+
+    /// Another session has named this one.
+    pub(crate) fn named_by(&mut self, session: u64) {
+        self.guarded(|driver| driver.decoder.on_named(session));
     }
 
     /// Byte account of a direction.

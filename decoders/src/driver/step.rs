@@ -50,7 +50,15 @@ impl Driver {
                 self.leave_out(direction, 1)
             }
             Framing::NeedMore(wanted) => self.want(direction, wanted.clamp(bytes.len() + 1, frame_max)),
-            Framing::Frame(0) | Framing::Streamed { head: 0, .. } | Framing::Unframed => {
+            Framing::Foreign(length) if length > 0 => {
+                self.context.note(anomaly::UNPARSED);
+                self.lanes[direction as usize].mode = Mode::Skip { left: length as u64, cut: false };
+                self.step(direction, bytes)
+            }
+            Framing::Frame(0)
+            | Framing::Streamed { head: 0, .. }
+            | Framing::Foreign(_)
+            | Framing::Unframed => {
                 self.context.note(anomaly::UNPARSED);
                 self.leave_out(direction, 1)
             }

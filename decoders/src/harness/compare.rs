@@ -109,9 +109,20 @@ fn is_number(value: &Value) -> bool {
 /// The same, or its beginning where a beginning may stand: in a body, and in what says that it was cut.
 fn agrees(field: &Field, original: &Field) -> bool {
     let may_be_shorter = field.cut > 0 || matches!(field.class, Class::Body { .. } | Class::Opaque);
-    match (&field.value, &original.value) {
+    value_agrees(&field.value, &original.value, may_be_shorter)
+}
+
+fn value_agrees(part: &Value, original: &Value, may_be_shorter: bool) -> bool {
+    match (part, original) {
         (Value::Text(part), Value::Text(whole)) if may_be_shorter => whole.starts_with(part.as_str()),
         (Value::Bytes(part), Value::Bytes(whole)) if may_be_shorter => whole.starts_with(part),
+        // Of several values of one name, one may be all that came.
+        (Value::List(part), Value::List(_)) if may_be_shorter => {
+            part.iter().flatten().all(|part| value_agrees(part, original, true))
+        }
+        (Value::Text(_) | Value::Bytes(_), Value::List(whole)) => {
+            whole.iter().flatten().any(|whole| value_agrees(part, whole, may_be_shorter))
+        }
         (part, whole) => part == whole,
     }
 }

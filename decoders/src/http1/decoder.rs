@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
-use super::fields::Content;
-use super::head::{self, StartLine};
+use super::body::Content;
+use super::head;
 use super::length::Asked;
+use super::message::ReadHead;
 use crate::anomaly;
 use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out};
 use crate::work;
@@ -25,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) id: ExchangeId,
     pub(super) time_ns: u64,
     pub(super) asked: Asked,
+    /// Status of each interim answer.
+    pub(super) interim: Vec<u16>,
 }
 
 /// One direction.
@@ -33,6 +36,8 @@ pub(super) struct Lane {
     pub(super) state: State,
     /// Bytes of an unfinished head or line that were searched already.
     pub(super) searched: usize,
+    /// A head whose frame is told next: read once, where its end was found.
+    pub(super) read: Option<ReadHead>,
     pub(super) message: Option<Message>,
     /// Empty lines came before the message that follows.
     pub(super) blank: bool,
@@ -65,8 +70,8 @@ pub(super) struct Message {
     pub(super) id: ExchangeId,
     pub(super) status: u16,
     pub(super) content: Content,
-    /// Of a head that is longer than a frame: its start line and what says where the body ends.
-    pub(super) framing_lines: Vec<u8>,
+    /// Of a head that is longer than a frame: its start line and what says where the body ends. Later the trailers.
+    pub(super) lines: Vec<u8>,
 }
 
 impl Http1Decoder {
@@ -84,6 +89,14 @@ impl Http1Decoder {
     /// The body of this request has not ended yet.
     fn is_coming(&self, id: ExchangeId) -> bool {
         self.lanes[Direction::Up as usize].message.as_ref().is_some_and(|message| message.id == id)
+    }
+
+    /// The message of this direction ends before its end.
+    fn tear(&mut self, direction: Direction, out: &mut dyn Out) {
+        if let Some(message) = &mut self.lane(direction).message {
+            message.content.tear();
+            out.anomaly(Some(message.id), anomaly::HTTP1_TRUNCATED);
+        }
     }
 
     pub(super) fn lane(&mut self, direction: Direction) -> &mut Lane {
@@ -117,33 +130,20 @@ impl Decoder for Http1Decoder {
             State::HeadRest { torn } => return self.on_head_rest(frame, torn, out),
             _ => return self.on_line(frame, out),
         }
-        if head::without_blank_lines(frame.bytes).len() < frame.bytes.len() {
-            self.lane(frame.direction).blank = true;
-        }
-        let Some(head) = head::parse(frame.bytes) else { return };
-        match head.start {
-            StartLine::Request { method, target, .. } if frame.direction == Direction::Up => {
-                self.on_request(&head, method, target, frame, out);
-            }
-            StartLine::Status { status, .. } if frame.direction == Direction::Down => {
-                self.on_status(&head, status, frame, out);
-            }
-            _ => {}
+        let lane = self.lane(frame.direction);
+        let read = lane.read.take();
+        lane.blank |= matches!(frame.bytes.first(), Some(b'\r' | b'\n'));
+        if let Some(head) = read {
+            self.on_head(head, frame, out);
         }
     }
 
     fn on_body(&mut self, body: Body<'_>, out: &mut dyn Out) {
-        let bytes_max = self.limits.body_bytes_max;
-        let lane = &mut self.lanes[body.direction as usize];
-        match lane.state {
+        match self.lane(body.direction).state {
             State::Chunk { left } => self.on_chunk_data(body, left, out),
             State::Body { left } => {
-                if let Some(message) = &mut lane.message {
-                    message.content.push(body.bytes, bytes_max);
-                    if body.direction == Direction::Down {
-                        out.fields(message.id, Vec::new());
-                    }
-                }
+                self.on_content(body.direction, body.bytes, body.time_ns, out);
+                let lane = self.lane(body.direction);
                 if left != u64::MAX {
                     lane.state = State::Body { left: left.saturating_sub(body.bytes.len() as u64) };
                 }
@@ -158,7 +158,7 @@ impl Decoder for Http1Decoder {
 
     fn on_gap(&mut self, direction: Direction, lost: u64, out: &mut dyn Out) {
         let lane = &mut self.lanes[direction as usize];
-        lane.searched = 0;
+        (lane.searched, lane.read) = (0, None);
         let within = match &mut lane.state {
             State::Body { left: u64::MAX } => true,
             State::Body { left } if *left >= lost => {
@@ -186,9 +186,7 @@ impl Decoder for Http1Decoder {
             return;
         }
         self.lane(direction).state = State::Head;
-        if let Some(message) = &self.lane(direction).message {
-            out.anomaly(Some(message.id), anomaly::HTTP1_TRUNCATED);
-        }
+        self.tear(direction, out);
         self.finish(direction, 0, out);
         match direction {
             Direction::Up => self.uncertain = true,
@@ -198,15 +196,14 @@ impl Decoder for Http1Decoder {
 
     fn resync(&mut self, direction: Direction, bytes: &[u8]) -> Option<usize> {
         let lane = self.lane(direction);
-        lane.state = State::Head;
-        lane.searched = 0;
+        (lane.state, lane.searched, lane.read) = (State::Head, 0, None);
         let request = direction == Direction::Up;
         work::looked_at(bytes.len());
         let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', bytes).map(|at| at + 1));
         starts
             .filter(|start| *start < bytes.len())
-            // The first byte may stand in the middle of a line: there a method must be a known one.
-            .filter(|start| *start > 0 || !request || head::begins_with_known_method(bytes))
+            // A line may begin with the end of a body: there a method must be a known one.
+            .filter(|start| !request || head::begins_with_known_method(&bytes[*start..]))
             .find(|start| head::message_begins(&bytes[*start..], request) == Some(true))
     }
 
@@ -216,15 +213,13 @@ impl Decoder for Http1Decoder {
             return;
         }
         lane.state = State::Head;
-        if let Some(message) = &lane.message {
-            out.anomaly(Some(message.id), anomaly::HTTP1_TRUNCATED);
-        }
+        self.tear(direction, out);
         self.finish(direction, 0, out);
     }
 
     fn held_bytes(&self) -> usize {
         let kept = self.lanes.iter().filter_map(|lane| lane.message.as_ref());
-        kept.map(|message| message.content.kept.capacity() + message.framing_lines.capacity()).sum::<usize>()
+        kept.map(|message| message.content.held_bytes() + message.lines.capacity()).sum::<usize>()
             + self.waiting.capacity() * size_of::<Waiting>()
     }
 }

@@ -7,72 +7,52 @@ use custody_record::{Value, names};
 use super::head::{Head, Header};
 use crate::item::{Class, Field, text};
 
-/// A body as it comes in pieces: the first bytes are kept, the rest is counted.
-#[derive(Debug, Default)]
-pub(super) struct Content {
-    pub(super) media_type: String,
-    pub(super) coding: String,
-    pub(super) kept: Vec<u8>,
-    /// Bytes, decoded from the transfer coding.
-    pub(super) size: u64,
-    /// Of them, bytes that a gap swallowed: what follows the first is not kept.
-    pub(super) lost: u64,
-}
-
-impl Content {
-    pub(super) fn of(head: &Head<'_>) -> Self {
-        let first = |name| head.values(name).next().unwrap_or_default();
-        let media_type = first("content-type").split(|byte| *byte == b';').next().unwrap_or_default();
-        Content {
-            media_type: short_text(media_type.trim_ascii()),
-            coding: short_text(first("content-encoding")),
-            ..Content::default()
-        }
-    }
-
-    pub(super) fn push(&mut self, bytes: &[u8], bytes_max: usize) {
-        self.size += bytes.len() as u64;
-        if self.lost == 0 {
-            let room = bytes_max.saturating_sub(self.kept.len());
-            self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        }
-    }
-
-    pub(super) fn lose(&mut self, bytes: u64) {
-        self.size = self.size.saturating_add(bytes);
-        self.lost = self.lost.saturating_add(bytes);
-    }
-
-    pub(super) fn into_fields(self, size_name: &'static str, body_name: &'static str) -> Vec<Field> {
-        if self.size == 0 {
-            return Vec::new();
-        }
-        let mut fields = vec![Field::structure(size_name, self.size)];
-        if !self.kept.is_empty() {
-            let cut = self.size - self.kept.len() as u64;
-            let class = Class::Body { media_type: self.media_type, coding: self.coding };
-            fields.push(Field::new(body_name, Value::Bytes(self.kept), class).cut_by(cut));
-        }
-        fields
-    }
-}
-
 /// Of a request: method, target, version, trace, headers.
 pub(super) fn request(method: &str, target: &[u8], head: &Head<'_>) -> Vec<Field> {
-    let mut fields = Vec::with_capacity(head.headers.len() + 6);
-    fields.push(Field::structure(names::HTTP_METHOD, method));
-    let (path, query) = path_and_query(target);
-    fields.push(Field::new(names::URL_PATH, text(path), Class::Text));
-    if let Some(query) = query {
-        fields.push(Field::new(names::URL_QUERY, text(query), Class::Query));
-    }
-    fields.push(version(head));
-    if let Some((trace, span)) = head.values("traceparent").next().and_then(traceparent) {
+    let version = if head.minor() == 0 { "1.0" } else { "1.1" };
+    let mut fields = Vec::with_capacity(head.headers.len() + 8);
+    start(method, target, version, &mut fields);
+    if let Some((trace, span)) = only(head.values("traceparent")).and_then(traceparent) {
         fields.push(Field::structure(names::TRACE_ID, trace));
         fields.push(Field::structure(names::SPAN_ID, span));
     }
     headers(&head.headers, names::HTTP_REQUEST_HEADER, &mut fields);
     fields
+}
+
+/// Of a request of HTTP/0.9.
+pub(super) fn simple_request(target: &[u8]) -> Vec<Field> {
+    let mut fields = Vec::new();
+    start("GET", target, "0.9", &mut fields);
+    fields
+}
+
+fn start(method: &str, target: &[u8], version: &'static str, fields: &mut Vec<Field>) {
+    // A token is all that the specification allows; else it is anybody's text.
+    let class =
+        if method.bytes().all(|byte| byte.is_ascii_alphabetic()) { Class::Structure } else { Class::Text };
+    fields.push(Field::new(names::HTTP_METHOD, method, class));
+    let (origin, rest) = origin_and_rest(target);
+    if let Some(origin) = origin {
+        fields.push(Field::new(names::URL_ORIGIN, text(origin), Class::Text));
+    }
+    let (path, query) = match memchr::memchr(b'?', rest) {
+        Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+        None => (rest, None),
+    };
+    // Absolute form without a path.
+    let path = if path.is_empty() { b"/" } else { path };
+    fields.push(Field::new(names::URL_PATH, text(path), Class::Text));
+    if let Some(query) = query {
+        fields.push(Field::new(names::URL_QUERY, text(query), Class::Query));
+    }
+    fields.push(Field::structure(names::PROTOCOL_VERSION, version));
+}
+
+/// The one value, if it is the only one.
+fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let first = values.next()?;
+    values.next().is_none().then_some(first)
 }
 
 /// Of a response: status, headers.
@@ -83,57 +63,53 @@ pub(super) fn response(status: u16, head: &Head<'_>) -> Vec<Field> {
     fields
 }
 
-/// Header fields; those of one name become one, joined by a comma (RFC 9110, 5.3).
+/// Header fields; those of one name become one, joined by a comma (RFC 9110, 5.3), but for cookies: a semicolon joins
+/// those that are sent, and those that are set hold commas of their own.
 pub(super) fn headers(headers: &[Header<'_>], prefix: &'static str, fields: &mut Vec<Field>) {
     let first = fields.len();
     for (name, value) in headers {
+        let value = text(value);
         let known = fields[first..].iter_mut().find(|field| {
             field.name.strip_prefix(prefix).is_some_and(|known| known.eq_ignore_ascii_case(name))
         });
-        match known.map(|field| &mut field.value) {
-            Some(Value::Text(before)) => {
-                before.push_str(", ");
-                before.push_str(&text(value));
+        let Some(known) = known else {
+            let name = name.to_ascii_lowercase();
+            let path = Cow::Owned([prefix, &name].concat());
+            fields.push(Field::new(path, Value::Text(value), Class::Header { name }));
+            continue;
+        };
+        match &mut known.value {
+            Value::List(values) => values.push(Some(Value::Text(value))),
+            before if name.eq_ignore_ascii_case("set-cookie") => {
+                let before_value = std::mem::replace(before, Value::Bool(false));
+                *before = Value::List(vec![Some(before_value), Some(Value::Text(value))]);
             }
-            _ => {
-                let name = name.to_ascii_lowercase();
-                let path = Cow::Owned([prefix, &name].concat());
-                fields.push(Field::new(path, Value::Text(text(value)), class_of(name)));
+            Value::Text(before) => {
+                before.push_str(if name.eq_ignore_ascii_case("cookie") { "; " } else { ", " });
+                before.push_str(&value);
             }
+            _ => {}
         }
     }
 }
 
-fn class_of(name: String) -> Class {
-    match name.as_str() {
-        "authorization" | "proxy-authorization" => Class::Secret("authorization"),
-        "cookie" | "set-cookie" => Class::Secret("cookie"),
-        _ => Class::Header { name },
-    }
-}
-
-fn version(head: &Head<'_>) -> Field {
-    Field::structure(names::PROTOCOL_VERSION, format!("1.{}", head.minor()))
-}
-
-/// Of a target in origin form or absolute form (RFC 9112, 3.2); the authority stands in `host`. Of CONNECT the
-/// authority is all there is.
-fn path_and_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let origin = match memchr::memmem::find(target, b"://") {
-        Some(at) if target[..at].iter().all(u8::is_ascii_alphabetic) => {
+/// Of a target in absolute form its scheme with authority, and what follows (RFC 9112, 3.2). All others are whole: a
+/// path, `*`, or the authority that CONNECT names.
+fn origin_and_rest(target: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    match memchr::memmem::find(target, b"://") {
+        Some(at) if at > 0 && target[..at].iter().all(u8::is_ascii_alphabetic) => {
             let authority = &target[at + 3..];
-            let path = authority.iter().position(|byte| matches!(byte, b'/' | b'?'));
-            path.map_or(&b"/"[..], |path| &authority[path..])
+            let end =
+                authority.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(authority.len());
+            let (origin, rest) = target.split_at(at + 3 + end);
+            (Some(origin), rest)
         }
-        _ => target,
-    };
-    match memchr::memchr(b'?', origin) {
-        Some(at) => (&origin[..at], Some(&origin[at + 1..])),
-        None => (origin, None),
+        _ => (None, target),
     }
 }
 
-/// Trace and parent span of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
+/// Trace and parent span of a `traceparent` (W3C Trace Context, 3.2): `00-<32 hex>-<16 hex>-<2 hex>`, in lower case.
+/// Version 00 is exactly that; a higher one may go on behind another `-`; ff is none.
 fn traceparent(value: &[u8]) -> Option<(&str, &str)> {
     let value = std::str::from_utf8(value).ok()?;
     let mut parts = value.split('-');
@@ -143,9 +119,55 @@ fn traceparent(value: &[u8]) -> Option<(&str, &str)> {
     };
     let nonzero = |part: &str| part.bytes().any(|byte| byte != b'0');
     let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
-    (valid && nonzero(trace) && nonzero(span)).then_some((trace, span))
+    let ends = version != "00" || parts.next().is_none();
+    (valid && ends && nonzero(trace) && nonzero(span)).then_some((trace, span))
 }
 
-fn short_text(bytes: &[u8]) -> String {
-    text(&bytes[..bytes.len().min(100)]).to_ascii_lowercase()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn a_traceparent_is_read_as_its_specification_says() {
+        let known = format!("{TRACE}-{SPAN}");
+        for (value, valid) in [
+            (format!("00-{known}-01"), true),
+            (format!("cc-{known}-01"), true),
+            (format!("cc-{known}-01-what-comes-later"), true),
+            (format!("00-{known}-01-what-comes-later"), false),
+            (format!("00-{known}-01-"), false),
+            (format!("ff-{known}-01"), false),
+            (format!("0-{known}-01"), false),
+            (format!("00-{known}"), false),
+            (format!("00-{known}-1"), false),
+            (format!("00-{}-{SPAN}-01", TRACE.to_uppercase()), false),
+            (format!("00-{}-{SPAN}-01", "0".repeat(32)), false),
+            (format!("00-{TRACE}-{}-01", "0".repeat(16)), false),
+            (format!(" 00-{known}-01"), false),
+            (String::new(), false),
+        ] {
+            let expected = valid.then_some((TRACE, SPAN));
+            assert_eq!(traceparent(value.as_bytes()), expected, "{value}");
+        }
+        let twice = [b"a".as_slice(), b"b"];
+        assert_eq!(only(twice.into_iter()), None, "two of them are none");
+    }
+
+    #[test]
+    fn targets_of_all_forms_are_taken_apart() {
+        for (target, origin, rest) in [
+            ("/a?b=http://c", None, "/a?b=http://c"),
+            ("http://u:p@h:1/a?b", Some("http://u:p@h:1"), "/a?b"),
+            ("https://h?b", Some("https://h"), "?b"),
+            ("http://h", Some("http://h"), ""),
+            ("h:443", None, "h:443"),
+            ("*", None, "*"),
+        ] {
+            let expected = (origin.map(str::as_bytes), rest.as_bytes());
+            assert_eq!(origin_and_rest(target.as_bytes()), expected, "{target}");
+        }
+    }
 }

@@ -4,8 +4,9 @@ use memchr::memchr;
 
 use super::decoder::{Http1Decoder, State};
 use super::fields;
-use super::head::{self, HEADERS_MAX, Head, StartLine};
+use super::head::{self, HEADERS_MAX};
 use super::length::{self, Length};
+use super::message::ReadHead;
 use crate::anomaly;
 use crate::protocol::{Body, Direction, Frame, Framing, Out};
 use crate::work;
@@ -18,6 +19,13 @@ const CHUNK_LINE_MAX: usize = 8192;
 
 impl Http1Decoder {
     pub(super) fn frame_head(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        if self.asked(direction).simple && !bytes.starts_with(b"HTTP/") {
+            if b"HTTP/".starts_with(bytes) {
+                return Framing::NeedMore(bytes.len() + 1);
+            }
+            self.lane(direction).read = Some(ReadHead::bare());
+            return Framing::Streamed { head: 1, body: u64::MAX };
+        }
         let blank = bytes.len() - head::without_blank_lines(bytes).len();
         if blank == bytes.len() {
             // Told as a frame that says nothing: kept, they would be looked at again with each byte.
@@ -31,31 +39,40 @@ impl Http1Decoder {
             return match started {
                 true if bytes.len() >= self.limits.frame_bytes_max => self.frame_long_head(direction, bytes),
                 true => Framing::NeedMore(bytes.len() + 1),
-                false => Framing::Unframed,
+                false => self.frame_simple(direction, blank, bytes),
             };
         };
         if end > self.limits.frame_bytes_max {
             return self.frame_long_head(direction, bytes);
         }
         self.lane(direction).searched = 0;
-        match head::parse(&bytes[..end]) {
-            Some(head) if fits(&head, direction) => {
-                framed(end, length::of(&head, self.asked(direction), &mut Vec::new()))
-            }
-            _ => Framing::Unframed,
-        }
+        let Some(read) = self.read_head(direction, &bytes[..end], true) else {
+            return self.frame_simple(direction, blank, bytes);
+        };
+        let length = read.length;
+        self.lane(direction).read = Some(read);
+        framed(end, length.unwrap_or(Length::Empty))
+    }
+
+    /// What begins no head may be a request of HTTP/0.9: a line.
+    fn frame_simple(&mut self, direction: Direction, blank: usize, bytes: &[u8]) -> Framing {
+        self.lane(direction).searched = 0;
+        let simple = head::simple_request(&bytes[blank..]).filter(|_| direction == Direction::Up);
+        let Some((target, end)) = simple.filter(|(_, end)| *end <= self.limits.frame_bytes_max) else {
+            return Framing::Unframed;
+        };
+        self.lane(direction).read = Some(ReadHead::simple_request(target));
+        Framing::Frame(blank + end)
     }
 
     /// A head that does not fit into a frame is told by its first lines; the rest is read line by line.
     fn frame_long_head(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
         let bytes = &bytes[..bytes.len().min(self.limits.frame_bytes_max)];
         self.lane(direction).searched = 0;
-        match memchr::memrchr(b'\n', bytes).map(|end| end + 1) {
-            Some(end) if head::parse(&bytes[..end]).is_some_and(|head| fits(&head, direction)) => {
-                Framing::Frame(end)
-            }
-            _ => Framing::Unframed,
-        }
+        let end = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
+        let Some(read) = self.read_head(direction, &bytes[..end], false) else { return Framing::Unframed };
+        self.lane(direction).read = Some(read);
+        Framing::Frame(end)
     }
 
     /// A line of the rest of a long head; behind the last one the body begins.
@@ -65,7 +82,7 @@ impl Http1Decoder {
         else {
             return Framing::Frame(line.len());
         };
-        let length = head::parse(&message.framing_lines)
+        let length = head::parse(&message.lines)
             .map_or(Length::UntilEnd, |head| length::of(&head, self.asked(direction), &mut Vec::new()));
         framed(line.len(), length)
     }
@@ -80,17 +97,21 @@ impl Http1Decoder {
             return;
         }
         if !text.is_empty() {
-            let room = message.framing_lines.len() < CHUNK_LINE_MAX && frame.bytes.len() <= CHUNK_LINE_MAX;
+            let room = message.lines.len() < CHUNK_LINE_MAX && frame.bytes.len() <= CHUNK_LINE_MAX;
             if room && says_framing(text) {
-                message.framing_lines.extend_from_slice(frame.bytes);
+                message.lines.extend_from_slice(frame.bytes);
             }
             return;
         }
         let Some(mut message) = lane.message.take() else { return };
-        let lines = std::mem::take(&mut message.framing_lines);
-        if let Some(head) = head::parse(&lines) {
-            self.begin_body(frame, message, &head, out);
+        let lines = std::mem::take(&mut message.lines);
+        let Some(head) = head::parse(&lines) else { return };
+        let mut odd = Vec::new();
+        let length = length::of(&head, self.asked(frame.direction), &mut odd);
+        for code in odd {
+            out.anomaly(Some(message.id), code);
         }
+        self.begin_body(message, length, frame, out);
     }
 
     pub(super) fn frame_line(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
@@ -113,10 +134,9 @@ impl Http1Decoder {
             _ => {}
         }
         match length::chunk_size(without_line_end(&bytes[..end])) {
-            Some((0, _)) => Framing::Frame(end),
-            Some((size, _)) => Framing::Streamed { head: end, body: size + 2 },
-            // Told, so that the message says what was wrong with it.
-            None => Framing::Frame(end),
+            Ok((size @ 1.., _)) => Framing::Streamed { head: end, body: size + 2 },
+            // The last chunk; or none, told so that the message says what was wrong with it.
+            Ok((0, _)) | Err(_) => Framing::Frame(end),
         }
     }
 
@@ -129,57 +149,69 @@ impl Http1Decoder {
             out.anomaly(id, anomaly::HTTP1_BARE_LF);
         }
         if lane.state == State::Trailers {
-            if text.is_empty() {
-                lane.state = State::Head;
-                self.finish(frame.direction, frame.time_ns, out);
-            } else if let Some(id) = id {
-                let prefix = match frame.direction {
-                    Direction::Up => names::HTTP_REQUEST_HEADER,
-                    Direction::Down => names::HTTP_RESPONSE_HEADER,
-                };
-                let (mut odd, mut fields) = (Vec::new(), Vec::new());
-                fields::headers(&head::headers(frame.bytes, &mut odd), prefix, &mut fields);
-                out.fields(id, fields);
+            return self.on_trailer(frame, out);
+        }
+        match length::chunk_size(text) {
+            Ok((size, odd)) => {
+                lane.state = if size == 0 { State::Trailers } else { State::Chunk { left: size + 2 } };
                 for code in odd {
-                    out.anomaly(Some(id), code);
+                    out.anomaly(id, code);
                 }
+            }
+            Err(code) => self.break_off(frame.direction, code, frame.time_ns, out),
+        }
+    }
+
+    /// Trailers are told together, so that those of one name are joined.
+    fn on_trailer(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        let lane = self.lane(frame.direction);
+        let Some(message) = &mut lane.message else { return };
+        let id = message.id;
+        if !without_line_end(frame.bytes).is_empty() {
+            match message.lines.len() + frame.bytes.len() <= CHUNK_LINE_MAX {
+                true => message.lines.extend_from_slice(frame.bytes),
+                false => out.anomaly(Some(id), anomaly::HTTP1_TOO_MANY_HEADERS),
             }
             return;
         }
-        match length::chunk_size(text) {
-            Some((size, extended)) => {
-                lane.state = if size == 0 { State::Trailers } else { State::Chunk { left: size + 2 } };
-                if extended {
-                    out.anomaly(id, anomaly::HTTP1_CHUNK_EXTENSION);
-                }
-            }
-            None => self.break_off(frame.direction, frame.time_ns, out),
+        let prefix = match frame.direction {
+            Direction::Up => names::HTTP_REQUEST_HEADER,
+            Direction::Down => names::HTTP_RESPONSE_HEADER,
+        };
+        let (mut odd, mut fields) = (Vec::new(), Vec::new());
+        fields::headers(&head::headers(&message.lines, &mut odd), prefix, &mut fields);
+        lane.state = State::Head;
+        out.fields(id, fields);
+        for code in odd {
+            out.anomaly(Some(id), code);
         }
+        self.finish(frame.direction, frame.time_ns, out);
     }
 
     /// Where this message ends cannot be said any more: it is told as it is, and nothing behind it is taken for
     /// a frame before a message surely begins.
-    fn break_off(&mut self, direction: Direction, time_ns: u64, out: &mut dyn Out) {
-        let id = self.lane(direction).message.as_ref().map(|message| message.id);
-        out.anomaly(id, anomaly::HTTP1_BAD_CHUNK);
+    fn break_off(&mut self, direction: Direction, code: &'static str, time_ns: u64, out: &mut dyn Out) {
+        let message = self.lane(direction).message.as_mut();
+        let id = message.map(|message| {
+            message.content.tear();
+            message.id
+        });
+        out.anomaly(id, code);
         self.finish(direction, time_ns, out);
         self.lane(direction).state = State::Broken;
     }
 
     /// The last two bytes of a chunk are its CRLF.
     pub(super) fn on_chunk_data(&mut self, body: Body<'_>, left: u64, out: &mut dyn Out) {
-        let bytes_max = self.limits.body_bytes_max;
-        let lane = &mut self.lanes[body.direction as usize];
-        let Some(message) = &mut lane.message else { return };
         let data = left.saturating_sub(2).min(body.bytes.len() as u64) as usize;
-        message.content.push(&body.bytes[..data], bytes_max);
+        self.on_content(body.direction, &body.bytes[..data], body.time_ns, out);
         let expected = &b"\r\n"[2 - (left.min(2) as usize)..];
         let ending = &body.bytes[data..];
         if !expected.starts_with(ending) {
-            return self.break_off(body.direction, body.time_ns, out);
+            return self.break_off(body.direction, anomaly::HTTP1_BAD_CHUNK, body.time_ns, out);
         }
-        out.fields(message.id, Vec::new());
         let left = left.saturating_sub(body.bytes.len() as u64);
+        let lane = self.lane(body.direction);
         lane.state = if left == 0 { State::ChunkSize } else { State::Chunk { left } };
     }
 }
@@ -191,11 +223,6 @@ fn framed(head: usize, length: Length) -> Framing {
         Length::UntilEnd => Framing::Streamed { head, body: u64::MAX },
         Length::Empty | Length::Chunked => Framing::Frame(head),
     }
-}
-
-/// Whether a head's bytes end with its empty line.
-pub(super) fn is_whole(head: &[u8]) -> bool {
-    head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n")
 }
 
 /// Of a head, what says where its body ends: the start line and two header fields.
@@ -210,10 +237,6 @@ fn says_framing(line: &[u8]) -> bool {
     let name = &line[..memchr(b':', line).unwrap_or(0)];
     let name = name.trim_ascii();
     name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
-}
-
-fn fits(head: &Head<'_>, direction: Direction) -> bool {
-    matches!(head.start, StartLine::Request { .. }) == (direction == Direction::Up)
 }
 
 fn without_line_end(line: &[u8]) -> &[u8] {

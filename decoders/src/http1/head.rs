@@ -3,22 +3,16 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter, memrchr};
-use nom::bytes::complete::{tag, take_while_m_n};
-use nom::character::complete::{char, satisfy};
-use nom::combinator::{eof, map};
-use nom::sequence::{delimited, terminated};
-use nom::{IResult, Parser};
-
 use crate::anomaly;
 use crate::work;
+use memchr::{memchr, memchr_iter, memchr2, memrchr};
 
 /// Header fields of one message that are kept.
 pub(super) const HEADERS_MAX: usize = 128;
 /// Longest name of a header field; a longer one is odd.
 const NAME_BYTES_MAX: usize = 128;
 /// Longest method.
-const METHOD_BYTES_MAX: usize = 24;
+const METHOD_BYTES_MAX: usize = 32;
 
 /// A header field: name as it came, value without surrounding space.
 pub(super) type Header<'a> = (&'a str, Cow<'a, [u8]>);
@@ -32,7 +26,7 @@ pub(super) struct Head<'a> {
 }
 
 /// First line of a message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartLine<'a> {
     Request { method: &'a str, target: &'a [u8], minor: u8 },
     Status { status: u16, minor: u8 },
@@ -89,7 +83,7 @@ pub(super) fn request_line_begins(bytes: &[u8]) -> Option<bool> {
         Some(_) => return Some(false),
     }
     match memchr(b'\n', bytes) {
-        Some(end) => Some(request_line(line(&bytes[..end]).0).is_some()),
+        Some(end) => Some(request_line(line(&bytes[..end]).0, &mut Vec::new()).is_some()),
         None if bytes[method..].iter().any(|byte| matches!(byte, 0 | 0x7f..)) => Some(false),
         // A target so long that its line has no end yet: the form of the rest is proof enough.
         None if bytes.len() > 1024 => Some(matches!(bytes.get(method + 1), Some(b'/' | b'h'))),
@@ -97,17 +91,17 @@ pub(super) fn request_line_begins(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-/// Methods that are registered and in use (RFC 9110, 9.3; RFC 5789; RFC 4918; RFC 3253; RFC 5323).
+/// Methods that are registered (RFC 9110, 16.1.1, and the registry that it founds).
 const KNOWN_METHODS: &[&str] = &[
     "GET",
-    "HEAD",
     "POST",
+    "HEAD",
     "PUT",
     "DELETE",
-    "CONNECT",
     "OPTIONS",
-    "TRACE",
     "PATCH",
+    "CONNECT",
+    "TRACE",
     "PROPFIND",
     "PROPPATCH",
     "MKCOL",
@@ -117,6 +111,27 @@ const KNOWN_METHODS: &[&str] = &[
     "UNLOCK",
     "REPORT",
     "SEARCH",
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "LABEL",
+    "LINK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "ORDERPATCH",
+    "QUERY",
+    "REBIND",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
 ];
 
 /// Whether a method that everybody knows stands here, and not the end of one.
@@ -139,8 +154,8 @@ pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
     };
     work::looked_at(end);
     let first = line(&bytes[..end]).0;
-    if !(if request { request_line(first).is_some() } else { status_line(first, &mut Vec::new()).is_some() })
-    {
+    let odd = &mut Vec::new();
+    if !(if request { request_line(first, odd).is_some() } else { status_line(first, odd).is_some() }) {
         return Some(false);
     }
     let next = &bytes[end + 1..];
@@ -156,7 +171,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Head<'_>> {
     let end = memchr(b'\n', bytes)?;
     let mut odd = Vec::new();
     let first = checked_line(&bytes[..end], &mut odd);
-    let start = request_line(first).or_else(|| status_line(first, &mut odd))?;
+    let status = first.starts_with(b"HTTP/");
+    let start = if status { status_line(first, &mut odd) } else { request_line(first, &mut odd) }?;
     let headers = headers(&bytes[end + 1..], &mut odd);
     Some(Head { start, headers, odd })
 }
@@ -187,7 +203,7 @@ pub(super) fn headers<'a>(bytes: &'a [u8], odd: &mut Vec<&'static str>) -> Vec<H
             continue;
         };
         if is_odd {
-            note(odd, anomaly::HTTP1_BAD_HEADER);
+            note(odd, anomaly::HTTP1_SPACE_BEFORE_COLON);
         }
         if headers.len() == HEADERS_MAX {
             note(odd, anomaly::HTTP1_TOO_MANY_HEADERS);
@@ -224,8 +240,12 @@ fn checked_line<'a>(bytes: &'a [u8], odd: &mut Vec<&'static str>) -> &'a [u8] {
     if !ended {
         note(odd, anomaly::HTTP1_BARE_LF);
     }
-    if memchr(b'\r', text).is_some() {
-        note(odd, anomaly::HTTP1_BARE_CR);
+    if memchr2(b'\r', 0, text).is_some() {
+        for (byte, code) in [(b'\r', anomaly::HTTP1_BARE_CR), (0, anomaly::HTTP1_NUL)] {
+            if text.contains(&byte) {
+                note(odd, code);
+            }
+        }
     }
     text
 }
@@ -237,23 +257,70 @@ pub(super) fn note(odd: &mut Vec<&'static str>, code: &'static str) {
     }
 }
 
-/// `METHOD SP target SP HTTP/1.x`; the target may hold spaces, as some clients send them.
-fn request_line(text: &[u8]) -> Option<StartLine<'_>> {
-    let (after, method) = method(text).ok()?;
-    let space = memrchr(b' ', after)?;
-    let (_, minor) = version(&after[space + 1..]).ok()?;
-    let target = after[..space].trim_ascii();
-    (!target.is_empty()).then_some(())?;
+/// `METHOD SP target SP HTTP/1.x`. What some programs send instead is told as most servers read it, and noted: spaces
+/// in the target, another version, bytes in a method that none may hold.
+fn request_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartLine<'a>> {
+    let method_end = memchr(b' ', text).filter(|end| (1..=METHOD_BYTES_MAX).contains(end))?;
+    let (method, after) = text.split_at(method_end);
+    if !method.iter().copied().all(is_method) || method == b"PRI" {
+        return None;
+    }
+    let trimmed = after.trim_ascii_end();
+    let space = memrchr(b' ', trimmed)?;
+    let minor = match &trimmed[space + 1..] {
+        b"HTTP/1.1" => 1,
+        b"HTTP/1.0" => 0,
+        version => {
+            let minor = other_version(version)?;
+            note(odd, anomaly::HTTP1_BAD_VERSION);
+            minor
+        }
+    };
+    let between = &trimmed[..space];
+    let target = between.trim_ascii();
+    if target.is_empty() {
+        return None;
+    }
+    if trimmed.len() < after.len()
+        || target.len() + 1 < between.len()
+        || memchr2(b' ', b'\t', target).is_some()
+    {
+        note(odd, anomaly::HTTP1_REQUEST_LINE_SPACE);
+    }
+    if !method.iter().copied().all(is_token) {
+        note(odd, anomaly::HTTP1_BAD_METHOD);
+    }
     Some(StartLine::Request { method: std::str::from_utf8(method).ok()?, target, minor })
+}
+
+/// A version that is not 1.0 or 1.1, in either case: which of the two it is read as.
+fn other_version(text: &[u8]) -> Option<u8> {
+    let (name, version) = text.split_at_checked(5)?;
+    let [major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9', rest @ ..] = version else { return None };
+    let named = name.eq_ignore_ascii_case(b"http/") && rest.iter().all(u8::is_ascii_digit);
+    named.then_some(u8::from((*major, *minor) >= (b'1', b'1')))
+}
+
+/// Whether this line, without its end, is a request of HTTP/0.9 (RFC 1945, 4.1).
+fn is_simple_request(line: &[u8]) -> bool {
+    let target = line.strip_prefix(b"GET /").or_else(|| line.strip_prefix(b"GET http://"));
+    target.is_some_and(|target| target.iter().all(u8::is_ascii_graphic))
+}
+
+/// Of a request of HTTP/0.9 at the head of `bytes`, its target and where it ends.
+pub(super) fn simple_request(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let end = memchr(b'\n', bytes)?;
+    let (text, _) = line(&bytes[..end]);
+    is_simple_request(text).then(|| (&text[4..], end + 1))
 }
 
 /// `HTTP/1.x SP ddd [SP reason]`, and what servers send instead: another version, too few or too many digits,
 /// bytes behind them. Those are told as they are read most often, and noted.
 fn status_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartLine<'a>> {
     let space = memchr(b' ', text)?;
-    let minor = match (version(&text[..space]), &text[..space]) {
-        (Ok((_, minor)), _) => minor,
-        (_, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) => {
+    let minor = match &text[..space] {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             note(odd, anomaly::HTTP1_BAD_STATUS);
             0
         }
@@ -268,17 +335,8 @@ fn status_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartL
     Some(StartLine::Status { status, minor })
 }
 
-fn method(text: &[u8]) -> IResult<&[u8], &[u8], ()> {
-    terminated(take_while_m_n(1, METHOD_BYTES_MAX, is_method), char(' ')).parse(text)
-}
-
-fn version(text: &[u8]) -> IResult<&[u8], u8, ()> {
-    let digit = satisfy(|digit| digit.is_ascii_digit());
-    map(delimited(tag(&b"HTTP/1."[..]), digit, eof), |digit| digit as u8 - b'0').parse(text)
-}
-
 fn is_method(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')
+    byte.is_ascii_graphic()
 }
 
 /// RFC 9110, 5.6.2.

@@ -3,6 +3,9 @@
 use super::head::{Head, StartLine, note};
 use crate::anomaly;
 
+/// Digits of a chunk's size that count: 60 bits.
+const CHUNK_DIGITS_MAX: usize = 15;
+
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
@@ -17,6 +20,8 @@ pub(super) enum Length {
 pub(super) struct Asked {
     pub(super) head: bool,
     pub(super) connect: bool,
+    /// It was one of HTTP/0.9, whose answer is a body alone.
+    pub(super) simple: bool,
     /// After its answer the connection may speak another protocol.
     pub(super) switch: bool,
 }
@@ -80,7 +85,7 @@ fn content_length(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Length
             match first {
                 None => first = Some(number),
                 Some(known) if known != number => note(odd, anomaly::HTTP1_CONFLICTING_LENGTH),
-                Some(_) => {}
+                Some(_) => note(odd, anomaly::HTTP1_REPEATED_LENGTH),
             }
         }
     }
@@ -94,13 +99,26 @@ fn decimal(text: &[u8]) -> Option<u64> {
     text.parse().ok().filter(|number| *number <= i64::MAX as u64)
 }
 
-/// The size line of a chunk: its size, and whether an extension follows.
-pub(super) fn chunk_size(text: &[u8]) -> Option<(u64, bool)> {
+/// The size line of a chunk: its size and what is odd about the line, or the code that says why it is none.
+pub(super) fn chunk_size(text: &[u8]) -> Result<(u64, Vec<&'static str>), &'static str> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let rest = text[digits..].trim_ascii();
-    if digits == 0 || digits > 15 || !(rest.is_empty() || rest[0] == b';') {
-        return None;
+    let (number, after) = text.split_at(digits);
+    let rest = after.trim_ascii();
+    if digits == 0 || !(rest.is_empty() || rest[0] == b';') {
+        return Err(anomaly::HTTP1_BAD_CHUNK);
     }
-    let size = u64::from_str_radix(std::str::from_utf8(&text[..digits]).ok()?, 16).ok()?;
-    Some((size, !rest.is_empty()))
+    let zeros = number.iter().take_while(|digit| **digit == b'0').count();
+    if digits - zeros > CHUNK_DIGITS_MAX {
+        return Err(anomaly::HTTP1_CHUNK_SIZE_OVERFLOW);
+    }
+    let value = |digit: &u8| (*digit as char).to_digit(16).map_or(0, u64::from);
+    let size = number.iter().fold(0, |size, digit| size << 4 | value(digit));
+    let mut odd = Vec::new();
+    if digits > 16 || after.first().is_some_and(u8::is_ascii_whitespace) {
+        odd.push(anomaly::HTTP1_CHUNK_SIZE_ODD);
+    }
+    if !rest.is_empty() {
+        odd.push(anomaly::HTTP1_CHUNK_EXTENSION);
+    }
+    Ok((size, odd))
 }

@@ -2,10 +2,14 @@
 //!
 //! In flow order: [`probe`](Protocol::probe) (is it this protocol) → `head` (start line and headers) → `length`
 //! (where the body ends) → `framing` (heads, chunks, trailers) → `decoder` and `message` (state, pairing) → `fields`
-//! (what is told). README.md says what is decoded and what is not.
+//! (what heads tell) and `body` with `form`, `multipart` and `events` (what bodies tell). README.md says what is decoded
+//! and what is not.
 
+mod body;
 mod decoder;
+mod events;
 mod fields;
+mod form;
 mod framing;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
@@ -13,6 +17,7 @@ pub mod fuzz;
 mod head;
 mod length;
 mod message;
+mod multipart;
 
 use crate::protocol::{Decoder, Heads, Limits, Probe, Protocol};
 
@@ -33,6 +38,13 @@ impl Protocol for Http1 {
         let up = Start::of(heads.up);
         let down = Start::of(heads.down);
         match (up, down) {
+            (Start::Simple, Start::Status) => Probe::Yes,
+            (Start::Simple, Start::Nothing | Start::Unsure) => Probe::More,
+            // Other protocols have commands that look so: the answer, or the port, must fit too.
+            (Start::Simple, _) => {
+                let fits = heads.down.starts_with(b"<") || self.ports().contains(&heads.port);
+                if fits { Probe::Yes } else { Probe::No }
+            }
             (Start::Request, _) => Probe::Yes,
             (_, Start::Request) => Probe::Reversed,
             (Start::Status, Start::Nothing) => Probe::Reversed,
@@ -57,6 +69,8 @@ enum Start {
     Nothing,
     Unsure,
     Request,
+    /// A request of HTTP/0.9.
+    Simple,
     Status,
     Other,
 }
@@ -75,6 +89,7 @@ impl Start {
         }
         match head::request_line_begins(bytes) {
             Some(true) => Start::Request,
+            Some(false) if head::simple_request(bytes).is_some() => Start::Simple,
             Some(false) => Start::Other,
             None => Start::Unsure,
         }
@@ -83,3 +98,6 @@ impl Start {
 
 #[cfg(test)]
 crate::harness::tests!(Http1, "http1");
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub(crate) enum Reading {
     Form,
     /// Parts, each with headers.
     Multipart,
+    /// Events, JSON in many of them.
+    Events,
     /// Text that recognisers read.
     Text,
 }
@@ -30,6 +32,7 @@ pub(crate) fn reading(media_type: &str, coding: &str, bytes: &[u8]) -> Option<Re
         "application/json" | "text/json" | "application/x-ndjson" | "application/jsonl" => {
             Some(Reading::Json)
         }
+        "text/event-stream" => Some(Reading::Events),
         "application/xml"
         | "application/javascript"
         | "application/sql"
@@ -54,7 +57,28 @@ pub(crate) fn find(policy: &Policy, reading: Reading, text: &str, spans: &mut Ve
         Reading::Json => json::find(policy, text, spans),
         Reading::Form => pairs::query(policy, text, spans),
         Reading::Multipart => multipart(policy, text, spans),
+        Reading::Events => events(policy, text, spans),
         Reading::Text => policy.find(text.as_bytes(), Place::Text, spans),
+    }
+}
+
+/// Server-sent events: what recognisers read in all of it, and JSON where it begins in a line of data.
+fn events(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
+    policy.find(text.as_bytes(), Place::Text, spans);
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(json_text) =
+            line.strip_prefix("data:").filter(|data| data.trim_start().starts_with(['{', '[']))
+        {
+            let at = start + line.len() - json_text.len();
+            let first = spans.len();
+            json::find(policy, json_text, spans);
+            for span in &mut spans[first..] {
+                span.start += at;
+                span.end += at;
+            }
+        }
+        start += line.len();
     }
 }
 

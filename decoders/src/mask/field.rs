@@ -59,6 +59,15 @@ impl Masking<'_> {
             Class::Header { name } => {
                 self.leaf(value, &|policy, text, spans| pairs::header(policy, name, text, spans))
             }
+            Class::Parameter { name, media_type } => match self.policy.parameter(name) {
+                Some(mark) => self.whole(value, &mark),
+                None => match value {
+                    Value::List(values) => {
+                        self.list(values, |masking, value| masking.body(value, media_type, "", None))
+                    }
+                    value => self.body(value, media_type, "", None),
+                },
+            },
             Class::Query => self.leaf(value, &pairs::query),
             Class::Body { media_type, coding } => self.body(value, media_type, coding, apart.copied.as_ref()),
             Class::Arguments => self.arguments(value),

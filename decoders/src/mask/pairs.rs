@@ -63,7 +63,7 @@ fn authorization(text: &str, spans: &mut Vec<Span>) {
 
 /// Names of cookies stay, their values never do (RFC 6265 section 4.2).
 fn cookies(policy: &Policy, text: &str, spans: &mut Vec<Span>) {
-    for (start, end) in parts(text, |byte| byte == b';' || byte == b',') {
+    for (start, end) in parts(text, |byte| byte == b';') {
         cookie(policy, text, start, end, spans);
     }
 }

@@ -9,37 +9,45 @@ use crate::event::{Binding, Endpoint, Role, Transport};
 
 const REQUEST: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-const MS: u64 = 1_000_000;
+pub(crate) const MS: u64 = 1_000_000;
 
-struct Host {
+pub(crate) struct Host {
     pipeline: Pipeline,
-    records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Host { pipeline: Pipeline::new(PipelineOptions::default()), records: Vec::new() }
     }
 
-    fn feed(&mut self, event: Event<'_>) {
+    pub(crate) fn feed(&mut self, event: Event<'_>) {
         let records = &mut self.records;
         self.pipeline.feed(event, &mut |masked| records.push(masked.get().clone()));
     }
 
-    fn socket(&mut self, id: u64, role: Role, local: (u8, u16), remote: (u8, u16)) {
+    pub(crate) fn socket(&mut self, id: u64, role: Role, local: (u8, u16), remote: (u8, u16)) {
         self.feed(Event::Open(Socket { role, ..socket(id, local, remote) }));
     }
 
-    fn chunk(&mut self, id: u64, flow: Flow, layer: Layer, position: u64, time_ms: u64, bytes: &[u8]) {
+    pub(crate) fn chunk(
+        &mut self,
+        id: u64,
+        flow: Flow,
+        layer: Layer,
+        position: u64,
+        time_ms: u64,
+        bytes: &[u8],
+    ) {
         let socket = SocketId(id);
         self.feed(Event::Chunk(Chunk { socket, flow, layer, position, time_ns: time_ms * MS, bytes }));
     }
 
-    fn close(&mut self, id: u64, time_ms: u64) {
+    pub(crate) fn close(&mut self, id: u64, time_ms: u64) {
         self.feed(Event::Close(SocketId(id), [None, None], time_ms * MS));
     }
 
-    fn tick(&mut self, time_ms: u64) {
+    pub(crate) fn tick(&mut self, time_ms: u64) {
         self.feed(Event::Tick(time_ms * MS));
     }
 
@@ -47,7 +55,7 @@ impl Host {
         self.records.iter().map(|record| record.kind).collect()
     }
 
-    fn of_kind(&self, kind: Kind) -> Vec<&Record> {
+    pub(crate) fn of_kind(&self, kind: Kind) -> Vec<&Record> {
         self.records.iter().filter(|record| record.kind == kind).collect()
     }
 }
@@ -73,14 +81,14 @@ fn socket(id: u64, local: (u8, u16), remote: (u8, u16)) -> Socket {
     }
 }
 
-fn number(record: &Record, name: &str) -> Option<u64> {
+pub(crate) fn number(record: &Record, name: &str) -> Option<u64> {
     match record.fields.get(name) {
         Some(Value::Unsigned(number)) => Some(*number),
         _ => None,
     }
 }
 
-fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     match record.fields.get(name) {
         Some(Value::Text(text)) => Some(text),
         _ => None,
@@ -270,7 +278,7 @@ fn plaintext_is_read_and_its_ciphertext_only_counted() {
     host.socket(1, Role::Client, (2, 4000), (3, 443));
     let hello = b"\x16\x03\x01\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     host.chunk(1, Flow::Egress, Layer::Wire, 0, 10, hello);
-    host.feed(Event::Bound(SocketId(1), Binding::Fd, 11 * MS));
+    host.feed(Event::Bound { socket: SocketId(1), binding: Binding::Fd, existing: false, time_ns: 11 * MS });
     host.chunk(1, Flow::Egress, Layer::Plaintext, 0, 12, REQUEST);
     host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 13, ANSWER);
     let hole = Hole {
@@ -433,4 +441,99 @@ fn what_moves_on_sockets_without_room_is_one_gap_a_second_with_its_bytes() {
     assert_eq!(told[0].fields[names::GAP_EVENTS], Value::from(100u64));
     assert_eq!(told[0].fields[names::BYTES_LOST], Value::from(1000u64));
     assert_eq!((told[0].times.first_ns, told[0].times.last_ns), (1_000, 1_099));
+}
+
+const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00\x00\x02\x13\x01\x01\x00";
+const SERVER_HELLO: &[u8] =
+    b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\x00\x13\x01\x00";
+
+/// A server whose handshake was seen.
+fn tls_server() -> Host {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 443), (3, 4000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, CLIENT_HELLO);
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 11, SERVER_HELLO);
+    host
+}
+
+fn unread_gaps(host: &Host) -> Vec<u64> {
+    let gaps = host.of_kind(Kind::Gap);
+    let unread = gaps.iter().filter(|gap| text(gap, names::GAP_CAUSE) == Some("tls_not_read"));
+    unread.filter_map(|gap| number(gap, names::BYTES_SKIPPED)).collect()
+}
+
+const HELLOS: u64 = (CLIENT_HELLO.len() + SERVER_HELLO.len()) as u64;
+
+#[test]
+fn tls_that_nobody_reads_is_a_gap_and_reported_for_its_program() {
+    let mut host = tls_server();
+    host.chunk(1, Flow::Ingress, Layer::Wire, CLIENT_HELLO.len() as u64, 12, &[23; 500]);
+    host.close(1, 20);
+    host.tick(21);
+    assert_eq!(unread_gaps(&host), [HELLOS + 500]);
+    let close = host.of_kind(Kind::SessionClose);
+    assert_eq!(text(close[0], names::TLS_VERSION), Some("1.2"));
+    let unread = host.pipeline.take_unread();
+    let told: Vec<_> = unread.iter().map(|one| (one.process.pid, one.connections, one.bytes)).collect();
+    assert_eq!(told, [(1, 1, HELLOS + 500)]);
+    assert!(host.pipeline.take_unread().is_empty(), "told twice");
+}
+
+#[test]
+fn a_handshake_of_a_library_that_is_read_or_that_nobody_took_up_is_no_gap() {
+    let mut read = tls_server();
+    read.feed(Event::Bound {
+        socket: SocketId(1),
+        binding: Binding::Nested,
+        existing: false,
+        time_ns: 12 * MS,
+    });
+    read.close(1, 20);
+    read.tick(21);
+    assert!(unread_gaps(&read).is_empty());
+    let mut refused = Host::new();
+    refused.socket(1, Role::Server, (2, 443), (3, 4000));
+    refused.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, CLIENT_HELLO);
+    refused.close(1, 20);
+    refused.tick(21);
+    assert!(unread_gaps(&refused).is_empty());
+}
+
+#[test]
+fn what_came_before_a_library_was_looked_at_is_a_gap_and_the_rest_is_read() {
+    for existing in [true, false] {
+        let mut host = tls_server();
+        host.chunk(1, Flow::Ingress, Layer::Wire, CLIENT_HELLO.len() as u64, 12, &[23; 500]);
+        host.feed(Event::Bound { socket: SocketId(1), binding: Binding::Nested, existing, time_ns: 13 * MS });
+        // In the middle of an exchange when the beginning was missed.
+        let first: &[u8] = if existing { b"rest of a body" } else { REQUEST };
+        host.chunk(1, Flow::Ingress, Layer::Plaintext, 0, 14, first);
+        host.chunk(1, Flow::Ingress, Layer::Plaintext, first.len() as u64, 15, REQUEST);
+        host.chunk(1, Flow::Egress, Layer::Plaintext, 0, 16, ANSWER);
+        host.close(1, 20);
+        host.tick(21);
+        assert_eq!(unread_gaps(&host), if existing { vec![HELLOS + 500] } else { vec![] });
+        let exchanges = host.of_kind(Kind::Exchange);
+        assert!(
+            exchanges.iter().any(|one| number(one, names::HTTP_STATUS) == Some(200)),
+            "existing: {existing}"
+        );
+    }
+}
+
+#[test]
+fn a_long_connection_that_is_not_read_is_told_before_it_ends_but_not_an_idle_one() {
+    let mut host = tls_server();
+    host.tick(61_000);
+    assert!(unread_gaps(&host).is_empty(), "an idle connection may still be read");
+    host.chunk(1, Flow::Ingress, Layer::Wire, CLIENT_HELLO.len() as u64, 62_000, &[23; 70_000]);
+    host.tick(130_000);
+    assert_eq!(unread_gaps(&host), [HELLOS + 70_000]);
+    assert_eq!(host.pipeline.take_unread()[0].connections, 1);
+    host.chunk(1, Flow::Egress, Layer::Wire, SERVER_HELLO.len() as u64, 131_000, &[23; 9]);
+    host.close(1, 131_001);
+    host.tick(131_002);
+    assert_eq!(unread_gaps(&host), [HELLOS + 70_000, 9]);
+    let rest = host.pipeline.take_unread();
+    assert_eq!((rest[0].connections, rest[0].bytes), (0, 9), "the connection was counted twice");
 }

@@ -1,83 +1,21 @@
 //! What the server has said so far to the request that it is answering: results, rows, errors, notices and
-//! the data of a COPY, each within its limit.
+//! a COPY, each within its limit.
 
 use crate::anomaly;
 use custody_record::{Value, names};
 
-use crate::item::{Class, Field, Rows, text};
-use crate::protocol::{Direction, ExchangeId, Limits, Out, Outcome};
+use crate::item::{Field, Rows, text};
+use crate::protocol::{ExchangeId, Limits, Out, Outcome};
 
-use super::early::EarlyCopy;
+use super::copy::{Copy, CopyDirection};
 use super::names::Column;
 use super::parse::{Cells, Report};
 use super::{report, value};
 
 /// Results of one request that are listed by their tags.
 const RESULTS_MAX: usize = 256;
-/// A COPY that goes on is told each time so many bytes of it have passed.
-const COPY_PART_BYTES: u64 = 32 << 10;
 /// Notices of one request whose text is kept.
 const NOTICES_MAX: u64 = 16;
-
-/// Which way the data of a COPY go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CopyDirection {
-    In,
-    Out,
-    Both,
-}
-
-impl CopyDirection {
-    /// Data of this direction belong to it.
-    pub(super) fn carries(self, direction: Direction) -> bool {
-        match self {
-            CopyDirection::In => direction == Direction::Up,
-            CopyDirection::Out => direction == Direction::Down,
-            CopyDirection::Both => true,
-        }
-    }
-    fn name(self) -> &'static str {
-        match self {
-            CopyDirection::In => "in",
-            CopyDirection::Out => "out",
-            CopyDirection::Both => "both",
-        }
-    }
-}
-
-/// A COPY.
-#[derive(Debug)]
-struct Copy {
-    direction: CopyDirection,
-    binary: bool,
-    messages: u64,
-    bytes: u64,
-    /// Of these, told while it goes on.
-    told: u64,
-    data: Vec<u8>,
-    /// Bytes of data that were kept and are told.
-    kept: usize,
-    /// Bytes of data over the limit, or behind a hole.
-    cut: u64,
-    /// Bytes are missing: what follows is counted and not joined to what came before.
-    torn: bool,
-}
-
-impl Copy {
-    fn counts(&self) -> Vec<Field> {
-        vec![
-            Field::structure(names::DB_COPY_DIRECTION, self.direction.name()),
-            Field::structure(names::DB_COPY_MESSAGES, self.messages),
-            Field::structure(names::DB_COPY_BYTES, self.bytes),
-        ]
-    }
-}
-
-/// Rows in the text format or as CSV; a piece that ends in the middle of a character is replaced there.
-fn copy_text(data: Vec<u8>) -> Field {
-    let class = Class::Body { media_type: "text/tab-separated-values".to_owned(), coding: String::new() };
-    Field::new(names::DB_COPY_DATA, text(&data), class)
-}
 
 /// The answer so far.
 #[derive(Debug, Default)]
@@ -166,18 +104,13 @@ impl Answer {
     }
 
     /// The server said no.
-    pub(super) fn fail(&mut self, report: Report<'_>) {
-        self.failure = Some(report::failure(report, self.gave_up()));
+    pub(super) fn fail(&mut self, outcome: Outcome, fields: Vec<Field>) {
+        self.failure = Some((outcome, fields));
     }
 
     /// The client has ended its COPY with CopyFail.
     pub(super) fn gave_up(&self) -> bool {
         self.fields.iter().any(|field| field.name == names::DB_COPY_FAILURE)
-    }
-
-    /// The same, when the error is read already.
-    pub(super) fn fail_with(&mut self, outcome: Outcome, fields: Vec<Field>) {
-        self.failure = Some((outcome, fields));
     }
 
     /// The server said no, and why could not be read.
@@ -204,99 +137,25 @@ impl Answer {
     }
 
     /// A COPY begins.
-    pub(super) fn copy_begins(
-        &mut self,
-        direction: CopyDirection,
-        binary: bool,
-        id: ExchangeId,
-        out: &mut dyn Out,
-    ) {
+    pub(super) fn copy_begins(&mut self, copy: Copy, id: ExchangeId, out: &mut dyn Out) {
         self.copy_ends(id, out);
-        self.copy = Some(Copy {
-            direction,
-            binary,
-            messages: 0,
-            bytes: 0,
-            told: 0,
-            data: Vec::new(),
-            kept: 0,
-            cut: 0,
-            torn: false,
-        });
+        self.copy = Some(copy);
     }
 
     /// The COPY that goes on, if any.
+    pub(super) fn copy(&mut self) -> Option<&mut Copy> {
+        self.copy.as_mut()
+    }
+
+    /// Which way the COPY that goes on goes.
     pub(super) fn copying(&self) -> Option<CopyDirection> {
         self.copy.as_ref().map(|copy| copy.direction)
     }
 
-    /// One message of a COPY begins, with this many bytes of data.
-    pub(super) fn copy_message(&mut self, bytes: u64) {
-        if let Some(copy) = &mut self.copy {
-            copy.messages += 1;
-            copy.bytes += bytes;
-        }
-    }
-
-    /// A piece of the data of a COPY.
-    pub(super) fn copy_data(&mut self, bytes: &[u8], limits: &Limits) {
-        let Some(copy) = &mut self.copy else { return };
-        // What a replication connection carries is no text, and has no end.
-        if copy.direction != CopyDirection::Both {
-            let room = limits.body_bytes_max.saturating_sub(copy.kept + copy.data.len());
-            let kept = if copy.torn { 0 } else { bytes.len().min(room) };
-            copy.data.extend_from_slice(&bytes[..kept]);
-            copy.cut += (bytes.len() - kept) as u64;
-            self.held_bytes += kept;
-        }
-    }
-
-    /// So many bytes of the COPY are missing.
-    pub(super) fn copy_lost(&mut self, bytes: u64) {
-        if let Some(copy) = &mut self.copy {
-            copy.torn = true;
-            copy.cut = copy.cut.saturating_add(bytes);
-        }
-    }
-
-    /// Data that came before the COPY was known to begin.
-    pub(super) fn copy_early(&mut self, early: EarlyCopy, limits: &Limits) {
-        let Some(copy) = &mut self.copy else { return };
-        copy.messages += early.messages;
-        copy.bytes += early.bytes;
-        if copy.direction != CopyDirection::Both {
-            copy.cut += early.cut;
-            self.copy_data(&early.data, limits);
-        }
-    }
-
-    /// A long COPY is told while it goes on: whole lines of text, and the counts.
-    pub(super) fn copy_goes_on(&mut self, id: ExchangeId, out: &mut dyn Out) {
-        let Some(copy) = self.copy.as_mut().filter(|copy| copy.bytes - copy.told >= COPY_PART_BYTES) else {
-            return;
-        };
-        copy.told = copy.bytes;
-        let mut fields = copy.counts();
-        let lines = memchr::memrchr(b'\n', &copy.data).map_or(0, |end| end + 1);
-        if !copy.binary && lines > 0 {
-            fields.push(copy_text(copy.data.drain(..lines).collect()));
-            copy.kept += lines;
-            self.held_bytes -= lines;
-        }
-        out.fields(id, fields);
-    }
-
     fn copy_ends(&mut self, id: ExchangeId, out: &mut dyn Out) {
-        let Some(copy) = self.copy.take() else { return };
-        let mut fields = copy.counts();
-        self.held_bytes -= copy.data.len();
-        if !copy.data.is_empty() {
-            fields.push(match copy.binary {
-                false => copy_text(copy.data).cut_by(copy.cut),
-                true => Field::new(names::DB_COPY_DATA, Value::Bytes(copy.data), Class::Opaque),
-            });
+        if let Some(copy) = self.copy.take() {
+            out.fields(id, copy.end());
         }
-        out.fields(id, fields);
     }
 
     fn flush_rows(&mut self, id: ExchangeId, out: &mut dyn Out) {
@@ -352,7 +211,8 @@ impl Answer {
 
     /// Bytes that are held.
     pub(super) fn held_bytes(&self) -> usize {
-        self.held_bytes + self.columns.len() * size_of::<Column>()
+        let copy = self.copy.as_ref().map_or(0, Copy::held_bytes);
+        self.held_bytes + copy + self.columns.len() * size_of::<Column>()
     }
 }
 

@@ -1,64 +1,93 @@
-//! Binary formats of the common types, by the functions `typsend` of the server. What does not fit its type is
-//! `None`. Nothing here trusts a count or a length.
+//! Binary formats of the built-in types, by the functions `typsend` of the server. What does not fit its type is
+//! `None`. Nothing here trusts a count or a length; types made of others are in `array` and `range`.
 
 use custody_record::Value;
 
+use super::{array, geometry, moment, network, range};
+
 /// Digits of a numeric that are written out; longer ones stay bytes.
 const NUMERIC_DIGITS_MAX: i32 = 1_000;
-/// Dimensions of an array (`MAXDIM` of the server).
-const DIMENSIONS_MAX: usize = 6;
-/// Seconds from 1970 to 2000, where PostgreSQL's times begin.
-const EPOCH_DAYS: i64 = 10_957;
-pub(super) const DAY_MICROS: i64 = 86_400_000_000;
+/// Bits of a bit string that are written out; longer ones stay bytes.
+const BITS_MAX: usize = 8_192;
 
 /// The value, if the type is known and the bytes are what it says.
 pub(super) fn binary_value(type_oid: u32, bytes: &[u8]) -> Option<Value> {
+    if let Some(value) = simple_value(type_oid, bytes) {
+        return value;
+    }
     Some(match type_oid {
-        // bool
-        16 => match bytes {
-            [0] => Value::Bool(false),
-            [1] => Value::Bool(true),
-            _ => return None,
-        },
-        // bytea
-        17 => Value::Bytes(bytes.to_vec()),
-        // int8, int2, int4
-        20 => Value::Signed(i64::from_be_bytes(bytes.try_into().ok()?)),
-        21 => Value::Signed(i16::from_be_bytes(bytes.try_into().ok()?).into()),
-        23 => Value::Signed(i32::from_be_bytes(bytes.try_into().ok()?).into()),
-        // oid, xid, cid, regproc, regclass, regtype
-        24 | 26 | 28 | 29 | 2205 | 2206 => Value::Unsigned(u32::from_be_bytes(bytes.try_into().ok()?).into()),
-        // "char", name, text, json, xml, unknown, bpchar, varchar, cstring
-        18 | 19 | 25 | 114 | 142 | 705 | 1042 | 1043 | 2275 => {
-            Value::Text(std::str::from_utf8(bytes).ok()?.to_owned())
+        oid if range::element(oid).is_some() => Value::Text(range::range(range::element(oid)?, bytes)?),
+        oid if range::of_multirange(oid).is_some() => {
+            Value::Text(range::multirange(range::of_multirange(oid)?, bytes)?)
         }
-        // float4, float8
-        700 => float(f32::from_be_bytes(bytes.try_into().ok()?).into()),
-        701 => float(f64::from_be_bytes(bytes.try_into().ok()?)),
-        // date, time, timetz, timestamp, timestamptz, interval
-        1082 => Value::Text(date(i32::from_be_bytes(bytes.try_into().ok()?))),
-        1083 => Value::Text(time_of_day(i64::from_be_bytes(bytes.try_into().ok()?))?),
-        1266 => Value::Text(time_with_zone(bytes)?),
-        1114 => Value::Text(timestamp(i64::from_be_bytes(bytes.try_into().ok()?), "")),
-        1184 => Value::Text(timestamp(i64::from_be_bytes(bytes.try_into().ok()?), "+00")),
-        1186 => Value::Text(interval(bytes)?),
-        1700 => Value::Text(numeric(bytes)?),
-        2950 => Value::Text(uuid(bytes)?),
-        // jsonb: a version before the text
-        3802 => match bytes {
-            [1, json @ ..] => Value::Text(std::str::from_utf8(json).ok()?.to_owned()),
-            _ => return None,
-        },
-        oid if ARRAYS.contains(&oid) => array(bytes)?,
+        oid if array::is_array(oid) => array::array(bytes)?,
         _ => return None,
     })
 }
 
-/// Array types whose elements are read above.
-const ARRAYS: &[u32] = &[
-    143, 199, 1000, 1001, 1002, 1003, 1005, 1007, 1009, 1011, 1012, 1014, 1015, 1016, 1021, 1022, 1028, 1115,
-    1182, 1183, 1185, 1187, 1231, 1263, 1270, 2951, 3807,
-];
+/// The value of a type that is not made of others; `None` when the type is no such one.
+pub(super) fn simple_value(type_oid: u32, bytes: &[u8]) -> Option<Option<Value>> {
+    let text = |found: Option<String>| found.map(Value::Text);
+    Some(match type_oid {
+        // bool
+        16 => match bytes {
+            [0] => Some(Value::Bool(false)),
+            [1] => Some(Value::Bool(true)),
+            _ => None,
+        },
+        // bytea
+        17 => Some(Value::Bytes(bytes.to_vec())),
+        // int8, and money in the smallest unit of its currency, which the bytes do not name
+        20 | 790 => number(bytes, |word| Value::Signed(i64::from_be_bytes(word))),
+        // int2, int4
+        21 => number(bytes, |word| Value::Signed(i16::from_be_bytes(word).into())),
+        23 => number(bytes, |word| Value::Signed(i32::from_be_bytes(word).into())),
+        // oid, xid, cid, regproc, regclass, regtype
+        24 | 26 | 28 | 29 | 2205 | 2206 => {
+            number(bytes, |word| Value::Unsigned(u32::from_be_bytes(word).into()))
+        }
+        // xid8
+        5069 => number(bytes, |word| Value::Unsigned(u64::from_be_bytes(word))),
+        // "char", name, text, json, xml, unknown, bpchar, varchar, refcursor, cstring
+        18 | 19 | 25 | 114 | 142 | 705 | 1042 | 1043 | 1790 | 2275 => utf8(bytes),
+        // float4, float8
+        700 => number(bytes, |word| float(f32::from_be_bytes(word).into())),
+        701 => number(bytes, |word| float(f64::from_be_bytes(word))),
+        // date, time, timetz, timestamp, timestamptz, interval
+        1082 => number(bytes, |word| Value::Text(moment::date(i32::from_be_bytes(word)))),
+        1083 => text(bytes.try_into().ok().and_then(|word| moment::time_of_day(i64::from_be_bytes(word)))),
+        1266 => text(moment::time_with_zone(bytes)),
+        1114 => number(bytes, |word| Value::Text(moment::timestamp(i64::from_be_bytes(word), ""))),
+        1184 => number(bytes, |word| Value::Text(moment::timestamp(i64::from_be_bytes(word), "+00"))),
+        1186 => text(moment::interval(bytes)),
+        1700 => text(numeric(bytes)),
+        2950 => text(uuid(bytes)),
+        // jsonb, jsonpath: a version before the text
+        3802 | 4072 => bytes.strip_prefix(&[1]).and_then(utf8),
+        // pg_lsn
+        3220 => number(bytes, |word: [u8; 8]| {
+            let place = u64::from_be_bytes(word);
+            Value::Text(format!("{:X}/{:X}", place >> 32, place & 0xffff_ffff))
+        }),
+        // bit, varbit
+        1560 | 1562 => text(bits(bytes)),
+        // inet and cidr, macaddr, macaddr8
+        650 | 869 => text(network::address(bytes)),
+        774 | 829 => text(network::hardware_address(type_oid, bytes)),
+        // point, lseg, path, box, polygon, line, circle
+        600..=604 | 628 | 718 => text(geometry::shape(type_oid, bytes)),
+        _ => return None,
+    })
+}
+
+/// A number of exactly `N` bytes.
+fn number<const N: usize>(bytes: &[u8], read: impl FnOnce([u8; N]) -> Value) -> Option<Value> {
+    bytes.try_into().ok().map(read)
+}
+
+fn utf8(bytes: &[u8]) -> Option<Value> {
+    std::str::from_utf8(bytes).ok().map(|text| Value::Text(text.to_owned()))
+}
 
 fn float(number: f64) -> Value {
     match number {
@@ -69,81 +98,27 @@ fn float(number: f64) -> Value {
     }
 }
 
-/// Year, month and day of a day number counted from 1970-01-01, in the proleptic Gregorian calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// `2024-02-29`, with ` BC` for years before 1.
-fn calendar(days: i64, then: &str) -> String {
-    let (year, month, day) = civil(days + EPOCH_DAYS);
-    match year {
-        1.. => format!("{year:04}-{month:02}-{day:02}{then}"),
-        _ => format!("{:04}-{month:02}-{day:02}{then} BC", 1 - year),
+/// A number as PostgreSQL writes it inside of shapes: the shortest that reads back the same.
+pub(super) fn float_text(number: f64) -> String {
+    let magnitude = number.abs();
+    if number.is_nan() {
+        "NaN".to_owned()
+    } else if number.is_infinite() {
+        if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
+    } else if magnitude == 0.0 || (1e-4..1e15).contains(&magnitude) {
+        number.to_string()
+    } else {
+        format!("{number:e}")
     }
 }
 
-fn date(days: i32) -> String {
-    match days {
-        i32::MAX => "infinity".to_owned(),
-        i32::MIN => "-infinity".to_owned(),
-        days => calendar(days.into(), ""),
-    }
-}
-
-fn clock(micros: i64) -> String {
-    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match fraction {
-        0 => clock,
-        fraction => format!("{clock}.{fraction:06}").trim_end_matches('0').to_owned(),
-    }
-}
-
-fn time_of_day(micros: i64) -> Option<String> {
-    (0..=DAY_MICROS).contains(&micros).then(|| clock(micros))
-}
-
-fn time_with_zone(bytes: &[u8]) -> Option<String> {
-    let (micros, west) = bytes.split_first_chunk::<8>()?;
-    let west = i32::from_be_bytes(west.try_into().ok()?);
-    let (sign, away) = if west <= 0 { ('+', west.unsigned_abs()) } else { ('-', west.unsigned_abs()) };
-    let zone = match (away / 3600, away / 60 % 60) {
-        (hours, 0) => format!("{sign}{hours:02}"),
-        (hours, minutes) => format!("{sign}{hours:02}:{minutes:02}"),
-    };
-    Some(time_of_day(i64::from_be_bytes(*micros))? + &zone)
-}
-
-fn timestamp(micros: i64, zone: &str) -> String {
-    match micros {
-        i64::MAX => "infinity".to_owned(),
-        i64::MIN => "-infinity".to_owned(),
-        micros => {
-            let of_day = clock(micros.rem_euclid(DAY_MICROS));
-            calendar(micros.div_euclid(DAY_MICROS), &format!(" {of_day}{zone}"))
-        }
-    }
-}
-
-/// `P1M2DT03:04:05.5`-like parts, as ISO 8601 has them.
-fn interval(bytes: &[u8]) -> Option<String> {
-    let (micros, left) = bytes.split_first_chunk::<8>()?;
-    let (days, months) = left.split_first_chunk::<4>()?;
-    let micros = i64::from_be_bytes(*micros);
-    let (days, months) = (i32::from_be_bytes(*days), i32::from_be_bytes(months.try_into().ok()?));
-    let sign = if micros < 0 { "-" } else { "" };
-    let micros = micros.unsigned_abs();
-    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    Some(format!("P{months}M{days}DT{sign}{seconds}.{fraction:06}S"))
+/// A bit string: how many, then as many bytes as they need.
+fn bits(bytes: &[u8]) -> Option<String> {
+    let (count, packed) = bytes.split_first_chunk::<4>()?;
+    let count = usize::try_from(i32::from_be_bytes(*count)).ok().filter(|count| *count <= BITS_MAX)?;
+    (packed.len() == count.div_ceil(8)).then(|| {
+        (0..count).map(|at| if packed[at / 8] >> (7 - at % 8) & 1 == 1 { '1' } else { '0' }).collect()
+    })
 }
 
 /// Digits in base 10,000 with weight, sign and scale, as decimal text.
@@ -195,54 +170,27 @@ fn uuid(bytes: &[u8]) -> Option<String> {
     Some(format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]))
 }
 
-fn array(bytes: &[u8]) -> Option<Value> {
-    let mut left = bytes;
-    let dimensions = usize::try_from(word(&mut left)?).ok().filter(|count| *count <= DIMENSIONS_MAX)?;
-    let _has_nulls = word(&mut left)?;
-    let element = word(&mut left)? as u32;
-    let mut lengths = [0usize; DIMENSIONS_MAX];
-    for length in &mut lengths[..dimensions] {
-        *length = usize::try_from(word(&mut left)?).ok()?;
-        let _lower_bound = word(&mut left)?;
+/// A value as PostgreSQL writes it in text.
+pub(super) fn as_text(value: &Value) -> String {
+    match value {
+        Value::Bool(truth) => if *truth { "t" } else { "f" }.to_owned(),
+        Value::Unsigned(number) => number.to_string(),
+        Value::Signed(number) => number.to_string(),
+        Value::Float(number) => float_text(*number),
+        Value::Text(text) => text.clone(),
+        Value::Bytes(bytes) => format!("\\x{}", hex::encode(bytes)),
+        Value::List(elements) => array::as_text(elements),
     }
-    let found = if dimensions == 0 {
-        Value::List(Vec::new())
-    } else {
-        elements(&mut left, element, &lengths[..dimensions])?
-    };
-    left.is_empty().then_some(found)
 }
 
-/// One dimension. Each element takes four bytes at least, so a hostile count ends with the bytes.
-fn elements(left: &mut &[u8], element: u32, lengths: &[usize]) -> Option<Value> {
-    let (&length, inner) = lengths.split_first()?;
-    if length > left.len() / 4 {
-        return None;
-    }
-    let mut found = Vec::with_capacity(length);
-    for _ in 0..length {
-        if !inner.is_empty() {
-            found.push(Some(elements(left, element, inner)?));
-            continue;
-        }
-        let size = word(left)?;
-        let Ok(size) = usize::try_from(size) else {
-            found.push(None);
-            continue;
-        };
-        let (value, after) = left.split_at_checked(size)?;
-        *left = after;
-        found.push(Some(scalar(element, value)?));
-    }
-    Some(Value::List(found))
+/// A text inside of a larger one, in quotes if it is empty or holds one of these characters.
+pub(super) fn quoted(text: &str, special: &[char]) -> String {
+    let bare = !text.is_empty() && !text.contains(special) && !text.contains(['"', '\\', ' ', ',']);
+    if bare { text.to_owned() } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
-/// An element; arrays of arrays do not exist, their dimensions do.
-fn scalar(element: u32, bytes: &[u8]) -> Option<Value> {
-    if ARRAYS.contains(&element) { None } else { binary_value(element, bytes) }
-}
-
-fn word(left: &mut &[u8]) -> Option<i32> {
+/// The next four bytes as a number.
+pub(super) fn word(left: &mut &[u8]) -> Option<i32> {
     let (word, after) = left.split_first_chunk::<4>()?;
     *left = after;
     Some(i32::from_be_bytes(*word))

@@ -9,13 +9,15 @@ use custody_record::names;
 use crate::item::{Class, Field, text};
 use crate::protocol::{ExchangeId, Frame, Out, Outcome};
 
-use super::answer::CopyDirection;
 use super::connection::{Connection, Failure, Phase, code};
+use super::copy::CopyDirection;
 use super::frame;
 use super::names::{Portal, Statement};
 use super::pairing::{Entry, Subject};
 use super::parse::{self, Bind, FromClient, Target};
-use super::request::{parameter_fields, startup_fields, statement_fields};
+use super::request::{
+    argument_fields, old_startup_fields, parameter_fields, startup_fields, statement_fields,
+};
 use super::state::Step;
 use super::statement::Facts;
 
@@ -34,21 +36,29 @@ impl Connection {
     }
 
     fn on_cancel(&mut self, packet: Frame<'_>, out: &mut dyn Out) {
-        let Ok(pid) = parse::cancel(packet.bytes) else { return out.anomaly(None, anomaly::POSTGRES_SHORT) };
+        let Ok((pid, secret)) = parse::cancel(packet.bytes) else {
+            return out.anomaly(None, anomaly::POSTGRES_SHORT);
+        };
         let id = self.number();
         let fields = vec![
             Field::structure(names::DB_MESSAGE, "CancelRequest"),
             Field::structure(names::DB_BACKEND_PID, u64::from(pid)),
         ];
         out.request(id, packet.time_ns, fields);
+        out.names_other(id, secret, names::DB_CANCELS_SESSION);
         self.cancel = Some(id);
     }
 
     fn on_startup(&mut self, packet: Frame<'_>, out: &mut dyn Out) {
-        self.phase = Phase::Messages;
+        let old = packet.bytes.get(4..6) == Some(&[0, 2]);
+        self.phase = if old { Phase::Old } else { Phase::Messages };
         let id = self.number();
         let mut request = vec![Field::structure(names::DB_MESSAGE, Step::Startup.message())];
         match parse::startup(packet.bytes) {
+            _ if old => {
+                out.session(parse::old_startup(packet.bytes).map(old_startup_fields).unwrap_or_default());
+                out.request(id, packet.time_ns, request);
+            }
             Ok(startup) => {
                 let (session, parameters) = startup_fields(startup);
                 out.session(session);
@@ -88,10 +98,9 @@ impl Connection {
                 let subject = self.closed(target, name);
                 self.enqueue(Step::Close, None, time_ns, subject, out);
             }
-            FromClient::Function { oid, formats, arguments } => {
-                let formats: Vec<bool> = formats.iter().map(|format| format == 1).collect();
+            FromClient::Function { oid, arguments } => {
                 let mut fields = vec![Field::structure(names::DB_FUNCTION, u64::from(oid))];
-                fields.extend(parameter_fields(arguments, &formats, &[], None));
+                fields.extend(argument_fields(arguments));
                 let id = self.begin(Step::Function, fields, time_ns, out);
                 self.enqueue(Step::Function, Some(id), time_ns, Subject::Nothing, out);
             }
@@ -129,10 +138,13 @@ impl Connection {
             self.portals.remove("");
         }
         let query = text(query);
-        let summary = Facts::of(&query).summary;
-        let id = self.begin(Step::Query, statement_fields(query, &summary, odd), time_ns, out);
+        let facts = Facts::of(&query);
+        let fields = statement_fields(query, &facts.summary, odd);
+        let copy_statement = facts.copies.then(|| Box::new(fields[0].clone()));
+        let id = self.begin(Step::Query, fields, time_ns, out);
         odd.into_iter().for_each(|odd| out.anomaly(Some(id), odd));
-        self.enqueue(Step::Query, Some(id), time_ns, Subject::PortalAge(self.portals.age()), out);
+        let subject = Subject::PortalAge(self.portals.age());
+        self.enqueue_copy(Step::Query, Some(id), time_ns, subject, copy_statement, out);
     }
 
     fn on_parse(
@@ -190,14 +202,13 @@ impl Connection {
             fields.push(Field::new(names::DB_PORTAL_NAME, name, Class::Identifier));
         }
         let mut odd = Vec::new();
+        let mut copy_statement = None;
         let statement = portal.as_ref().and_then(|portal| portal.statement.as_ref());
         match statement {
             Some(statement) => {
-                fields.extend(statement_fields(
-                    statement.text.clone(),
-                    &statement.facts.summary,
-                    statement.odd,
-                ));
+                let said = statement_fields(statement.text.clone(), &statement.facts.summary, statement.odd);
+                copy_statement = statement.facts.copies.then(|| Box::new(said[0].clone()));
+                fields.extend(said);
                 odd.extend(statement.odd);
             }
             None => odd.push(anomaly::STATEMENT_UNKNOWN),
@@ -213,7 +224,7 @@ impl Connection {
         let id = self.begin(Step::Execute, fields, time_ns, out);
         odd.into_iter().for_each(|odd| out.anomaly(Some(id), odd));
         let subject = portal.map_or(Subject::Nothing, Subject::UsedPortal);
-        self.enqueue(Step::Execute, Some(id), time_ns, subject, out);
+        self.enqueue_copy(Step::Execute, Some(id), time_ns, subject, copy_statement, out);
     }
 
     fn described(&self, target: Target, name: &[u8]) -> Subject {
@@ -298,8 +309,21 @@ impl Connection {
         subject: Subject,
         out: &mut dyn Out,
     ) {
+        self.enqueue_copy(step, exchange, time_ns, subject, None, out);
+    }
+
+    /// The same of a statement that may be a COPY.
+    fn enqueue_copy(
+        &mut self,
+        step: Step,
+        exchange: Option<ExchangeId>,
+        time_ns: u64,
+        subject: Subject,
+        copy_statement: Option<Box<Field>>,
+        out: &mut dyn Out,
+    ) {
         let after_copy_data = self.early_copy.as_ref().is_some_and(|early| early.done);
-        let entry = Entry { step, exchange, time_ns, subject, after_copy_data };
+        let entry = Entry { step, exchange, time_ns, subject, copy_statement, after_copy_data };
         if let Some(skipping) = self.skipping.as_mut() {
             if let Some(id) = exchange {
                 let failure = if step == Step::Execute { skipping.failure.take() } else { None };

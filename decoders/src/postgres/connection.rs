@@ -6,7 +6,8 @@ use custody_record::names;
 use crate::item::Field;
 use crate::protocol::{Body, Decoder, Direction, ExchangeId, Frame, Framing, Limits, Out, Outcome};
 
-use super::answer::{Answer, CopyDirection};
+use super::answer::Answer;
+use super::copy::CopyDirection;
 use super::early::EarlyCopy;
 use super::frame::{self, HEADER_BYTES, Head};
 use super::names::{Names, Portal, Statement};
@@ -22,6 +23,8 @@ pub(super) enum Phase {
     AskedSsl,
     /// The same for GSSAPI.
     AskedGss,
+    /// The client speaks protocol 2: the answer is an error, or what nobody decodes.
+    Old,
     /// Typed messages both ways.
     Messages,
 }
@@ -62,6 +65,8 @@ pub(super) struct Connection {
     pub(super) portals: Names<Portal>,
     pub(super) answer: Answer,
     pub(super) skipping: Option<Skipping>,
+    /// The session that asked the server to cancel what runs now.
+    pub(super) cancelled_by: Option<u64>,
     /// A CancelRequest that waits for the server to close.
     pub(super) cancel: Option<ExchangeId>,
     /// The start-up that goes on, for the steps of authentication.
@@ -92,6 +97,7 @@ impl Connection {
             portals: Names::new(limits.names_max),
             answer: Answer::default(),
             skipping: None,
+            cancelled_by: None,
             cancel: None,
             starting: None,
             authentication_asked: false,
@@ -142,8 +148,8 @@ impl Connection {
         self.early_copy = None;
         (self.copy_done, self.credential_owed, self.sasl_asked, self.client_waits) =
             (true, false, false, false);
-        if self.answer.copying().is_some_and(|copy| copy.carries(Direction::Up)) {
-            self.answer.copy_lost(lost);
+        if let Some(copy) = self.answer.copy().filter(|copy| copy.direction.carries(Direction::Up)) {
+            copy.lost(lost);
             out.anomaly(self.pairing.head().and_then(|head| head.exchange), anomaly::POSTGRES_COPY_LOST);
         }
         self.pairing.lose_after_pending();
@@ -151,6 +157,7 @@ impl Connection {
 
     fn on_negotiation(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
         let gss = self.phase == Phase::AskedGss;
+        let request = if gss { "GSSENCRequest" } else { "SSLRequest" };
         let told = match (frame.bytes, gss) {
             ([b'S'], false) => "ssl_accepted",
             ([b'N'], false) => "ssl_refused",
@@ -159,7 +166,7 @@ impl Connection {
             // A server that knows neither answers with an error and closes.
             _ => {
                 self.phase = Phase::Start;
-                return self.refused(frame, out);
+                return self.refused(request, frame, out);
             }
         };
         self.phase = Phase::Start;
@@ -175,17 +182,26 @@ impl Connection {
         match bytes.first() {
             None => Framing::NeedMore(1),
             Some(b'S' | b'N' | b'G') => Framing::Frame(1),
-            Some(b'E') => match frame::typed(Direction::Down, bytes) {
-                Head::Message(_, length) => Framing::Frame(length),
-                Head::Short => Framing::NeedMore(HEADER_BYTES),
-                Head::Wrong => Framing::Unframed,
-            },
+            Some(b'E') => framing_of_error(bytes),
             Some(_) => Framing::Unframed,
+        }
+    }
+
+    /// The answer to a start of protocol 2.
+    fn on_old(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        match frame.bytes.first() {
+            Some(b'E') => self.on_startup_error(frame, out),
+            _ => out.switch_unknown(),
         }
     }
 
     fn expects_startup(&self, direction: Direction) -> bool {
         direction == Direction::Up && self.phase != Phase::Messages
+    }
+
+    /// The server's next message may be an error in the form of protocol 2.
+    fn may_be_old_error(&self, direction: Direction) -> bool {
+        direction == Direction::Down && self.starting.is_some()
     }
 }
 
@@ -211,6 +227,13 @@ impl Decoder for Connection {
     }
 
     fn framing(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        match (direction, bytes) {
+            (Direction::Down, [b'E', ..]) if self.may_be_old_error(direction) => {
+                return framing_of_error(bytes);
+            }
+            (Direction::Down, [_, ..]) if self.phase == Phase::Old => return Framing::Frame(1),
+            _ => {}
+        }
         if direction == Direction::Down && matches!(self.phase, Phase::AskedSsl | Phase::AskedGss) {
             return Self::framing_of_negotiation(bytes);
         }
@@ -224,6 +247,7 @@ impl Decoder for Connection {
                 Framing::Streamed { head: HEADER_BYTES, body: (length - HEADER_BYTES) as u64 }
             }
             Head::Message(_, length) => Framing::Frame(length),
+            Head::Foreign(length) => Framing::Foreign(length),
             Head::Short => Framing::NeedMore(least),
             Head::Wrong => Framing::Unframed,
         }
@@ -236,13 +260,16 @@ impl Decoder for Connection {
             Direction::Down if matches!(self.phase, Phase::AskedSsl | Phase::AskedGss) => {
                 self.on_negotiation(frame, out);
             }
+            Direction::Down if self.phase == Phase::Old => self.on_old(frame, out),
+            Direction::Down if self.may_be_old_error(Direction::Down) && is_old_error(frame.bytes) => {
+                self.on_startup_error(frame, out);
+            }
             direction => {
                 let Some((&[kind, ..], body)) = frame.bytes.split_first_chunk::<HEADER_BYTES>() else {
                     return;
                 };
                 match direction {
                     _ if kind == b'd' => self.on_copy_head(frame),
-
                     Direction::Up => self.on_client(kind, body, cut > 0, frame.time_ns, out),
                     Direction::Down => self.on_server(kind, body, cut > 0, frame.time_ns, out),
                 }
@@ -252,15 +279,16 @@ impl Decoder for Connection {
 
     fn on_body(&mut self, body: Body<'_>, out: &mut dyn Out) {
         self.last_ns = self.last_ns.max(body.time_ns);
-        if !self.answer.copying().is_some_and(|copy| copy.carries(body.direction)) {
+        let Some(copy) = self.answer.copy().filter(|copy| copy.direction.carries(body.direction)) else {
             if let (Direction::Up, Some(early)) = (body.direction, &mut self.early_copy) {
                 early.data(body.bytes, &self.limits);
             }
             return;
-        }
-        self.answer.copy_data(body.bytes, &self.limits);
-        if let (true, Some(id)) = (body.last, self.pairing.head().and_then(|head| head.exchange)) {
-            self.answer.copy_goes_on(id, out);
+        };
+        copy.data(body, &self.limits);
+        let id = self.pairing.head().and_then(|head| head.exchange);
+        if let (true, Some(id), Some(part)) = (body.last, id, copy.part()) {
+            out.fields(id, part);
         }
     }
 
@@ -291,6 +319,11 @@ impl Decoder for Connection {
         }
     }
 
+    fn on_named(&mut self, by_session: u64) {
+        // Between two statements the server ignores it.
+        self.cancelled_by = self.pairing.head().map(|_| by_session);
+    }
+
     fn held_bytes(&self) -> usize {
         size_of::<Self>()
             + self.pairing.held_bytes()
@@ -299,6 +332,21 @@ impl Decoder for Connection {
             + self.answer.held_bytes()
             + self.early_copy.as_ref().map_or(0, |early| early.data.capacity())
     }
+}
+
+/// An error in the form of either protocol.
+fn framing_of_error(bytes: &[u8]) -> Framing {
+    let head =
+        if is_old_error(bytes) { frame::old_error(bytes) } else { frame::typed(Direction::Down, bytes) };
+    match head {
+        Head::Message(_, length) => Framing::Frame(length),
+        Head::Short => Framing::NeedMore(HEADER_BYTES.max(bytes.len() + 1)),
+        Head::Foreign(_) | Head::Wrong => Framing::Unframed,
+    }
+}
+
+fn is_old_error(bytes: &[u8]) -> bool {
+    frame::old_error(bytes) != Head::Wrong && frame::typed(Direction::Down, bytes) == Head::Wrong
 }
 
 /// Code of the anomaly for a body that could not be read.

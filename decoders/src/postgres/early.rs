@@ -12,6 +12,9 @@ pub(super) struct EarlyCopy {
     pub(super) data: Vec<u8>,
     /// Bytes of data over the limit.
     pub(super) cut: u64,
+    /// First bytes of the messages, which name those of replication, each with how many there were.
+    pub(super) first_bytes: Vec<(u8, u64)>,
+    fresh: bool,
     /// CopyDone or CopyFail came too.
     pub(super) done: bool,
     /// Why the client gave up.
@@ -23,10 +26,18 @@ impl EarlyCopy {
     pub(super) fn message(&mut self, bytes: u64) {
         self.messages += 1;
         self.bytes = self.bytes.saturating_add(bytes);
+        self.fresh = true;
     }
 
     /// A piece of its data.
     pub(super) fn data(&mut self, bytes: &[u8], limits: &Limits) {
+        if let (true, [first, ..]) = (self.fresh, bytes) {
+            self.fresh = false;
+            match self.first_bytes.iter_mut().find(|(known, _)| known == first) {
+                Some((_, count)) => *count += 1,
+                None => self.first_bytes.push((*first, 1)),
+            }
+        }
         let kept = bytes.len().min(limits.body_bytes_max.saturating_sub(self.data.len()));
         self.data.extend_from_slice(&bytes[..kept]);
         self.cut += (bytes.len() - kept) as u64;

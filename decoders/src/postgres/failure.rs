@@ -26,7 +26,7 @@ impl Connection {
         }
         let gave_up = self.answer.gave_up();
         let (outcome, response) =
-            report.map_or((Outcome::Error, Vec::new()), |report| report::failure(report, gave_up));
+            report.map_or((Outcome::Error, Vec::new()), |report| self.failure(report, gave_up));
         let mut failure = Some(Failure {
             sent_ns: head.time_ns,
             failed_ns: time_ns,
@@ -37,7 +37,7 @@ impl Connection {
         if head.step == Step::Execute {
             // What came of it before it failed is told with it.
             if let (Some(id), Some(failure)) = (head.exchange.take(), failure.take()) {
-                self.answer.fail_with(failure.outcome, failure.response);
+                self.answer.fail(failure.outcome, failure.response);
                 self.answer.finish(id, time_ns, out);
             }
         }
@@ -55,6 +55,11 @@ impl Connection {
         if let Some(failure) = failure {
             self.tell(failure, out);
         }
+    }
+
+    /// How an error ends what it answers, and who asked for that.
+    pub(super) fn failure(&mut self, report: Report<'_>, gave_up: bool) -> (Outcome, Vec<Field>) {
+        report::failure(report, gave_up, self.cancelled_by.take())
     }
 
     /// Steps that never ran: their names are what they were before, from the last to the first.

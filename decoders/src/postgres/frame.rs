@@ -13,6 +13,14 @@ pub(super) const STARTUP_BYTES_MAX: usize = 10_000;
 /// No message of a server or client is longer (`MaxAllocSize` of the server, with its header).
 const MESSAGE_BYTES_MAX: usize = (1 << 30) + 4;
 
+/// Length of a start-up packet of protocol 2, which has fields of fixed length.
+pub(super) const OLD_STARTUP_BYTES: usize = 296;
+/// Longest text of an error in the form of protocol 2 (`pqParseInput3` takes no longer one).
+const OLD_ERROR_BYTES_MAX: usize = 30_000;
+
+/// Longest message of a type that is not known: libpq takes the connection for broken at a longer one.
+const FOREIGN_BYTES_MAX: usize = 30_000;
+
 /// Request code of `CancelRequest`.
 pub(super) const CANCEL: u32 = 80_877_102;
 /// Request code of `SSLRequest`.
@@ -74,6 +82,8 @@ pub(super) enum Head {
     Short,
     /// A header: type (0 before the start-up) and bytes of the whole message.
     Message(u8, usize),
+    /// A header of a type that this protocol does not have, with a length that it could have.
+    Foreign(usize),
     /// No message of this protocol begins so.
     Wrong,
 }
@@ -85,10 +95,15 @@ pub(super) fn typed(direction: Direction, bytes: &[u8]) -> Head {
         Direction::Up => FROM_CLIENT,
         Direction::Down => FROM_SERVER,
     };
-    let Some(&(_, least, most)) = kinds.0.iter().find(|(known, ..)| *known == kind) else {
+    let known = kinds.0.iter().find(|(known, ..)| *known == kind);
+    if known.is_none() && !kind.is_ascii_alphanumeric() {
         return Head::Wrong;
-    };
+    }
     let Some(length) = word(bytes.get(1..)) else { return Head::Short };
+    let Some(&(_, least, most)) = known else {
+        let plausible = (4..=FOREIGN_BYTES_MAX).contains(&(length as usize));
+        return if plausible { Head::Foreign(length as usize + 1) } else { Head::Wrong };
+    };
     match length as usize {
         length if (least..=most).contains(&length) => Head::Message(kind, length + 1),
         _ => Head::Wrong,
@@ -108,7 +123,22 @@ pub(super) fn startup(bytes: &[u8]) -> Head {
         // A cancel key has 4 bytes up to protocol 3.0 and up to 256 from 3.2 on.
         Some(CANCEL) if (13..=12 + 256).contains(&length) => Head::Message(0, length),
         Some(version) if version >> 16 == 3 && length >= 9 => Head::Message(0, length),
+        Some(version) if version >> 16 == 2 && length == OLD_STARTUP_BYTES => Head::Message(0, length),
         Some(_) => Head::Wrong,
+    }
+}
+
+/// An error as protocol 2 has it, text up to a zero byte: so a server answers that knows no other protocol yet,
+/// or that could not even start a process. No length of protocol 3 begins with a letter.
+pub(super) fn old_error(bytes: &[u8]) -> Head {
+    match bytes {
+        [b'E', first, ..] if first.is_ascii_graphic() => match memchr::memchr(0, bytes) {
+            Some(end) if end < OLD_ERROR_BYTES_MAX => Head::Message(b'E', end + 1),
+            None if bytes.len() < OLD_ERROR_BYTES_MAX => Head::Short,
+            _ => Head::Wrong,
+        },
+        [b'E'] => Head::Short,
+        _ => Head::Wrong,
     }
 }
 
@@ -142,7 +172,9 @@ mod tests {
         assert_eq!(typed(Direction::Up, b"S\0\0\0\x05"), Head::Wrong);
         assert_eq!(typed(Direction::Up, b"Q\0\0\0\x03"), Head::Wrong);
         assert_eq!(typed(Direction::Down, b"D\xff\xff\xff\xff"), Head::Wrong);
-        assert_eq!(typed(Direction::Down, b"Q"), Head::Wrong);
+        assert_eq!(typed(Direction::Down, b"Q\0\0\0\x05"), Head::Foreign(6));
+        assert_eq!(typed(Direction::Down, b"Q\0\0\x80\0"), Head::Wrong);
+        assert_eq!(typed(Direction::Down, b"{\0\0\0\x05"), Head::Wrong);
         assert_eq!(startup(b"\xff\xff\xff\xff"), Head::Wrong);
     }
 
@@ -153,5 +185,13 @@ mod tests {
         assert_eq!(startup(b"\0\0\0\x10\x04\xd2\x16\x2e"), Head::Message(0, 16));
         assert_eq!(startup(b"\0\0\0\x09\0\x03\0\0\0"), Head::Message(0, 9));
         assert_eq!(startup(b"\0\0\0\x09\0\x02\0\0\0"), Head::Wrong);
+        assert_eq!(startup(b"\0\0\x01\x28\0\x02\0\0\0"), Head::Message(0, 296));
+    }
+
+    #[test]
+    fn an_error_of_protocol_2_ends_with_its_text() {
+        assert_eq!(old_error(b"EFATAL:  no\n\0Z"), Head::Message(b'E', 13));
+        assert_eq!(old_error(b"EFATAL"), Head::Short);
+        assert_eq!(old_error(b"E\0\0\0\x20SFATAL"), Head::Wrong);
     }
 }

@@ -3,27 +3,34 @@
 //! In flow order: `probe` (is it this protocol) → `frame` (where messages end) → `parse` with `pieces` (bodies to
 //! borrowed values) → `connection` with `client`, `request`, `server` and `failure` (what a message means, by the
 //! pure table `state`) → `pairing` (which answer belongs to which request) → `answer` and `report` (results, rows,
-//! errors within their limits); `early` keeps COPY data that overtake the wish for them. `names` holds prepared
-//! statements and portals, `value` and `binary` read formats, `statement`, `parameters`, `words` and `lexer` read what
-//! SQL tells without its values. README.md lists each message of the specification.
+//! errors within their limits); `copy` holds the data of a COPY, `early` those that overtake the wish for them.
+//! `names` holds prepared statements and portals; `value` and `binary` with `array`, `range`, `moment`, `network` and
+//! `geometry` read formats; `statement`, `parameters`, `words` and `lexer` read what SQL tells without its values.
+//! README.md lists each message of the specification.
 
 mod answer;
+mod array;
 mod binary;
 mod client;
 mod connection;
+mod copy;
 mod early;
 mod failure;
 mod frame;
 #[cfg(feature = "harness")]
 #[doc(hidden)]
 pub mod fuzz;
+mod geometry;
 mod lexer;
+mod moment;
 mod names;
+mod network;
 mod pairing;
 mod parameters;
 mod parse;
 mod pieces;
 mod probe;
+mod range;
 mod report;
 mod request;
 mod server;

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::item::Field;
 use crate::protocol::ExchangeId;
 
 use super::names::{Portal, Statement};
@@ -24,6 +25,8 @@ pub(super) struct Entry {
     pub(super) exchange: Option<ExchangeId>,
     pub(super) time_ns: u64,
     pub(super) subject: Subject,
+    /// The statement, where it may be a COPY: its columns say what the data are.
+    pub(super) copy_statement: Option<Box<Field>>,
     /// It came behind COPY data that were seen before the server's wish for them.
     pub(super) after_copy_data: bool,
 }
@@ -209,6 +212,7 @@ impl Pairing {
             exchange: Some(exchange),
             time_ns,
             subject: Subject::Nothing,
+            copy_statement: None,
             after_copy_data: false,
         });
     }

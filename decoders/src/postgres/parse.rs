@@ -7,7 +7,7 @@ use nom::Parser;
 use nom::combinator::rest;
 use nom::number::complete::{be_i16, be_i32, be_u8, be_u16, be_u32};
 
-pub(super) use super::pieces::{Cells, Columns, Numbers, Report, Startup};
+pub(super) use super::pieces::{Cells, Columns, Names, Numbers, Report, Startup};
 use super::pieces::{Parsed, cell, cells, columns, numbers, text};
 
 /// Why a body could not be read.
@@ -46,7 +46,6 @@ pub(super) enum FromClient<'a> {
     },
     Function {
         oid: u32,
-        formats: Numbers<'a, 2>,
         arguments: Cells<'a>,
     },
     /// A password, a SASL message or a token: which one, only the server's question tells.
@@ -81,9 +80,9 @@ pub(super) enum Target {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum FromServer<'a> {
     Authentication { kind: u32, data: &'a [u8] },
-    BackendKey { pid: u32 },
+    BackendKey { pid: u32, secret: &'a [u8] },
     ParameterStatus { name: &'a [u8], value: &'a [u8] },
-    NegotiateVersion { minor: u32 },
+    NegotiateVersion { minor: u32, options: Names<'a> },
     ParseComplete,
     BindComplete,
     CloseComplete,
@@ -99,7 +98,7 @@ pub(super) enum FromServer<'a> {
     Notification { pid: u32, channel: &'a [u8], payload: &'a [u8] },
     FunctionResult(Option<&'a [u8]>),
     CopyIn { binary: bool },
-    CopyOut { binary: bool },
+    CopyOut { binary: bool, columns: usize },
     CopyBoth { binary: bool },
     CopyDone,
     Ready { status: u8 },
@@ -117,10 +116,18 @@ pub(super) fn startup(packet: &[u8]) -> Result<Startup<'_>, Malformed> {
     }
 }
 
-/// Reads the pid that a `CancelRequest` names; its key is not looked at.
-pub(super) fn cancel(packet: &[u8]) -> Result<u32, Malformed> {
-    let (_, (_, _, pid)) = (be_u32, be_u32, be_u32).parse(packet).map_err(short)?;
-    Ok(pid)
+/// Reads the pid that a `CancelRequest` names, and pid and key as the `BackendKeyData` has them.
+pub(super) fn cancel(packet: &[u8]) -> Result<(u32, &[u8]), Malformed> {
+    let (secret, _) = (be_u32, be_u32).parse(packet).map_err(short)?;
+    let (_, pid) = be_u32(secret).map_err(short)?;
+    Ok((pid, secret))
+}
+
+/// Reads user and database of a start-up packet of protocol 2, from its length word on.
+pub(super) fn old_startup(packet: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (database, user) = packet.get(8..8 + 64 + 32)?.split_at(64);
+    let ended = |field: &'_ [u8]| field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    Some((&user[..ended(user)], &database[..ended(database)]))
 }
 
 /// Reads a client's message. `cut` says that its end is missing: then what is there is taken for statements
@@ -147,11 +154,7 @@ pub(super) fn from_client(kind: u8, body: &[u8], cut: bool) -> Result<FromClient
         }
         b'E' => whole((text, be_i32).map(|(portal, _)| Execute { portal }), body),
         b'F' => whole(
-            (be_u32, numbers, cells, be_i16).map(|(oid, formats, arguments, _)| Function {
-                oid,
-                formats,
-                arguments,
-            }),
+            (be_u32, numbers::<2>, cells, be_i16).map(|(oid, _, arguments, _)| Function { oid, arguments }),
             body,
         ),
         b'p' => Ok(Credential),
@@ -211,7 +214,7 @@ pub(super) fn from_server(kind: u8, body: &[u8], cut: bool) -> Result<FromServer
     }
     match kind {
         b'R' => whole((be_u32, rest).map(|(kind, data)| Authentication { kind, data }), body),
-        b'K' => whole((be_u32, rest).map(|(pid, _)| BackendKey { pid }), body),
+        b'K' => whole((be_u32, rest).map(|(pid, _)| BackendKey { pid, secret: body }), body),
         b'S' => whole((text, text).map(|(name, value)| ParameterStatus { name, value }), body),
         b'v' => negotiate(body),
         b'1' => empty(body).map(|()| ParseComplete),
@@ -231,9 +234,9 @@ pub(super) fn from_server(kind: u8, body: &[u8], cut: bool) -> Result<FromServer
             body,
         ),
         b'V' => whole(cell.map(FunctionResult), body),
-        b'G' => copy(body).map(|binary| CopyIn { binary }),
-        b'H' => copy(body).map(|binary| CopyOut { binary }),
-        b'W' => copy(body).map(|binary| CopyBoth { binary }),
+        b'G' => copy(body).map(|(binary, _)| CopyIn { binary }),
+        b'H' => copy(body).map(|(binary, columns)| CopyOut { binary, columns }),
+        b'W' => copy(body).map(|(binary, _)| CopyBoth { binary }),
         b'c' => empty(body).map(|()| CopyDone),
         b'Z' => whole(be_u8.map(|status| Ready { status }), body),
         _ => Err(Malformed::Unknown),
@@ -241,13 +244,14 @@ pub(super) fn from_server(kind: u8, body: &[u8], cut: bool) -> Result<FromServer
 }
 
 fn negotiate(body: &[u8]) -> Result<FromServer<'_>, Malformed> {
-    let (mut left, (minor, count)) = (be_u32, be_u32).parse(body).map_err(short)?;
+    let (options, (minor, count)) = (be_u32, be_u32).parse(body).map_err(short)?;
+    let mut left = options;
     // Each name takes a byte at least, so a hostile count ends with the body.
     for _ in 0..count {
         (left, _) = text(left).map_err(short)?;
     }
     // Since 3.2 the version stands there whole, as the start-up packet has it.
-    empty(left).map(|()| FromServer::NegotiateVersion { minor: minor & 0xffff })
+    empty(left).map(|()| FromServer::NegotiateVersion { minor: minor & 0xffff, options: Names(options) })
 }
 
 fn report(body: &[u8]) -> Result<Report<'_>, Malformed> {
@@ -260,9 +264,9 @@ fn report(body: &[u8]) -> Result<Report<'_>, Malformed> {
     }
 }
 
-/// Overall format, and one format per column, which says the same.
-fn copy(body: &[u8]) -> Result<bool, Malformed> {
-    whole((be_u8, numbers::<2>).map(|(format, _)| format == 1), body)
+/// Overall format, and one format per column, which says the same: binary or not, and how many columns.
+fn copy(body: &[u8]) -> Result<(bool, usize), Malformed> {
+    whole((be_u8, numbers::<2>).map(|(format, columns)| (format == 1, columns.iter().count())), body)
 }
 
 fn target(code: u8) -> Result<Target, Malformed> {

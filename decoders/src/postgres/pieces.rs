@@ -104,6 +104,22 @@ impl<'a> Startup<'a> {
     }
 }
 
+/// Strings one after the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Names<'a>(pub(super) &'a [u8]);
+
+impl<'a> Names<'a> {
+    /// The strings in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let (after, found) = text(left).ok()?;
+            left = after;
+            Some(found)
+        })
+    }
+}
+
 /// A string ended by a zero byte, without it.
 pub(super) fn text(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (after, found) = take_until(&b"\0"[..]).parse(input)?;

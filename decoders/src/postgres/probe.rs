@@ -79,7 +79,7 @@ fn chain(direction: Direction, bytes: &[u8], length_max: usize) -> Chain {
     let (kind, length) = match frame::typed(direction, bytes) {
         Head::Message(kind, length) => (kind, length),
         Head::Short => return Chain::Open,
-        Head::Wrong => return Chain::Broken,
+        Head::Foreign(_) | Head::Wrong => return Chain::Broken,
     };
     let Some(body) = bytes.get(HEADER_BYTES..length) else { return Chain::Open };
     work::looked_at(body.len().min(length_max));
@@ -96,7 +96,7 @@ fn chain(direction: Direction, bytes: &[u8], length_max: usize) -> Chain {
             _ => Chain::Sure,
         },
         Head::Short => Chain::Open,
-        Head::Wrong => Chain::Broken,
+        Head::Foreign(_) | Head::Wrong => Chain::Broken,
     }
 }
 

@@ -19,8 +19,9 @@ const CANCEL_CAUSES: &[(&[u8], &str)] = &[
     (b"canceling authentication due to timeout", "authentication_timeout"),
 ];
 
-/// How an error ends its request, and its fields. `gave_up`: the client has ended its COPY with CopyFail.
-pub(super) fn failure(report: Report<'_>, gave_up: bool) -> (Outcome, Vec<Field>) {
+/// How an error ends its request, and its fields. `gave_up`: the client has ended its COPY with CopyFail;
+/// `cancelled_by`: the session that asked the server to cancel it.
+pub(super) fn failure(report: Report<'_>, gave_up: bool, cancelled_by: Option<u64>) -> (Outcome, Vec<Field>) {
     let mut fields = error(report);
     let cause = match report.field(b'C') {
         QUERY_CANCELED if gave_up => Some("copy_fail"),
@@ -31,6 +32,9 @@ pub(super) fn failure(report: Report<'_>, gave_up: bool) -> (Outcome, Vec<Field>
         _ => None,
     };
     fields.extend(cause.map(|cause| Field::structure(names::DB_CANCEL_CAUSE, cause)));
+    if cause == Some("user_request") {
+        fields.extend(cancelled_by.map(|session| Field::structure(names::DB_CANCELLED_BY_SESSION, session)));
+    }
     // What is not known to be somebody's wish is an error.
     let wished = matches!(cause, Some("user_request" | "copy_fail"));
     (if wished { Outcome::Cancelled } else { Outcome::Error }, fields)
@@ -61,6 +65,17 @@ fn error(report: Report<'_>) -> Vec<Field> {
     fields
 }
 
+/// An error in the form of protocol 2: its severity, if it has one, and a text.
+pub(super) fn old_failure(said: &[u8]) -> Vec<Field> {
+    let said = text(said);
+    let said = said.trim_end();
+    let severity = ["FATAL", "ERROR", "PANIC"].into_iter().find(|severity| said.starts_with(severity));
+    let message = severity.and_then(|severity| said[severity.len()..].strip_prefix(':')).unwrap_or(said);
+    let mut fields = vec![Field::new(names::ERROR_MESSAGE, message.trim_start(), Class::Text)];
+    fields.extend(severity.map(|severity| Field::structure(names::DB_SEVERITY, severity)));
+    fields
+}
+
 /// The fields of a notice, numbered.
 pub(super) fn notice(report: Report<'_>, number: u64) -> Vec<Field> {
     report
@@ -69,12 +84,12 @@ pub(super) fn notice(report: Report<'_>, number: u64) -> Vec<Field> {
             let (name, class) = match code {
                 b'C' => ("status_code", fact_class(value)),
                 b'M' => ("message", Class::Text),
-                b'S' => ("severity", fact_class(value)),
+                b'V' => ("severity", fact_class(value)),
+                b'S' if report.field(b'V').is_empty() => ("severity", fact_class(value)),
                 b'D' | b'W' if holds_row(code, &text(value), report.field(b'C')) => {
                     (other(code, value)?.0, Class::Secret("row"))
                 }
-                b'D' | b'H' | b'W' => other(code, value)?,
-                _ => return None,
+                code => other(code, value)?,
             };
             Some(Field::new(format!("{}{number}.{name}", names::DB_NOTICE), text(value), class))
         })

@@ -19,25 +19,60 @@ pub(super) fn statement_fields(query: String, summary: &str, odd: Option<&'stati
     fields
 }
 
+/// The values of a statement's parameters. What is NULL has no value: its number stands in a list of its own, for an
+/// array may hold nothing but one NULL.
 pub(super) fn parameter_fields(
     values: parse::Cells<'_>,
     formats: &[bool],
     types: &[u32],
     statement: Option<&Statement>,
 ) -> Vec<Field> {
-    values
-        .iter()
-        .enumerate()
-        .map(|(index, bytes)| {
-            let name = format!("{}{}", names::DB_QUERY_PARAMETER, index + 1);
-            let column = statement.map_or("", |statement| statement.facts.parameter(index + 1));
-            let Some(bytes) = bytes else {
-                return Field::new(name, Value::List(vec![None]), Class::Value { name: column.to_owned() });
-            };
-            let binary = super::answer::format(formats, index).unwrap_or(false);
-            value::decode(types.get(index).copied().unwrap_or(0), binary, bytes).field(name, column)
-        })
-        .collect()
+    let mut fields = Vec::with_capacity(usize::from(values.count).min(values.bytes.len() / 4));
+    let mut nulls = Vec::new();
+    for (index, bytes) in values.iter().enumerate() {
+        let Some(bytes) = bytes else {
+            nulls.push(Some(Value::Unsigned(index as u64 + 1)));
+            continue;
+        };
+        let name = format!("{}{}", names::DB_QUERY_PARAMETER, index + 1);
+        let column = statement.map_or("", |statement| statement.facts.parameter(index + 1));
+        let binary = super::answer::format(formats, index).unwrap_or(false);
+        let type_oid = types.get(index).copied().unwrap_or(0);
+        fields.push(value::decode(type_oid, binary, bytes).field(name, column));
+    }
+    fields.extend(null_field(nulls));
+    fields
+}
+
+/// The arguments of a function call. No description tells their types or names: nobody understands them.
+pub(super) fn argument_fields(values: parse::Cells<'_>) -> Vec<Field> {
+    let mut fields = Vec::new();
+    let mut nulls = Vec::new();
+    for (number, bytes) in (1u64..).zip(values.iter()) {
+        match bytes {
+            Some(bytes) => {
+                let name = format!("{}{number}", names::DB_QUERY_PARAMETER);
+                fields.push(Field::new(name, Value::Bytes(bytes.to_vec()), Class::Opaque));
+            }
+            None => nulls.push(Some(Value::Unsigned(number))),
+        }
+    }
+    fields.extend(null_field(nulls));
+    fields
+}
+
+fn null_field(numbers: Vec<Option<Value>>) -> Option<Field> {
+    (!numbers.is_empty()).then(|| Field::structure(names::DB_NULL_PARAMETERS, Value::List(numbers)))
+}
+
+/// Facts of a session of protocol 2, which is named and not decoded.
+pub(super) fn old_startup_fields((user, database): (&[u8], &[u8])) -> Vec<Field> {
+    vec![
+        Field::structure(names::DB_SYSTEM, "postgresql"),
+        Field::structure(names::PROTOCOL_VERSION, "2.0"),
+        Field::new(names::DB_NAMESPACE, text(database), Class::Identifier),
+        Field::new(names::DB_USER, text(user), Class::Identifier),
+    ]
 }
 
 /// Facts of the session, and the other parameters of a start-up.

@@ -6,9 +6,9 @@ use custody_record::{Value, names};
 use crate::item::{Class, Field, text};
 use crate::protocol::{Direction, Frame, Out, Outcome};
 
-use super::answer::CopyDirection;
 use super::connection::{Connection, Failure, code};
-use super::frame::HEADER_BYTES;
+use super::copy::{Copy, CopyDirection};
+use super::frame::{self, HEADER_BYTES, Head};
 use super::names::Column;
 use super::pairing::{Entry, Subject};
 use super::parse::{self, Columns, FromServer, Report};
@@ -50,8 +50,8 @@ impl Connection {
     pub(super) fn on_copy_head(&mut self, frame: Frame<'_>) {
         let length = frame.bytes.get(1..HEADER_BYTES).and_then(|length| length.first_chunk());
         let bytes = length.map_or(0, |length| u32::from_be_bytes(*length).saturating_sub(4));
-        if self.answer.copying().is_some_and(|copy| copy.carries(frame.direction)) {
-            self.answer.copy_message(bytes.into());
+        if let Some(copy) = self.answer.copy().filter(|copy| copy.direction.carries(frame.direction)) {
+            copy.message(frame.direction, bytes.into());
         } else if frame.direction == Direction::Up && self.pairing.head().is_some() {
             // The server's wish for them is still to be seen, or it ignores them.
             self.early_copy.get_or_insert_default().message(bytes.into());
@@ -88,6 +88,8 @@ impl Connection {
             _ => None,
         };
         let id = head.exchange.unwrap_or(0);
+        let copies = matches!(kind, b'G' | b'H' | b'W');
+        let statement = if copies { head.copy_statement.clone() } else { None };
         match message {
             Some(FromServer::Columns(columns)) => self.on_columns(columns),
             Some(FromServer::ParameterTypes(types)) => {
@@ -106,31 +108,43 @@ impl Connection {
             None if kind == b'D' => self.answer.row(None, &[], &self.limits),
             Some(FromServer::Complete { tag }) => self.answer.complete(tag, id, out),
             Some(FromServer::PortalSuspended) => self.answer.suspend(id, out),
-            Some(FromServer::Error(report)) => self.answer.fail(report),
+            Some(FromServer::Error(report)) => {
+                let (outcome, fields) = self.failure(report, self.answer.gave_up());
+                self.answer.fail(outcome, fields);
+            }
             None if kind == b'E' => self.answer.fail_unread(),
             Some(FromServer::CopyIn { binary }) => {
                 self.copy_done = false;
                 self.pairing.ignore_syncs_behind_head();
-                self.answer.copy_begins(CopyDirection::In, binary, id, out);
+                self.answer.copy_begins(Copy::new(CopyDirection::In, binary, statement), id, out);
                 self.take_early_copy();
             }
-            Some(FromServer::CopyOut { binary }) => {
-                self.answer.copy_begins(CopyDirection::Out, binary, id, out)
+            Some(FromServer::CopyOut { binary, columns }) => {
+                // What a base backup carries has no columns; rows without any would say nothing.
+                let direction = if columns == 0 { CopyDirection::Backup } else { CopyDirection::Out };
+                self.answer.copy_begins(Copy::new(direction, binary, statement), id, out);
             }
             Some(FromServer::CopyBoth { binary }) => {
-                self.answer.copy_begins(CopyDirection::Both, binary, id, out);
+                self.answer.copy_begins(Copy::new(CopyDirection::Both, binary, statement), id, out);
                 self.take_early_copy();
             }
             Some(FromServer::FunctionResult(Some(result))) => {
                 let value = Value::Bytes(result.to_vec());
                 self.answer.field(Field::new(names::DB_FUNCTION_RESULT, value, Class::Opaque));
             }
-            Some(FromServer::Authentication { kind, .. }) => self.on_authentication(kind),
-            Some(FromServer::BackendKey { pid }) => {
+            Some(FromServer::Authentication { kind, .. }) => self.on_authentication(kind, out),
+            Some(FromServer::BackendKey { pid, secret }) => {
                 out.session(vec![Field::structure(names::DB_BACKEND_PID, u64::from(pid))]);
+                out.goes_by(secret);
             }
-            Some(FromServer::NegotiateVersion { minor }) => {
+            Some(FromServer::NegotiateVersion { minor, options }) => {
                 out.session(vec![Field::structure(names::PROTOCOL_VERSION, format!("3.{minor}"))]);
+                let options: Vec<_> = options.iter().map(|name| Some(Value::Text(text(name)))).collect();
+                if !options.is_empty() {
+                    let refused =
+                        Field::new(names::DB_OPTIONS_REFUSED, Value::List(options), Class::Identifier);
+                    self.answer.field(refused);
+                }
             }
             Some(FromServer::Ready { status }) if id != 0 => {
                 if let Some(status) = transaction_status(status) {
@@ -150,7 +164,9 @@ impl Connection {
         let Some(mut early) = self.early_copy.take() else { return };
         self.copy_done = early.done;
         let failure = early.failure.take();
-        self.answer.copy_early(early, &self.limits);
+        if let Some(copy) = self.answer.copy() {
+            copy.early(&early, &self.limits);
+        }
         self.on_copy_failure(failure);
     }
 
@@ -173,13 +189,15 @@ impl Connection {
         }
     }
 
-    fn on_authentication(&mut self, kind: u32) {
+    fn on_authentication(&mut self, kind: u32, out: &mut dyn Out) {
         self.credential_owed = !matches!(kind, 0 | 12);
         let asked = match kind {
             0 if self.authentication_asked => return,
             0 => "none",
+            1 => "kerberos_v4",
             2 => "kerberos_v5",
             3 => "cleartext",
+            4 => "crypt",
             5 => "md5",
             6 => "scm",
             7 => "gss",
@@ -191,7 +209,10 @@ impl Connection {
             }
             // Steps of what was asked before.
             8 | 11 | 12 => return,
-            _ => "unknown",
+            _ => {
+                out.anomaly(self.starting, anomaly::POSTGRES_UNKNOWN_CODE);
+                "unknown"
+            }
         };
         self.authentication_asked = true;
         self.answer.field(Field::structure(names::DB_AUTHENTICATION, asked));
@@ -209,6 +230,10 @@ impl Connection {
         let Some(entry) = self.pairing.pop() else { return };
         if entry.step == Step::Startup {
             self.starting = None;
+        }
+        if kind == b'Z' {
+            // Who wished to end what is over by now came too late.
+            self.cancelled_by = None;
         }
         if kind == b'Z' && self.pairing.head().is_none() {
             // Nothing of what was asked is a COPY: the server ignored the data.
@@ -238,7 +263,7 @@ impl Connection {
             // The server ends the session: shutdown, time limit, administrator.
             (_, Some(FromServer::Error(report))) if self.pairing.is_sure() => {
                 let request = vec![Field::structure(names::DB_MESSAGE, "ErrorResponse")];
-                let (outcome, response) = report::failure(report, false);
+                let (outcome, response) = self.failure(report, false);
                 self.tell_unasked(request, outcome, response, time_ns, out);
             }
             (b'T' | b'D' | b'C' | b'I' | b'E' | b's' | b'V' | b'G' | b'H' | b'W', message)
@@ -265,15 +290,35 @@ impl Connection {
     }
 
     /// A server that knows no encryption answers the wish for it with an error.
-    pub(super) fn refused(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
-        let message = frame.bytes.get(HEADER_BYTES..).map(|body| parse::from_server(b'E', body, false));
-        match message {
-            Some(Ok(FromServer::Error(report))) => {
-                let request = vec![Field::structure(names::DB_MESSAGE, "SSLRequest")];
-                let (outcome, response) = report::failure(report, false);
+    pub(super) fn refused(&mut self, request: &'static str, frame: Frame<'_>, out: &mut dyn Out) {
+        match self.early_error(frame) {
+            Some((outcome, response)) => {
+                let request = vec![Field::structure(names::DB_MESSAGE, request)];
                 self.tell_unasked(request, outcome, response, frame.time_ns, out);
             }
-            _ => out.anomaly(None, anomaly::POSTGRES_SHORT),
+            None => out.anomaly(None, anomaly::POSTGRES_SHORT),
+        }
+    }
+
+    /// The start-up fails with an error in a form that no later message has.
+    pub(super) fn on_startup_error(&mut self, frame: Frame<'_>, out: &mut dyn Out) {
+        match self.early_error(frame) {
+            Some((outcome, fields)) => self.answer.fail(outcome, fields),
+            None => self.answer.fail_unread(),
+        }
+        self.pairing.heard(b'E');
+        self.on_done(b'E', frame.time_ns, out);
+    }
+
+    /// An error in the form of either protocol.
+    fn early_error(&mut self, frame: Frame<'_>) -> Option<(Outcome, Vec<Field>)> {
+        if let Head::Message(..) = frame::old_error(frame.bytes) {
+            let said = &frame.bytes[1..frame.bytes.len() - 1];
+            return Some((Outcome::Error, report::old_failure(said)));
+        }
+        match parse::from_server(b'E', frame.bytes.get(HEADER_BYTES..)?, false) {
+            Ok(FromServer::Error(report)) => Some(self.failure(report, false)),
+            _ => None,
         }
     }
 }

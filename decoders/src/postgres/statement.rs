@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub(super) summary: String,
     /// Column that parameter N meets, at N - 1; empty where unknown.
     parameters: Vec<String>,
+    /// A COPY may be among its commands.
+    pub(super) copies: bool,
 }
 
 impl Facts {
@@ -34,7 +36,8 @@ impl Facts {
             .take(SUMMARIES_MAX)
             .map_while(summary)
             .collect();
-        Facts { summary: summaries.join("; "), parameters: parameters(&tokens) }
+        let copies = tokens.iter().any(|token| known(*token, &["COPY"]).is_some());
+        Facts { summary: summaries.join("; "), parameters: parameters(&tokens), copies }
     }
     /// The column that parameter `number` (from 1) meets; empty when unknown.
     pub(super) fn parameter(&self, number: usize) -> &str {

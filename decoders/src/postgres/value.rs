@@ -61,7 +61,7 @@ pub(super) fn bytes(value: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::binary::DAY_MICROS;
+    use super::super::moment::DAY_MICROS;
     use super::*;
 
     fn read(type_oid: u32, bytes: &[u8]) -> Option<Value> {
@@ -123,6 +123,81 @@ mod tests {
         assert_eq!(read(1266, &zoned), said("01:00:00+01:30"));
         let span = [&(-1_500_000i64).to_be_bytes()[..], &2i32.to_be_bytes(), &1i32.to_be_bytes()].concat();
         assert_eq!(read(1186, &span), said("P1M2DT-1.500000S"));
+        let ever = [&i64::MAX.to_be_bytes()[..], &i32::MAX.to_be_bytes(), &i32::MAX.to_be_bytes()].concat();
+        assert_eq!(read(1186, &ever), said("infinity"));
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(read(869, &[2, 32, 0, 4, 10, 0, 0, 9]), said("10.0.0.9"));
+        assert_eq!(read(869, &[2, 8, 0, 4, 10, 0, 0, 9]), said("10.0.0.9/8"));
+        assert_eq!(read(650, &[2, 32, 1, 4, 10, 0, 0, 9]), said("10.0.0.9/32"));
+        let mut six = vec![3, 128, 0, 16];
+        six.extend(std::net::Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(read(869, &six), said("::1"));
+        assert_eq!(read(829, &[8, 0, 0x2b, 1, 2, 3]), said("08:00:2b:01:02:03"));
+        assert_eq!(read(774, &[0; 8]), said("00:00:00:00:00:00:00:00"));
+        for wrong in
+            [&[2, 33, 0, 4, 10, 0, 0, 9][..], &[4, 0, 0, 4, 1, 2, 3, 4], &[2, 8, 0, 4, 10, 0, 0], &[]]
+        {
+            assert_eq!(read(869, wrong), None);
+        }
+        assert_eq!(read(829, &[0; 8]), None);
+    }
+
+    #[test]
+    fn bits_and_places_in_the_log() {
+        assert_eq!(read(1560, &[0, 0, 0, 3, 0xa0]), said("101"));
+        assert_eq!(read(1562, &[0, 0, 0, 0]), said(""));
+        assert_eq!(read(1562, &[0, 0, 0, 9, 0xff]), None);
+        assert_eq!(read(1562, &[0x7f, 0xff, 0xff, 0xff]), None);
+        assert_eq!(read(3220, &0x16_b374_d848u64.to_be_bytes()), said("16/B374D848"));
+        assert_eq!(read(790, &(-1250i64).to_be_bytes()), Some(Value::Signed(-1250)));
+        assert_eq!(read(5069, &7u64.to_be_bytes()), Some(Value::Unsigned(7)));
+    }
+
+    fn floats(numbers: &[f64]) -> Vec<u8> {
+        numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn shapes() {
+        assert_eq!(read(600, &floats(&[1.5, -2.0])), said("(1.5,-2)"));
+        assert_eq!(read(601, &floats(&[0.0, 1.0, 2.0, 3.0])), said("[(0,1),(2,3)]"));
+        let path = |closed: u8| [&[closed, 0, 0, 0, 1][..], &floats(&[1e300, 1e-7])].concat();
+        assert_eq!(read(602, &path(1)), said("((1e300,1e-7))"));
+        assert_eq!(read(602, &path(0)), said("[(1e300,1e-7)]"));
+        assert_eq!(read(603, &floats(&[3.0, 4.0, 1.0, 2.0])), said("(3,4),(1,2)"));
+        assert_eq!(read(604, &[&[0, 0, 0, 1][..], &floats(&[1.0, 2.0])].concat()), said("((1,2))"));
+        assert_eq!(read(628, &floats(&[1.0, -1.0, 0.0])), said("{1,-1,0}"));
+        assert_eq!(read(718, &floats(&[0.0, f64::INFINITY, 2.0])), said("<(0,Infinity),2>"));
+        assert_eq!(read(604, &[0x7f, 0xff, 0xff, 0xff]), None);
+        assert_eq!(read(602, &[1, 0xff, 0xff, 0xff, 0xff]), None);
+    }
+
+    #[test]
+    fn ranges() {
+        let bound = |number: i32| [&4i32.to_be_bytes()[..], &number.to_be_bytes()].concat();
+        let range = [&[2][..], &bound(1), &bound(10)].concat();
+        assert_eq!(read(3904, &range), said("[1,10)"));
+        assert_eq!(read(3904, &[1]), said("empty"));
+        assert_eq!(read(3904, &[0x18]), said("(,)"));
+        assert_eq!(read(3904, &[&[0x0c][..], &bound(3)].concat()), said("(,3]"));
+        let moment = [&[0x12, 0, 0, 0, 8][..], &[0; 8]].concat();
+        assert_eq!(read(3908, &moment), said("[\"2000-01-01 00:00:00\",)"));
+        let both = [&[0, 0, 0, 1, 0, 0, 0, 17][..], &range].concat();
+        assert_eq!(read(4451, &both), said("{[1,10)}"));
+        assert_eq!(read(4451, &[0x7f, 0xff, 0xff, 0xff]), None);
+        assert_eq!(read(3904, &[2, 0, 0, 0, 4]), None);
+        let of_ranges = array_of(3904, &[1], &[Some(&range)]);
+        assert_eq!(read(3905, &of_ranges), Some(Value::List(vec![said("[1,10)")])));
+    }
+
+    #[test]
+    fn subscripts_that_do_not_begin_at_one_are_told() {
+        let mut array = array_of(25, &[3], &[Some(b"a b"), None, Some(b"null")]);
+        array[19] = 0;
+        assert_eq!(read(1009, &array), said("[0:2]={\"a b\",NULL,\"null\"}"));
     }
 
     #[test]
@@ -132,7 +207,7 @@ mod tests {
         assert_eq!(read(3802, b"\x01{}"), said("{}"));
         assert_eq!(read(3802, b"\x02{}"), None);
         assert_eq!(read(2950, &[0x11; 16]), said("11111111-1111-1111-1111-111111111111"));
-        assert_eq!(read(600, &[0; 16]), None);
+        assert_eq!(read(600, &[0; 15]), None);
     }
 
     fn array_of(element: u32, lengths: &[i32], values: &[Option<&[u8]>]) -> Vec<u8> {

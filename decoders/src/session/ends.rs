@@ -19,6 +19,8 @@ pub(crate) struct End {
     /// Bytes told of it: by layer, then by flow.
     pub(crate) bytes: [[u64; 2]; 2],
     pub(crate) binding: Option<Binding>,
+    /// Its plaintext was not read from the beginning of its TLS.
+    pub(crate) bound_late: bool,
     /// When it was closed and where its flows ended.
     pub(crate) closed: Option<(u64, [Option<u64>; 2])>,
     /// What its streams held was flushed and told.
@@ -35,6 +37,7 @@ impl End {
             plaintext: [Stream::default(), Stream::default()],
             bytes: [[0; 2]; 2],
             binding: None,
+            bound_late: false,
             closed: None,
             ended: false,
             socket,

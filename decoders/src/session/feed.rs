@@ -9,6 +9,7 @@ use crate::driver::exchanges::End as ExchangeEnd;
 use crate::driver::{Driver, State};
 use crate::event::{Cause, Layer, Role};
 use crate::protocol::Direction;
+use crate::related::Relation;
 use crate::streams::Delivery;
 
 /// Facts of a session that a decoder may tell.
@@ -23,12 +24,7 @@ impl Session {
         sink: Sink<'_>,
     ) {
         if layer == Layer::Wire && self.tls {
-            let length = match delivery {
-                Delivery::Bytes { bytes, .. } => bytes.len() as u64,
-                Delivery::Gap { length, .. } => length,
-            };
-            self.ciphertext_bytes = self.ciphertext_bytes.saturating_add(length);
-            return;
+            return self.ciphertext(direction, &delivery);
         }
         match delivery {
             Delivery::Bytes { position, time_ns, bytes } => match &mut self.reader {
@@ -57,6 +53,7 @@ impl Session {
         if cause == Cause::Ciphertext && self.layer == Layer::Wire {
             // The kernel side knows it for TLS before the first bytes could tell.
             self.become_tls(sink);
+            self.hellos.give_up(direction as usize);
             self.ciphertext_bytes = self.ciphertext_bytes.saturating_add(length);
             return;
         }
@@ -152,9 +149,11 @@ impl Session {
     pub(super) fn become_tls(&mut self, sink: Sink<'_>) {
         self.retire_driver(sink);
         if let Reader::Undecided(first) = &self.reader {
-            for (account, head) in self.base.iter_mut().zip(&first.heads) {
-                account.seen -= head.len() as u64;
+            for direction in DIRECTIONS {
+                let head = &first.heads[direction as usize];
+                self.base[direction as usize].seen -= head.len() as u64;
                 self.ciphertext_bytes += head.len() as u64;
+                self.hellos.push(direction as usize, head);
             }
         }
         self.tls = true;
@@ -162,9 +161,18 @@ impl Session {
         self.reader = Reader::Undecided(First::default());
     }
 
-    pub(super) fn enter_plaintext(&mut self, sink: Sink<'_>) {
+    /// What the TLS library's caller sees at this end is read from here on.
+    pub(super) fn enter_plaintext(&mut self, end: usize, sink: Sink<'_>) {
+        // A connection that was open before the agent says of itself that its beginning is not known.
+        let missed = self.ends[end].bound_late && self.hellos.is_begun();
+        if missed {
+            self.middle = true;
+            self.tell_unread(sink);
+        }
         self.layer = Layer::Plaintext;
         match &mut self.reader {
+            // What it waits for was missed.
+            Reader::Decoding(_) if missed => self.become_tls(sink),
             Reader::Decoding(driver) if driver.state() == State::AwaitingTls => driver.resume_on_plaintext(),
             Reader::Decoding(_) => {
                 self.note(anomaly::TLS_UNANNOUNCED);
@@ -173,6 +181,22 @@ impl Session {
             Reader::Undecided(_) | Reader::Counting => self.become_tls(sink),
         }
         self.tls = true;
+    }
+
+    /// What was said of this session and others.
+    pub(crate) fn take_relations(&mut self) -> Vec<Relation> {
+        match &mut self.reader {
+            Reader::Decoding(driver) => driver.take_relations(),
+            Reader::Undecided(_) | Reader::Counting => Vec::new(),
+        }
+    }
+
+    /// The driver, while one decodes.
+    pub(crate) fn driver(&mut self) -> Option<&mut Driver> {
+        match &mut self.reader {
+            Reader::Decoding(driver) => Some(driver),
+            Reader::Undecided(_) | Reader::Counting => None,
+        }
     }
 
     /// Tells what the driver has to tell.

@@ -5,9 +5,11 @@
 
 mod ends;
 mod feed;
+mod hello;
 mod reader;
 mod route;
 mod telling;
+mod unread;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,10 +21,13 @@ use crate::protocol::{Direction, Limits};
 use crate::streams::Stream;
 use ends::End;
 pub(crate) use ends::{PairKey, expects_peer, face_each_other};
+use hello::Hellos;
 use reader::{First, Reader};
 use route::Waiting;
 pub use route::{LATCH_BYTES, LATCH_WAIT_NS};
 pub(crate) use telling::{cause_name, draft, process_fields};
+pub use unread::Unread;
+use unread::Untold;
 
 /// A session whose protocol is not known, or that had no exchange, is told after this time.
 const OPEN_WAIT_NS: u64 = 1_000_000_000;
@@ -61,6 +66,8 @@ pub(crate) struct Session {
     /// What no driver accounts for.
     base: [Account; 2],
     ciphertext_bytes: u64,
+    hellos: Hellos,
+    unread: Untold,
     gaps: BTreeMap<Cause, Missing>,
     first_ns: u64,
     last_ns: u64,
@@ -124,6 +131,8 @@ impl Session {
             anomalies: Vec::new(),
             base: [Account::default(); 2],
             ciphertext_bytes: 0,
+            hellos: Hellos::default(),
+            unread: Untold::default(),
             gaps: BTreeMap::new(),
             first_ns: socket.time_ns,
             last_ns: socket.time_ns,
@@ -158,8 +167,9 @@ impl Session {
         self.ends.iter().map(|end| &end.socket)
     }
 
-    pub(crate) fn bound(&mut self, end: usize, binding: Binding) {
+    pub(crate) fn bound(&mut self, end: usize, binding: Binding, existing: bool) {
         if let Some(end) = self.ends.get_mut(end) {
+            end.bound_late = existing && end.binding.is_none_or(|_| end.bound_late);
             end.binding.get_or_insert(binding);
         }
     }
@@ -217,6 +227,7 @@ impl Session {
             self.open(sink);
         }
         self.tell_gaps(now_ns.saturating_sub(GAP_WAIT_NS), sink);
+        self.tell_unread_while_open(now_ns, sink);
         let over = self.over_ns().is_some_and(|over| over < now_ns);
         if over {
             self.finish(sink);
@@ -238,7 +249,7 @@ impl Session {
         let open = self.data_ns.filter(|_| !self.opened).map(|data| data.saturating_add(OPEN_WAIT_NS));
         let gaps = self.gaps.values().map(|missing| missing.first_ns.saturating_add(GAP_WAIT_NS));
         let over = self.over_ns().map(|over| over.saturating_add(1));
-        let singles = [waiting, driver, open, over].into_iter().flatten();
+        let singles = [waiting, driver, open, over, self.unread_due_ns()].into_iter().flatten();
         streams.chain(closes).chain(gaps).chain(singles).min().unwrap_or(u64::MAX)
     }
 
@@ -259,6 +270,7 @@ impl Session {
         self.retire_driver(sink);
         self.open(sink);
         self.tell_gaps(u64::MAX, sink);
+        self.tell_unread_at_the_end(sink);
         debug_assert!(self.accounts().iter().all(Account::balances));
         sink(self.draft_close());
     }
@@ -271,7 +283,7 @@ impl Session {
             Reader::Decoding(driver) => driver.held_bytes(),
             Reader::Counting => 0,
         };
-        streams + reader + self.waiting_bytes
+        streams + reader + self.waiting_bytes + self.hellos.held_bytes()
     }
 
     /// Memory is short: what is buffered is given up, and counted.

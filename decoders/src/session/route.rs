@@ -114,7 +114,7 @@ impl Session {
     fn read(&mut self, place: Place, what: What<&[u8]>, sink: Sink<'_>) {
         let Place { end, layer, flow, position, time_ns } = place;
         if layer == Layer::Plaintext && self.layer == Layer::Wire {
-            self.enter_plaintext(sink);
+            self.enter_plaintext(end, sink);
         }
         if matches!(self.transport, Transport::Udp | Transport::UnixDatagram) {
             return self.count_datagram(end, flow, what);

@@ -114,13 +114,13 @@ impl Session {
         }
     }
 
-    fn own(&self, mut draft: Draft) -> Draft {
+    pub(super) fn own(&self, mut draft: Draft) -> Draft {
         draft.session = Some(self.number);
         draft
     }
 
     /// What each record of the session carries, so that a reader who came late can tell and filter.
-    fn brief(&self, fields: &mut Vec<Field>) {
+    pub(super) fn brief(&self, fields: &mut Vec<Field>) {
         fields.push(Field::structure(names::PROTOCOL_NAME, self.protocol_name()));
         if let Some(end) = self.subject() {
             let process = &end.socket.process;
@@ -152,6 +152,7 @@ impl Session {
         }
         if self.tls {
             fields.push(Field::structure(names::TLS, "tls"));
+            self.hellos.fields(&mut fields);
         }
         let plaintext_end = self.plaintext_source.and_then(|index| self.ends.get(index));
         if let Some(binding) = plaintext_end.and_then(|end| end.binding) {

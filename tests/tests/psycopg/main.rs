@@ -88,10 +88,14 @@ fn equal(record: &Value, logged: &Logged, told: &Value) {
 
 /// The bound values of a record in the server's spelling.
 fn parameters(record: &Value) -> Vec<Option<String>> {
-    (1..)
-        .map(|number| field(record, &format!("db.query.parameter.{number}")))
-        .take_while(|value| !value.is_null())
-        .map(|value| {
+    let nulls = field(record, "db.query.null_parameters").as_array().cloned().unwrap_or_default();
+    (1u64..)
+        .map(|number| {
+            (field(record, &format!("db.query.parameter.{number}")), nulls.contains(&number.into()))
+        })
+        .take_while(|(value, is_null)| *is_null || !value.is_null())
+        .map(|(value, is_null)| {
+            assert!(!is_null || value.is_null(), "NULL and a value: {record}");
             let spelled = spelled(value)?;
             let known = SPELLINGS.iter().find(|(recorded, _)| *recorded == spelled);
             Some(known.map_or(spelled, |(_, logged)| (*logged).to_owned()))
@@ -99,11 +103,10 @@ fn parameters(record: &Value) -> Vec<Option<String>> {
         .collect()
 }
 
-/// A value as PostgreSQL writes it: NULL is a list of nothing.
+/// A value as PostgreSQL writes it.
 fn spelled(value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
-        Value::Array(elements) if elements.len() == 1 && elements[0].is_null() => return None,
         Value::Bool(truth) => if *truth { "t" } else { "f" }.to_owned(),
         Value::Array(elements) => {
             let elements: Vec<String> = elements.iter().map(element).collect();

@@ -28,11 +28,13 @@ const fn life(symbol: &'static str, programs: &'static [&'static str]) -> Row {
 
 /// Return programs come before entry programs: an entry without its return would leave its frame behind.
 /// Objects' lives come first, so that no plaintext of a new object is taken for that of an old one.
-const FUNCTIONS: [Row; 11] = [
+const FUNCTIONS: [Row; 16] = [
     life("SSL_set_fd", &["ssl_set_fd"]),
     life("SSL_set_rfd", &["ssl_set_fd"]),
     life("SSL_set_wfd", &["ssl_set_fd"]),
     life("SSL_set_bio", &["ssl_set_bio"]),
+    life("SSL_set0_rbio", &["ssl_set_bio"]),
+    life("SSL_set0_wbio", &["ssl_set_bio"]),
     life("SSL_free", &["ssl_free"]),
     life("SSL_clear", &["ssl_clear"]),
     life("SSL_do_handshake", &["ssl_do_handshake_return", "ssl_do_handshake"]),
@@ -40,6 +42,9 @@ const FUNCTIONS: [Row; 11] = [
     data("SSL_read_ex", &["ssl_read_ex_return", "ssl_read_ex"]),
     data("SSL_write", &["ssl_write_return", "ssl_write"]),
     data("SSL_write_ex", &["ssl_write_ex_return", "ssl_write_ex"]),
+    data("SSL_read_early_data", &["ssl_read_early_data_return", "ssl_read_early_data"]),
+    data("SSL_write_early_data", &["ssl_write_early_data_return", "ssl_write_early_data"]),
+    data("SSL_sendfile", &["ssl_sendfile_return", "ssl_sendfile"]),
 ];
 
 impl Function {

@@ -36,6 +36,26 @@ impl Mapping {
     pub(super) fn open(&self, host: &Path, pid: u32) -> io::Result<File> {
         File::open(host.join(format!("proc/{pid}/map_files/{}", self.range)))
     }
+
+    /// State of the mapped file itself; `None` when the process is gone.
+    pub(super) fn stamp(&self, host: &Path, pid: u32) -> Option<Stamp> {
+        let metadata = fs::metadata(host.join(format!("proc/{pid}/map_files/{}", self.range)));
+        metadata.ok().map(|metadata| Stamp::of(&metadata))
+    }
+}
+
+/// What tells that a file is no longer what it was, though it has the same inode: it was written in place, or the
+/// inode was given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Stamp { size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+    }
 }
 
 /// Files that the process maps as code, each once; `None` if there is no such process.
@@ -44,7 +64,10 @@ pub(super) fn mapped_files(host: &Path, pid: u32) -> Option<Vec<Mapping>> {
     let mut seen = HashSet::new();
     let maps = &maps[..maps.len().min(MAPS_BYTES_MAX)];
     let mappings = maps.split(|byte| *byte == b'\n').filter_map(mapping);
-    Some(mappings.filter(|mapping| seen.insert(mapping.id)).collect())
+    let mut files: Vec<_> = mappings.filter(|mapping| seen.insert(mapping.id)).collect();
+    // What is named like a TLS library first: its program may be about to use it.
+    files.sort_by_key(|mapping| !has_tls_name(&mapping.path));
+    Some(files)
 }
 
 /// `7f..-7f.. r-xp 00001000 fe:00 1234   /usr/lib/libssl.so.3`
@@ -67,6 +90,16 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
     let address = |hex| u64::from_str_radix(hex, 16).ok();
     let range = format!("{:x}-{:x}", address(start)?, address(end)?);
     Some(Mapping { id, range, path: PathBuf::from(std::ffi::OsStr::from_bytes(path)) })
+}
+
+fn has_tls_name(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"ssl")))
+}
+
+/// The program that the process runs.
+pub(super) fn executable(host: &Path, pid: u32) -> io::Result<File> {
+    File::open(host.join(format!("proc/{pid}/exe")))
 }
 
 /// Running processes.
@@ -151,7 +184,7 @@ mod tests {
         let told: Vec<_> = found.iter().map(|one| (one.range.as_str(), one.path.to_str().unwrap())).collect();
         assert_eq!(
             told,
-            [("400000-452000", "/usr/bin/with space"), ("7f10-7f20", "/usr/lib/libssl.so.3 (deleted)")]
+            [("7f10-7f20", "/usr/lib/libssl.so.3 (deleted)"), ("400000-452000", "/usr/bin/with space")]
         );
         assert!(mapped_files(host.path(), 8).is_none());
     }

@@ -75,6 +75,25 @@ fn replication_is_counted_both_ways_and_not_kept() {
     assert_eq!(told.text("db.query.summary"), "START_REPLICATION");
     assert_eq!(told.text("db.postgresql.copy.direction"), "both");
     assert_eq!(told.number("db.postgresql.copy.messages"), Some(3));
+    for name in ["xlog_data", "standby_status", "keepalive"] {
+        let name = format!("db.postgresql.replication.messages.{name}");
+        assert_eq!(told.number(&name), Some(1), "{name}");
+    }
+    assert!(!told.fields.contains_key("db.postgresql.copy.data"));
+}
+
+#[test]
+fn a_base_backup_is_counted_by_its_messages_and_not_kept() {
+    let mut talk = Talk::new();
+    talk.up(startup(3 << 16, b"user\0a\0replication\0true\0\0"));
+    talk.down([authentication(0, b""), ready(b'I')].concat());
+    talk.up(query("BASE_BACKUP")).down(message(b'H', &[0, 0, 0]));
+    talk.down([data(b"nbase.tar\0\0"), data(b"dcanary"), data(b"dmore"), data(b"p\0"), data(b"?")].concat());
+    talk.down([bare(b'c'), complete("SELECT"), ready(b'I')].concat());
+    let told = talk.exchange(2);
+    let count = |name: &str| told.number(&format!("db.postgresql.replication.messages.{name}"));
+    assert_eq!((count("new_archive"), count("archive_data")), (Some(1), Some(2)));
+    assert_eq!((count("progress"), count("other")), (Some(1), Some(1)));
     assert!(!told.fields.contains_key("db.postgresql.copy.data"));
 }
 

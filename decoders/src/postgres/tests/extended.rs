@@ -193,24 +193,41 @@ fn an_empty_statement_and_a_null_value() {
     let mut talk = Talk::joined();
     talk.up(all(&[parse("", "", &[]), bind("", "", 0, &[None], 0), execute(""), message(b'H', b""), sync()]));
     talk.down(all(&[bare(b'1'), bare(b'2'), bare(b'I'), ready(b'I')]));
-    assert_eq!(talk.exchange(1).fields["db.query.parameter.1"].0, Value::List(vec![None]));
+    assert!(!talk.exchange(1).fields.contains_key("db.query.parameter.1"));
     assert_eq!(talk.exchange(1).outcome, Some(Outcome::Ok));
+}
+
+#[test]
+fn a_null_and_an_array_of_one_null_look_different() {
+    const TEXT_ARRAY: u32 = 1009;
+    let of_one_null =
+        [&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0, 1][..], &[0xff; 4]].concat();
+    let mut talk = Talk::joined();
+    talk.up(parse("", "select $1, $2, $3", &[TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY]));
+    talk.up(all(&[bind("", "", 1, &[None, Some(&of_one_null), None], 0), execute("")]));
+    let told = talk.exchange(1);
+    assert_eq!(told.fields["db.query.parameter.2"].0, Value::List(vec![None]));
+    let nulls = vec![Some(Value::Unsigned(1)), Some(Value::Unsigned(3))];
+    assert_eq!(told.fields["db.query.null_parameters"].0, Value::List(nulls));
+    assert!(!told.fields.contains_key("db.query.parameter.1"));
 }
 
 #[test]
 fn a_binary_value_of_an_unknown_type_is_opaque() {
     let mut talk = Talk::joined();
-    talk.up(all(&[parse("", "select $1", &[600]), bind("", "", 1, &[Some(&[1; 16])], 0), execute("")]));
+    talk.up(all(&[parse("", "select $1", &[3614]), bind("", "", 1, &[Some(&[1; 16])], 0), execute("")]));
     assert_eq!(talk.exchange(1).class("db.query.parameter.1"), &Class::Opaque);
 }
 
 #[test]
 fn a_function_call_is_an_exchange() {
     let mut talk = Talk::joined();
-    let body = [&1598u32.to_be_bytes()[..], &[0, 1, 0, 0], &cells(&[Some(b"x")]), &[0, 0]].concat();
+    let body = [&1598u32.to_be_bytes()[..], &[0, 1, 0, 0], &cells(&[Some(b"x"), None]), &[0, 0]].concat();
     talk.up(message(b'F', &body)).down(all(&[message(b'V', b"\0\0\0\x010"), ready(b'I')]));
     assert_eq!(talk.exchange(1).number("db.postgresql.function"), Some(1598));
-    assert_eq!(talk.exchange(1).text("db.query.parameter.1"), "x");
+    assert_eq!(talk.exchange(1).class("db.query.parameter.1"), &Class::Opaque);
+    let nulls = Value::List(vec![Some(Value::Unsigned(2))]);
+    assert_eq!(talk.exchange(1).fields["db.query.null_parameters"].0, nulls);
     assert_eq!(talk.exchange(1).outcome, Some(Outcome::Ok));
     assert_eq!(talk.exchange(1).class("db.postgresql.function_result"), &Class::Opaque);
 }

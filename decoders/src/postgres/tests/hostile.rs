@@ -90,6 +90,7 @@ fn feed(
                 decoder.on_body(piece, told);
                 &bytes[head + kept..]
             }
+            Framing::Foreign(length) => &bytes[length.min(bytes.len())..],
             Framing::Unframed => match decoder.resync(direction, &bytes[1..]) {
                 Some(skipped) => &bytes[1 + skipped..],
                 None => return,

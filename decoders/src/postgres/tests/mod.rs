@@ -9,6 +9,7 @@ use crate::protocol::*;
 
 use super::Postgres;
 
+mod connections;
 mod copy;
 mod extended;
 mod hostile;
@@ -51,6 +52,8 @@ struct Told {
     anomalies: Vec<&'static str>,
     tls: bool,
     unknown: bool,
+    goes_by: Vec<Vec<u8>>,
+    names_other: Vec<(ExchangeId, Vec<u8>)>,
 }
 
 impl Out for Told {
@@ -89,6 +92,13 @@ impl Out for Told {
             Some(id) => self.exchanges.entry(id).or_default().anomalies.push(code),
             None => self.anomalies.push(code),
         }
+    }
+    fn goes_by(&mut self, secret: &[u8]) {
+        self.goes_by.push(secret.to_vec());
+    }
+    fn names_other(&mut self, id: ExchangeId, secret: &[u8], field: &'static str) {
+        assert_eq!(field, "db.postgresql.cancels_session");
+        self.names_other.push((id, secret.to_vec()));
     }
     fn switch_tls(&mut self) {
         self.tls = true;

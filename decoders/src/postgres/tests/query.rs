@@ -2,6 +2,41 @@
 
 use super::*;
 
+/// Field codes of the specification, and what each is called in the record of an error.
+const ERROR_FIELDS: [(char, &str); 17] = [
+    ('V', "db.postgresql.severity"),
+    ('C', "db.response.status_code"),
+    ('M', "error.message"),
+    ('D', "db.postgresql.error.detail"),
+    ('H', "db.postgresql.error.hint"),
+    ('P', "db.postgresql.error.position"),
+    ('p', "db.postgresql.error.internal_position"),
+    ('q', "db.postgresql.error.internal_query"),
+    ('W', "db.postgresql.error.where"),
+    ('s', "db.postgresql.error.schema"),
+    ('t', "db.postgresql.error.table"),
+    ('c', "db.postgresql.error.column"),
+    ('d', "db.postgresql.error.data_type"),
+    ('n', "db.postgresql.error.constraint"),
+    ('F', "db.postgresql.error.file"),
+    ('L', "db.postgresql.error.line"),
+    ('R', "db.postgresql.error.routine"),
+];
+
+#[test]
+fn every_field_of_an_error_is_told() {
+    let mut body = b"SFEHLER\0".to_vec();
+    for (code, name) in ERROR_FIELDS {
+        body.extend(format!("{code}said {name}\0").bytes());
+    }
+    body.push(0);
+    let mut talk = Talk::joined();
+    talk.up(query("select 1")).down([message(b'E', &body), ready(b'I')].concat());
+    for (_, name) in ERROR_FIELDS {
+        assert_eq!(talk.exchange(1).text(name), format!("said {name}"));
+    }
+}
+
 #[test]
 fn a_query_with_rows_is_one_exchange() {
     let mut talk = Talk::joined();

@@ -42,6 +42,9 @@ fn a_database_without_a_name_is_called_as_the_user() {
     assert_eq!(talk.told.session["db.namespace"], Value::from("bob"));
     assert_eq!(talk.told.session["db.postgresql.replication"], Value::from("logical"));
     talk.down(message(b'v', b"\0\x03\0\0\0\0\0\x01_pq_.x\0"));
+    talk.down([authentication(0, b""), ready(b'I')].concat());
+    let refused = Value::List(vec![text_cell("_pq_.x")]);
+    assert_eq!(talk.exchange(1).fields["db.postgresql.options_refused"].0, refused);
     assert_eq!(talk.told.session["network.protocol.version"], Value::from("3.0"));
 }
 
@@ -52,7 +55,10 @@ fn each_kind_of_authentication_is_named_and_no_credential_leaves() {
         (2, &b""[..], &b"canary"[..], "kerberos_v5"),
         (3, b"", b"canary\0", "cleartext"),
         (5, b"salt", b"md5canary\0", "md5"),
+        (1, b"", b"canary", "kerberos_v4"),
+        (4, b"sa", b"canary\0", "crypt"),
         (6, b"", b"canary", "scm"),
+        (99, b"", b"canary", "unknown"),
         (7, b"", b"canary", "gss"),
         (9, b"", b"canary", "sspi"),
         (10, sasl, b"SCRAM-SHA-256\0\0\0\0\x06canary", "SCRAM-SHA-256"),
@@ -66,6 +72,8 @@ fn each_kind_of_authentication_is_named_and_no_credential_leaves() {
         talk.down(ready(b'I'));
         let told = talk.exchange(1);
         assert_eq!(told.text("db.postgresql.authentication"), name);
+        let odd = if name == "unknown" { &["postgres_unknown_code"][..] } else { &[] };
+        assert_eq!(told.anomalies, odd);
         assert!(matches!(told.class("db.postgresql.credential"), Class::Secret(_)));
         assert!(!format!("{:?} {:?}", told, talk.told.session).contains("canary"), "{name}");
     }
@@ -115,6 +123,78 @@ fn a_cancel_names_the_backend_and_never_its_key() {
 }
 
 #[test]
+fn a_cancel_and_its_victim_carry_the_same_secret_of_any_length() {
+    for length in [4, 32, 256] {
+        let secret = [&[0, 0, 1, 0][..], &vec![b'k'; length]].concat();
+        let mut victim = start();
+        victim.down([authentication(0, b""), message(b'K', &secret), ready(b'I')].concat());
+        assert_eq!(victim.told.session["db.postgresql.backend_pid"], Value::Unsigned(256));
+        let mut cancel = Talk::new();
+        cancel.up(startup(CANCEL, &secret));
+        assert_eq!(victim.told.goes_by, std::slice::from_ref(&secret));
+        assert_eq!(cancel.told.names_other, [(1, secret)]);
+    }
+}
+
+#[test]
+fn a_cancelled_statement_says_who_asked_unless_that_came_too_late() {
+    let cancelled = || [error("57014", "canceling statement due to user request"), ready(b'I')].concat();
+    let mut talk = Talk::joined();
+    talk.decoder.on_named(7);
+    talk.up(query("select 1")).down(cancelled());
+    assert_eq!(talk.exchange(1).number("db.postgresql.cancelled_by_session"), None, "nothing ran");
+    talk.up(query("select 2"));
+    talk.decoder.on_named(7);
+    talk.down(cancelled());
+    assert_eq!(talk.exchange(2).number("db.postgresql.cancelled_by_session"), Some(7));
+    talk.up(query("select 3"));
+    talk.decoder.on_named(8);
+    talk.down([complete("SELECT 1"), ready(b'I')].concat()).up(query("select 4")).down(cancelled());
+    assert_eq!(talk.exchange(4).number("db.postgresql.cancelled_by_session"), None, "it was over");
+    talk.up([parse("", "select 5", &[]), bind("", "", 0, &[], 0), execute(""), sync()].concat());
+    talk.decoder.on_named(9);
+    talk.down([bare(b'1'), bare(b'2'), cancelled()].concat());
+    assert_eq!(talk.exchange(5).number("db.postgresql.cancelled_by_session"), Some(9));
+}
+
+#[test]
+fn a_server_of_old_answers_with_text_alone() {
+    let said = b"EFATAL:  unsupported frontend protocol 1234.5679: server supports 1.0 to 2.0\n\0";
+    let mut talk = Talk::new();
+    talk.up(startup(SSL, b"")).down(said);
+    assert_eq!(talk.exchange(1).text("db.postgresql.message"), "SSLRequest");
+    assert_eq!(talk.exchange(1).text("db.postgresql.severity"), "FATAL");
+    assert!(talk.exchange(1).text("error.message").starts_with("unsupported frontend protocol 1234.5679"));
+
+    let mut talk = start();
+    talk.down(b"Ecould not fork new process for connection: no memory\n\0");
+    assert_eq!(talk.exchange(1).outcome, Some(Outcome::Error));
+    assert!(talk.exchange(1).text("error.message").starts_with("could not fork"));
+    assert_eq!(talk.end().exchanges.len(), 1);
+}
+
+#[test]
+fn a_start_of_protocol_2_is_named_and_not_decoded() {
+    let mut fields = [0; 288];
+    fields[..4].copy_from_slice(b"shop");
+    fields[64..69].copy_from_slice(b"alice");
+    let begin = startup(2 << 16, &fields);
+    let mut talk = Talk::new();
+    talk.up(&begin);
+    assert_eq!(talk.told.session["network.protocol.version"], Value::from("2.0"));
+    assert_eq!(talk.told.session["db.namespace"], Value::from("shop"));
+    assert_eq!(talk.told.session["db.user"], Value::from("alice"));
+    assert!(!talk.told.unknown);
+    talk.down(b"R");
+    assert!(talk.told.unknown);
+
+    let mut talk = Talk::new();
+    talk.up(&begin).down(error("0A000", "unsupported frontend protocol 2.0"));
+    assert_eq!(talk.exchange(1).text("db.response.status_code"), "0A000");
+    assert!(!talk.told.unknown);
+}
+
+#[test]
 fn a_notification_and_an_error_to_all_stand_by_themselves() {
     let mut talk = Talk::joined();
     talk.down(message(b'A', b"\0\0\0\x07jobs\0payload\0"));
@@ -134,8 +214,18 @@ fn notices_belong_to_the_answer_in_which_they_come() {
     talk.up(query("do $$ $$")).down([notice(), notice(), complete("DO"), ready(b'I')].concat());
     assert_eq!(talk.exchange(1).number("db.postgresql.notices"), Some(2));
     assert_eq!(talk.exchange(1).text("db.postgresql.notice.2.message"), "hello");
-    talk.down(notice());
-    assert_eq!(talk.exchange(2).text("db.postgresql.message"), "NoticeResponse");
+    talk.down(message(b'N', b"SHINWEIS\0VNOTICE\0C01000\0Mhi\0scanary_schema\0Ffile.c\0L7\0Rroutine\0\0"));
+    let told = talk.exchange(2);
+    assert_eq!(told.text("db.postgresql.message"), "NoticeResponse");
+    for (name, value) in [
+        ("severity", "NOTICE"),
+        ("schema", "canary_schema"),
+        ("file", "file.c"),
+        ("line", "7"),
+        ("routine", "routine"),
+    ] {
+        assert_eq!(told.text(&format!("db.postgresql.notice.1.{name}")), value);
+    }
 }
 
 #[test]

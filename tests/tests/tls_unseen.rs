@@ -1,0 +1,81 @@
+//! TLS that is not read is no silence: the session says how much stayed ciphertext and what its handshake told, and
+//! the host says which program it was.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use custody_tests::gnutls::fetch;
+use custody_tests::process::{Running, eventually, free_port};
+use custody_tests::servers::certificate;
+use custody_tests::stand::{Stand, field};
+use rustix::process::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAGES: usize = 3;
+
+#[test]
+fn programs_with_gnutls_are_named_with_what_was_not_read() -> Result<()> {
+    let (folder, own) = (custody_tests::stand::folder()?, custody_tests::stand::folder()?);
+    let mut stand = Stand::new(folder.path(), "")?;
+    let (certificate, key) = certificate(own.path())?;
+    stand.start_agent()?;
+    let port = free_port()?;
+    let (port_text, certificate_text, key_text) =
+        (port.to_string(), certificate.display().to_string(), key.display().to_string());
+    let command = [
+        "gnutls-serv",
+        "--http",
+        "--port",
+        &port_text,
+        "--x509certfile",
+        &certificate_text,
+        "--x509keyfile",
+        &key_text,
+    ];
+    let mut server = Running::start("gnutls-serv", &command, None, &own.path().join("log"), Signal::TERM)?;
+    server.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    for _ in 0..PAGES {
+        fetch(port, &certificate, &["/"])?;
+    }
+    let here = format!("server.port = {port} and custody.gap.cause = \"tls_not_read\"");
+    let gaps = stand.wait_records(&here, PAGES)?;
+    assert_eq!(gaps.len(), PAGES, "one for each session: {gaps:#?}");
+    let mut bytes = 0;
+    for gap in &gaps {
+        assert_eq!(field(gap, "tls.client.server_name"), "localhost", "{gap}");
+        assert_eq!(field(gap, "tls.protocol.version"), "1.3", "{gap}");
+        assert!(
+            field(gap, "process.executable.path").as_str().is_some_and(|path| path.ends_with("/wget")),
+            "{gap}"
+        );
+        bytes += field(gap, "custody.bytes.skipped").as_u64().unwrap_or(0);
+    }
+    assert!(bytes > 1000 * PAGES as u64, "{gaps:#?}");
+    let closes = stand.wait_records(&format!("server.port = {port} and type = \"session.close\""), PAGES)?;
+    let skipped = |record| field(record, "custody.bytes.skipped").as_u64().unwrap_or(0);
+    assert_eq!(closes.iter().map(skipped).sum::<u64>(), bytes, "gaps and accounts do not agree");
+    let wanted = ["/wget", "/gnutls-serv"];
+    eventually(PATIENCE, "both programs in the status", || {
+        let unread = stand.status()?["tls_unread"].clone();
+        let of = |name: &str| {
+            unread.as_array().into_iter().flatten().any(|program| {
+                program["executable"].as_str().is_some_and(|path| path.ends_with(name))
+                    && program["library"] == "GnuTLS"
+                    && program["connections"] == PAGES
+                    && program["bytes"] == bytes
+            })
+        };
+        Ok(wanted.iter().all(|name| of(name)).then_some(()))
+    })?;
+    stand.stop_agent()?;
+    let told = stand.records("type = \"coverage\"")?;
+    for name in wanted {
+        let of = |record: &&serde_json::Value| {
+            field(record, "process.executable.path").as_str().is_some_and(|path| path.ends_with(name))
+        };
+        let last = told.iter().rfind(of).unwrap_or_else(|| panic!("{name} is not among {told:#?}"));
+        assert_eq!(field(last, "custody.bytes.skipped"), bytes, "{last}");
+        assert_eq!(field(last, "custody.tls.library"), "GnuTLS", "{last}");
+    }
+    Ok(())
+}
