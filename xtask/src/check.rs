@@ -1,5 +1,7 @@
-//! The rules of the house that a compiler does not know: who imports whom, headers, sizes of `main.rs`, no
-//! second crypto library, no `unsafe` where it is forbidden.
+//! The rules of the house that a compiler does not know: who imports whom, headers, sizes of `main.rs`, what the
+//! READMEs of decoders promise, no second crypto library, no `unsafe` where it is forbidden.
+
+mod messages;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,6 +52,7 @@ pub(crate) fn run() -> Result<()> {
     let mut breaches = Vec::new();
     imports(&mut breaches)?;
     sources(&mut breaches)?;
+    messages::check(Path::new("."), &mut breaches)?;
     for folder in SAFE {
         let root = if Path::new(folder).join("src/lib.rs").exists() { "src/lib.rs" } else { "src/main.rs" };
         let text = std::fs::read_to_string(Path::new(folder).join(root))?;
