@@ -179,7 +179,7 @@ impl Pipeline {
                 tell_process(Kind::Exit, &process, Some(status), time_ns, sink);
             }
             Event::Lost(events, time_ns) => {
-                self.counters.events_lost += events;
+                self.counters.events_lost = self.counters.events_lost.saturating_add(events);
                 let fields = vec![
                     Field::structure(names::GAP_EVENTS, events),
                     Field::structure(names::GAP_CAUSE, cause_name(Cause::RingFull)),

@@ -45,7 +45,7 @@ impl Numbers {
                 if self.missing.len() > MISSING_SPANS_MAX
                     && let Some(span) = self.missing.pop_front()
                 {
-                    self.lost += span.end - span.first;
+                    self.lost = self.lost.saturating_add(span.end - span.first);
                 }
             }
             self.next = Some(number.saturating_add(1));
@@ -68,7 +68,7 @@ impl Numbers {
         let mut lost = std::mem::take(&mut self.lost);
         self.missing.retain(|span| {
             let waits = span.drain >= drain;
-            lost += if waits { 0 } else { span.end - span.first };
+            lost = lost.saturating_add(if waits { 0 } else { span.end - span.first });
             waits
         });
         lost
@@ -149,7 +149,7 @@ impl Ingest {
             }
             waits
         });
-        let lost = self.control.settle(drain) + self.data.settle(drain);
+        let lost = self.control.settle(drain).saturating_add(self.data.settle(drain));
         self.drain += 1;
         lost
     }
@@ -236,6 +236,13 @@ mod tests {
         let (_, lost) = drain(&mut ingest, &[], &every_second);
         assert_eq!(lost, 3000 - MISSING_SPANS_MAX as u64);
         assert_eq!(drain(&mut ingest, &[], &[]).1, MISSING_SPANS_MAX as u64);
+    }
+
+    #[test]
+    fn numbers_at_the_end_of_all_numbers_end_no_worker() {
+        let mut ingest = Ingest::new(true);
+        drain(&mut ingest, &[open(u64::MAX, 1)], &[data(u64::MAX, 1)]);
+        assert_eq!(drain(&mut ingest, &[], &[]).1, u64::MAX);
     }
 
     #[test]

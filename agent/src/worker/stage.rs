@@ -79,7 +79,7 @@ impl Stage {
     /// Everything of before `now_ns` has been told; `lost` events never will be.
     pub fn tick(&mut self, lost: u64, now_ns: u64) {
         if lost > 0 {
-            self.figures.events_lost += lost;
+            self.figures.events_lost = self.figures.events_lost.saturating_add(lost);
             self.feed(Event::Lost(lost, now_ns));
         }
         self.binder.tick(now_ns, &mut self.outputs);
