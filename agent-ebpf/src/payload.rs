@@ -8,7 +8,9 @@ use crate::maps::DATA;
 use crate::twins;
 use crate::rings::{Fate, count, data_flags, gap, next_data_seq};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use custody_abi::{Data, Gap, Header, Socket, SocketKey, TaskKey, cause, flag, kind, layer, source};
+use custody_abi::{
+    Data, Gap, Header, Socket, SocketKey, TaskKey, cause, direction, flag, kind, layer, source,
+};
 
 setting!(/// Payload bytes of one call that are captured; the rest is cut, and said.
     CALL_BYTES_MAX: u64 = 1 << 20, call_bytes_max);
@@ -238,6 +240,10 @@ pub(crate) fn tell(moved: Moved, origin: Origin, socket: *mut Socket) {
             return crate::rules::skipped(custody_abi::rule::CIPHERTEXT, moved.length);
         }
         offer_to_tls(&moved, origin);
+    } else if moved.direction == direction::EGRESS && tls_probes() != 0 && crate::tls::is_over_memory() {
+        if let Some(address) = first_address(origin) {
+            crate::tls::custody_tls_sent(&raw const moved, address);
+        }
     }
     if twins::told_by_other_end(&moved, origin.form == form::NONE, socket) {
         return crate::rules::skipped(custody_abi::rule::OTHER_END, moved.length);
@@ -251,17 +257,21 @@ fn offer_to_tls(moved: &Moved, origin: Origin) {
     if moved.length < 5 {
         return;
     }
-    let address = if origin.form == form::BUFFER {
-        origin.address
-    } else if origin.form == form::NONE {
-        return;
-    } else {
-        let Ok((base, _, _)) = segment(origin.form, origin.address) else { return };
-        base
-    };
-    if let Ok(head) = read_user::<[u8; 5]>(address + origin.offset) {
+    let Some(address) = first_address(origin) else { return };
+    if let Ok(head) = read_user::<[u8; 5]>(address) {
         crate::tls::on_socket_bytes(&moved.task, moved.socket, &head);
     }
+}
+
+/// Where the first byte of the call lies in the program's memory.
+#[inline(always)]
+fn first_address(origin: Origin) -> Option<u64> {
+    let base = match origin.form {
+        form::NONE => return None,
+        form::BUFFER => origin.address,
+        _ => segment(origin.form, origin.address).ok()?.0,
+    };
+    Some(base + origin.offset)
 }
 
 /// Base, length and own size of the iovec at `address`.

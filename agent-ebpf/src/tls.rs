@@ -5,10 +5,13 @@
 //! gets a number of its own at first sight: the library's pointer is reused after `SSL_free`, and a forked
 //! child has the same one.
 //!
+//! Where no socket call nests in the library's, because its transport is memory, [`memory`] finds the socket.
+//!
 //! Writes are copied at entry as tentative data and settled at return; reads are copied at return. Nothing is
 //! matched by length, and two sockets for one object are both told: userspace judges.
 
 mod emit;
+mod memory;
 mod state;
 
 use aya_ebpf::{
@@ -23,6 +26,7 @@ use custody_abi::{
 };
 
 use crate::{kernel, rings, rules, sockets};
+pub use memory::{custody_tls_sent, is_used as is_over_memory};
 pub use state::on_thread_exit;
 use state::{Frame, Object, call};
 

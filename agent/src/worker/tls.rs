@@ -420,6 +420,7 @@ fn binding_of(provenance: u8) -> Binding {
         abi::provenance::FD => Binding::Fd,
         abi::provenance::BIO => Binding::Bio,
         abi::provenance::NESTED => Binding::Nested,
+        abi::provenance::CIPHERTEXT => Binding::Ciphertext,
         _ => Binding::Unknown,
     }
 }

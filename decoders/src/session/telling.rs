@@ -287,6 +287,7 @@ fn binding_name(binding: Binding) -> &'static str {
         Binding::Fd => "fd",
         Binding::Bio => "bio",
         Binding::Nested => "nested",
+        Binding::Ciphertext => "ciphertext",
         Binding::Unknown => "unknown",
     }
 }
