@@ -11,6 +11,7 @@
 mod attach;
 mod elf;
 mod files;
+mod memory;
 mod objects;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -67,6 +68,8 @@ pub struct Counters {
 
 struct Probed<L> {
     library: Library,
+    /// Not one that only brings transports.
+    moves_plaintext: bool,
     /// Dropping them detaches.
     _links: Vec<L>,
     file: File,
@@ -125,7 +128,9 @@ impl<A: Attach> Libraries<A> {
         let covered = match self.last_seen.get(&pid) {
             Some((when, covered)) if now.saturating_duration_since(*when) < SEEN_INTERVAL => *covered,
             _ => {
-                let covered = self.scan(kernel, pid).is_some_and(|mapped| !mapped.is_empty());
+                let mapped = self.scan(kernel, pid).unwrap_or_default();
+                let covered =
+                    mapped.iter().any(|id| self.probed.get(id).is_some_and(|one| one.moves_plaintext));
                 if self.last_seen.len() >= OTHERS_MAX {
                     self.last_seen.clear();
                 }
@@ -252,12 +257,13 @@ impl<A: Attach> Libraries<A> {
             self.counters.over_limit += 1;
             return None;
         }
-        let (mut links, mut functions) = (Vec::new(), Vec::new());
+        let (mut links, mut functions, mut moves_plaintext) = (Vec::new(), Vec::new(), false);
         for (function, offset) in offsets {
             match kernel.attach(function, &file, offset) {
                 Ok(new) => {
                     links.extend(new);
                     functions.push(function.symbol());
+                    moves_plaintext |= function.moves_plaintext();
                 }
                 Err(error) => {
                     let symbol = function.symbol();
@@ -276,7 +282,7 @@ impl<A: Attach> Libraries<A> {
         }
         tracing::info!(library = %path.display(), functions = functions.len(), "TLS library probed");
         let library = Library { path: path.to_owned(), functions };
-        self.probed.insert(id, Probed { library, _links: links, file });
+        self.probed.insert(id, Probed { library, moves_plaintext, _links: links, file });
         Some(id)
     }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use object::read::{ReadCache, ReadRef};
 use object::{Object, ObjectSegment, ObjectSymbol, SymbolKind};
 
-use super::Function;
+use super::{Function, memory};
 
 /// Why a file's functions cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +33,22 @@ pub(super) fn function_offsets(file: &File) -> Result<Vec<(Function, u64)>, ElfE
             continue;
         }
         let Some(function) = symbol.name_bytes().ok().and_then(Function::of_symbol) else { continue };
+        let offset = if function.is_table() {
+            memory::write_offset(file, symbol.address())
+        } else {
+            file_offset(&elf, symbol.address())
+        };
         // A symbol can be there in several versions.
-        if let Some(offset) = file_offset(&elf, symbol.address())
+        if let Some(offset) = offset
             && !found.contains(&(function, offset))
         {
             found.push((function, offset));
         }
     }
-    // A library with only SSL_free, say, wraps another one: its callers' plaintext does not pass here.
-    let moves_plaintext = found.iter().any(|(function, _)| function.moves_plaintext());
-    Ok(if moves_plaintext { found } else { Vec::new() })
+    // A library with only SSL_free, say, wraps another one: its callers' plaintext does not pass here. Transports
+    // lie in a library of their own, which brings none of these.
+    let is_wanted = |(function, _): &(Function, u64)| function.moves_plaintext() || function.is_table();
+    Ok(if found.iter().any(is_wanted) { found } else { Vec::new() })
 }
 
 /// The kernel places a uprobe by file offset: an address of a segment, taken back to where it is loaded from.
