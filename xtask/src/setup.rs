@@ -33,6 +33,8 @@ pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
     ("python3-psycopg", "a second client library of PostgreSQL"),
     ("tcpdump", "makes captures for `custody decode`"),
+    ("haproxy", "a TLS server whose transport is its own, over a socket"),
+    ("nodejs", "a TLS server whose transport is its own, in memory"),
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 

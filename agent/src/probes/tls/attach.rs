@@ -75,6 +75,11 @@ impl Function {
         FUNCTIONS[self.0].is_table
     }
 
+    /// Whether it is how ciphertext gets into a transport in memory.
+    pub(super) fn is_transport(self) -> bool {
+        self.programs() == ["bio_write"]
+    }
+
     pub(super) fn moves_plaintext(self) -> bool {
         FUNCTIONS[self.0].moves_plaintext
     }

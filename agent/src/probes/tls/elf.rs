@@ -46,8 +46,8 @@ pub(super) fn function_offsets(file: &File) -> Result<Vec<(Function, u64)>, ElfE
         }
     }
     // A library with only SSL_free, say, wraps another one: its callers' plaintext does not pass here. Transports
-    // lie in a library of their own, which brings none of these.
-    let is_wanted = |(function, _): &(Function, u64)| function.moves_plaintext() || function.is_table();
+    // may lie in a library of their own.
+    let is_wanted = |(function, _): &(Function, u64)| function.moves_plaintext() || function.is_transport();
     Ok(if found.iter().any(is_wanted) { found } else { Vec::new() })
 }
 
