@@ -2,11 +2,10 @@
 //! session's beginning that later records do not repeat. Used by the sink and by readers of a copied store,
 //! so both show the same.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::{Record, SessionId, Status, Value, View, names};
+use crate::{Fields, Record, SessionId, Status, Value, View, names};
 
 /// What a header says of an entry, and its body.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +45,7 @@ const FIELD_BYTES_MAX: usize = 1024;
 /// Memory of one field beyond its text, roughly.
 const FIELD_OVERHEAD: usize = 96;
 
-type SessionFields = Arc<BTreeMap<Cow<'static, str>, Value>>;
+type SessionFields = Arc<Fields>;
 
 /// Remembers the beginnings of sessions while entries pass.
 #[derive(Debug, Default)]
@@ -106,7 +105,7 @@ impl Assembler {
 
     fn remember(&mut self, id: SessionId, record: &Record) {
         let short = |value: &Value| size(value) <= FIELD_BYTES_MAX;
-        let fields: BTreeMap<_, _> = record
+        let fields: Fields = record
             .fields
             .iter()
             .filter(|(_, value)| short(value))
@@ -144,15 +143,12 @@ fn carries_record(entry_type: &str) -> bool {
     entry_type.starts_with("exchange") || FACTS.contains(&entry_type)
 }
 
-fn missing_from(
-    fields: &BTreeMap<Cow<'static, str>, Value>,
-    record: Option<&Record>,
-) -> BTreeMap<Cow<'static, str>, Value> {
+fn missing_from(fields: &Fields, record: Option<&Record>) -> Fields {
     // What the session said of its state when it opened is not true of each of its records.
     let passing = |name: &str| name.starts_with("custody.bytes.") || name == names::OUTCOME;
     fields
         .iter()
-        .filter(|(name, _)| !passing(name) && record.is_none_or(|record| !record.fields.contains_key(*name)))
+        .filter(|(name, _)| !passing(name) && record.is_none_or(|record| !record.fields.contains_key(name)))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }

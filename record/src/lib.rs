@@ -1,12 +1,13 @@
 //! The record schema `custody/1`: what a record holds, what its fields are called, how people name, filter
 //! and read it. Pure: no I/O, no clock.
 //!
-//! In flow order: [`value`] and [`record`] (the shape), [`names`] (the one table of field names), [`view`]
+//! In flow order: [`value`], [`fields`] and [`record`] (the shape), [`names`] (the one table of field names), [`view`]
 //! (an entry as people get it), [`assemble`] and [`sessions`] (views out of stored entries), [`id`] (how they name it), [`filter`] (how they choose it), [`text`] (how it
 //! reaches a terminal).
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+pub mod fields;
 pub mod filter;
 pub mod id;
 pub mod names;
@@ -17,6 +18,7 @@ pub mod value;
 pub mod view;
 
 pub use assemble::{Assembler, Facts};
+pub use fields::Fields;
 pub use filter::Filter;
 pub use id::{Citation, Id, SessionId, SessionPrefix};
 pub use record::{Kind, MaskedField, Record, Times};

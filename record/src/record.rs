@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Value;
+use crate::Fields;
 
 /// What kind of fact. The text form is the entry type of the ledger as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ pub struct Record {
     /// When.
     pub times: Times,
     /// Fields by their names in [`crate::names`].
-    pub fields: BTreeMap<Cow<'static, str>, Value>,
+    pub fields: Fields,
     /// What masking changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<MaskedField>,
@@ -130,6 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Value;
 
     fn record(value: Value) -> Record {
         Record {
@@ -137,7 +138,7 @@ mod tests {
             session: Some(1),
             exchange: None,
             times: Times { first_ns: 1, last_ns: 2 },
-            fields: BTreeMap::from([("db.response.rows".into(), value)]),
+            fields: Fields::from([("db.response.rows".into(), value)]),
             masked: Vec::new(),
             kinds: BTreeMap::new(),
             anomalies: Vec::new(),

@@ -1,9 +1,9 @@
 //! Views of entries folded to one row per session.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::view::SessionView;
-use crate::{SessionId, SessionPrefix, View};
+use crate::{Fields, SessionId, SessionPrefix, View};
 
 /// Sessions that are remembered; the oldest closed ones are forgotten first, then the oldest.
 pub const SESSIONS_MAX: usize = 100_000;
@@ -84,7 +84,7 @@ fn first(id: SessionId, view: &View) -> SessionView {
         exchanges: 0,
         errors: 0,
         waiting: 0,
-        fields: BTreeMap::new(),
+        fields: Fields::new(),
     }
 }
 

@@ -76,46 +76,63 @@ pub const MASK_CLOSE: char = '›';
 /// controls, line and paragraph separators, invisible format characters, tags, and the backslash before
 /// them that would make an escape ambiguous. The result is one line.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(must_escape) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        match character {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\\' => out.push_str("\\\\"),
-            other if (other as u32) < 0x100 && must_escape(other) => {
-                let _ = write!(out, "\\x{:02x}", other as u32);
-            }
-            other if must_escape(other) => {
-                let _ = write!(out, "\\u{{{:x}}}", other as u32);
-            }
-            other => out.push(other),
+    escaped(text, must_escape, |character, out| match character {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\\' => out.push_str("\\\\"),
+        other if (other as u32) < 0x100 => {
+            let _ = write!(out, "\\x{:02x}", other as u32);
         }
-    }
-    Cow::Owned(out)
+        other => {
+            let _ = write!(out, "\\u{{{:x}}}", other as u32);
+        }
+    })
 }
 
 /// JSON text with the same characters as RFC 8259 escapes, so that it does no harm where it is looked at. JSON
 /// itself escapes C0 and leaves the rest; outside of strings none of them can stand.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    let active = |character: char| character != '\\' && must_escape(character);
-    if !json.chars().any(active) {
-        return Cow::Borrowed(json);
-    }
-    let mut out = String::with_capacity(json.len() + 16);
-    for character in json.chars() {
+    // Its own backslashes escape already.
+    let active = |character| character != '\\' && must_escape(character);
+    escaped(json, active, |character, out| {
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    })
+}
+
+/// The text with each character that is `active` as `write` puts it.
+fn escaped(text: &str, active: impl Fn(char) -> bool, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let mut out = String::new();
+    let (mut copied, mut seen) = (0, 0);
+    while let Some(at) = suspect(&text.as_bytes()[seen..]).map(|place| seen + place) {
+        // A suspect byte begins a character: those before it were single bytes, or were stepped over whole.
+        let Some(character) = text[at..].chars().next() else { break };
+        seen = at + character.len_utf8();
         if active(character) {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        } else {
-            out.push(character);
+            out.push_str(&text[copied..at]);
+            write(character, &mut out);
+            copied = seen;
         }
     }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
     Cow::Owned(out)
+}
+
+/// Where the first byte stands that may belong to a character of [`must_escape`]. Most text is long runs of
+/// harmless ASCII, which are passed by the block.
+fn suspect(bytes: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 32;
+    let harmless = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'\\';
+    let blocks = bytes.chunks_exact(BLOCK);
+    // No short cut within a block: that is what lets the compiler look at its bytes at once.
+    let clean = blocks.take_while(|block| block.iter().fold(true, |all, byte| all & harmless(byte)));
+    let passed = clean.count() * BLOCK;
+    bytes[passed..].iter().position(|byte| !harmless(byte)).map(|place| passed + place)
 }
 
 fn must_escape(character: char) -> bool {
@@ -202,6 +219,23 @@ mod tests {
         let escaped = escape_json(&json);
         assert!(escaped.is_ascii(), "{escaped}");
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), hostile);
+    }
+
+    proptest! {
+        #[test]
+        fn every_character_is_looked_at_wherever_it_stands(text in "[ -~\u{80}-\u{a0}\n\u{e9}\u{200b}\u{1f600}\u{e0041}]{0,80}") {
+            let expected: String = text
+                .chars()
+                .map(|character| match character {
+                    '\\' => "\\\\".to_owned(),
+                    '\n' => "\\n".to_owned(),
+                    other if must_escape(other) && (other as u32) < 0x100 => format!("\\x{:02x}", other as u32),
+                    other if must_escape(other) => format!("\\u{{{:x}}}", other as u32),
+                    other => other.to_string(),
+                })
+                .collect();
+            prop_assert_eq!(escape(&text), expected);
+        }
     }
 
     #[test]

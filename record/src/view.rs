@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Citation, SessionId};
-use crate::{Record, Value, names};
+use crate::{Fields, Record, Value, names};
 
 /// How far an entry is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,8 +65,8 @@ pub struct View {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Record>,
     /// Fields of the session's beginning that the record does not repeat.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub session: BTreeMap<Cow<'static, str>, Value>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub session: Fields,
     /// The host's labels at the sink.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -173,7 +173,7 @@ pub struct SessionView {
     /// Exchanges without an answer so far.
     pub waiting: u64,
     /// Fields of its beginning, and of its end once it closed.
-    pub fields: BTreeMap<Cow<'static, str>, Value>,
+    pub fields: Fields,
 }
 
 /// A session with its entries.

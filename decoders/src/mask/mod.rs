@@ -25,11 +25,10 @@ mod sql_lexer;
 mod view;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-use custody_record::{Kind, Record, Times, Value, names};
+use custody_record::{Fields, Kind, Record, Times, Value, names};
 
 pub use self::mark::Action;
 use self::policy::Policy;
@@ -127,7 +126,10 @@ impl Masker {
         let mut fields = Vec::with_capacity(draft.fields.len() + 2);
         // Statements first: they tell the columns that values apart from them meet.
         let mut found = draft.fields;
-        found.sort_by_key(|field| !matches!(field.class, Class::Statement(_)));
+        let is_statement = |field: &Field| matches!(field.class, Class::Statement(_));
+        if let Some(last) = found.iter().rposition(is_statement) {
+            found[..=last].sort_by_key(|field| !is_statement(field));
+        }
         let mut apart = sql::Apart::default();
         for field in found {
             let name = self.field_name(field.name, &mut report);
@@ -157,7 +159,7 @@ impl Masker {
             session: draft.session,
             exchange: draft.exchange,
             times: draft.times,
-            fields: by_name(fields),
+            fields: Fields::merged(fields, keep_both),
             masked,
             kinds,
             anomalies,
@@ -228,24 +230,15 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Fields by their names. A name that comes twice (a repeated header) keeps both values, in order.
-fn by_name(mut fields: Vec<(Name, Value)>) -> BTreeMap<Name, Value> {
-    fields.sort_by(|one, other| one.0.cmp(&other.0));
-    fields.dedup_by(|(name, value), (before, first)| {
-        if name != before {
-            return false;
+/// A name that comes twice (a repeated header) keeps both values, in order.
+fn keep_both(first: &mut Value, value: Value) {
+    match first {
+        Value::List(values) => values.push(Some(value)),
+        first => {
+            let before = std::mem::replace(first, Value::Bool(false));
+            *first = Value::List(vec![Some(before), Some(value)]);
         }
-        let value = std::mem::replace(value, Value::Bool(false));
-        match first {
-            Value::List(values) => values.push(Some(value)),
-            first => {
-                let before = std::mem::replace(first, Value::Bool(false));
-                *first = Value::List(vec![Some(before), Some(value)]);
-            }
-        }
-        true
-    });
-    BTreeMap::from_iter(fields)
+    }
 }
 
 #[cfg(test)]

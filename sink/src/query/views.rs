@@ -104,7 +104,7 @@ pub(super) fn of_host(host: &HostRow) -> View {
         wall: 0,
         status: Status::Stored,
         record: None,
-        session: std::collections::BTreeMap::new(),
+        session: custody_record::Fields::new(),
         labels: host.enrolment.labels.clone(),
         unreadable: false,
     }
