@@ -19,6 +19,8 @@ const TYPES: [u32; 2] = [0x401, 0x413];
 /// Place of the write function in the table: behind type, name and the newer write function, which only calls this
 /// one (OpenSSL 1.1.0 to 3.x, `internal/bio.h`).
 const WRITE: u64 = 24;
+/// Longest list of relocations that is read; a browser's has some megabytes.
+const RELOCATIONS_BYTES_MAX: u64 = 64 << 20;
 
 /// File offset of the function that writes, for the symbol `BIO_s_mem` or `BIO_s_bio` at `address`.
 pub(super) fn write_offset(file: &File, address: u64) -> Option<u64> {
@@ -34,7 +36,7 @@ pub(super) fn write_offset(file: &File, address: u64) -> Option<u64> {
     let slot = table.checked_add(WRITE)?;
     let mut function = u64::from_le_bytes(bytes_at(file, segments, endian, slot)?);
     for section in header.section_headers(endian, &cache).ok()? {
-        if section.sh_type(endian) != SHT_RELA {
+        if section.sh_type(endian) != SHT_RELA || section.sh_size(endian) > RELOCATIONS_BYTES_MAX {
             continue;
         }
         let Ok(Some((relocations, _))) = section.rela(endian, &cache) else { continue };
