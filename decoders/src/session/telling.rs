@@ -153,7 +153,11 @@ impl Session {
         if self.tls {
             fields.push(Field::structure(names::TLS, "tls"));
         }
-        let plaintext_end = self.plaintext_source.and_then(|index| self.ends.get(index));
+        let plaintext_end = match self.plaintext_source {
+            Some(source) => self.ends.get(source),
+            // Before the first plaintext: the end that it will be read from, as far as is known.
+            None => self.ends.iter().filter(|end| end.binding.is_some()).min_by_key(|end| end.client),
+        };
         if let Some(binding) = plaintext_end.and_then(|end| end.binding) {
             fields.push(Field::structure(names::BINDING, binding_name(binding)));
         }
