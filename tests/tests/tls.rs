@@ -220,7 +220,10 @@ asyncio.run(main())";
     let port = |said: &str| said.trim().to_owned();
     assert_eq!(bound, [(port(&curl), "nested".into()), (port(&asyncio), "ciphertext".into())], "{told:#?}");
     // What went over the wire beside the plaintext is counted, whoever moved it there.
-    let closed = format!("type = \"session.close\" and server.port = {}", nginx.https_port);
+    let closed = format!(
+        "type = \"session.close\" and network.protocol.name = \"http\" and server.port = {}",
+        nginx.https_port
+    );
     for one in stand.wait_records(&closed, 2)? {
         assert!(field(&one, "custody.bytes.skipped").as_u64() > Some(0), "{one}");
         assert_eq!(field(&one, "custody.bytes.lost").as_u64().unwrap_or(0), 0, "{one}");
