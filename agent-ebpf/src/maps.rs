@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub control_woken: u64,
     /// When the agent's log was last told that there is no room.
     pub complained_ns: u64,
+    /// 1 once a TLS library wrote its records into memory.
+    pub tls_over_memory: u64,
 }
 
 /// Raised by the agent whenever a rule changed: cached verdicts of older epochs are void.

@@ -5,8 +5,8 @@
 
 use crate::kernel::{read, read_user, setting};
 use crate::maps::DATA;
-use crate::twins;
 use crate::rings::{Fate, count, data_flags, gap, next_data_seq};
+use crate::twins;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use custody_abi::{Data, Gap, Header, Socket, SocketKey, TaskKey, cause, flag, kind, layer, source};
 
@@ -131,16 +131,25 @@ impl Cursor {
             (self.next_segment, self.segments) = (origin.address, origin.count);
         }
     }
+}
 
-    /// Where the first byte of the call lies in the program's memory.
-    #[inline(always)]
-    fn first_address(&self) -> Option<u64> {
-        let base = match self.form {
-            form::NONE => return None,
-            form::BUFFER => self.address,
-            _ => segment(self.form, self.next_segment).ok()?.0,
-        };
-        Some(base + self.skip)
+/// Where the first byte of an [`Origin`] lies in the program's memory.
+#[inline(always)]
+pub(crate) fn first_address(form: u32, address: u64, offset: u64) -> Option<u64> {
+    let base = match form {
+        form::NONE => return None,
+        form::BUFFER => address,
+        _ => segment(form, address).ok()?.0,
+    };
+    Some(base + offset)
+}
+
+/// Shows what was sent to the TLS library: its ciphertext may be sent by the program itself. Not part of [`tell`], so
+/// that the two need the stack one after the other.
+#[inline(always)]
+pub(crate) fn show_to_tls(sock: u64, origin: &Origin, length: u64) {
+    if tls_probes() != 0 && crate::tls::is_over_memory() && !crate::tls::is_inside() {
+        crate::tls::custody_tls_sent(sock, origin.form, origin.address, origin.offset, length);
     }
 }
 
@@ -240,23 +249,20 @@ pub(crate) fn missing(moved: &Moved, from: u64, length: u64, why: u8) {
     }
     // A datagram's position is its number, which its parts share.
     let position = if moved.flags & flag::DATAGRAM != 0 { moved.position } else { moved.position + from };
-    gap(
-        moved.flags,
-        moved.time_ns,
-        |header| Gap {
-            header,
-            socket: moved.socket,
-            task: moved.task,
-            tls: 0,
-            position,
-            call: 0,
-            length,
-            direction: moved.direction,
-            layer: layer::WIRE,
-            cause: why,
-            reserved: 0, padding: 0,
-        },
-    );
+    gap(moved.flags, moved.time_ns, |header| Gap {
+        header,
+        socket: moved.socket,
+        task: moved.task,
+        tls: 0,
+        position,
+        call: 0,
+        length,
+        direction: moved.direction,
+        layer: layer::WIRE,
+        cause: why,
+        reserved: 0,
+        padding: 0,
+    });
 }
 
 /// Tells what moved. What a TLS library moves for an object whose plaintext is read is left out, and counted; so is
@@ -281,7 +287,8 @@ fn offer_to_tls(cursor: &Cursor) {
     if cursor.moved.length < 5 {
         return;
     }
-    let Some(address) = cursor.first_address() else { return };
+    let start = if cursor.form == form::BUFFER { cursor.address } else { cursor.next_segment };
+    let Some(address) = first_address(cursor.form, start, cursor.skip) else { return };
     if let Ok(head) = read_user::<[u8; 5]>(address) {
         crate::tls::on_socket_bytes(&cursor.moved.task, cursor.moved.socket, &head);
     }
@@ -350,7 +357,8 @@ fn fill<const N: usize>(cursor: &Cursor, size: u64) -> Outcome {
             direction: moved.direction,
             layer: layer::WIRE,
             provenance: 0,
-            reserved: 0, padding: 0,
+            reserved: 0,
+            padding: 0,
         });
     }
     slot.submit(data_flags());

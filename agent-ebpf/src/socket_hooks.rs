@@ -139,10 +139,23 @@ fn iterator(iter: u64) -> Result<Send, ()> {
     })
 }
 
-/// Tells `length` bytes of a send that stand at its position. A function of its own, for its share of the stack.
+/// Tells `length` bytes of a send that stand at its position.
+#[inline(always)]
+fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) {
+    copy_sent(sock, entry, send, length);
+    payload::show_to_tls(sock, &origin_of(send), length);
+}
+
+#[inline(always)]
+fn origin_of(send: &Send) -> Origin {
+    let count = if send.form == form::BUFFER { send.rest } else { u64::from(send.segments) };
+    Origin { form: send.form, reserved: 0, count, address: send.source, offset: send.offset }
+}
+
+/// A function of its own, for its share of the stack.
 #[inline(never)]
-fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) -> u64 {
-    let moved = Moved {
+fn copy_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) -> u64 {
+    let mut cursor = Cursor::of(Moved {
         socket: sockets::key(sock, entry),
         task: current_key(),
         position: send.position,
@@ -150,13 +163,11 @@ fn tell_sent(sock: u64, entry: *mut Socket, send: &Send, length: u64) -> u64 {
         time_ns: send.time_ns,
         flags: flag::POSITION_EXACT,
         direction: direction::EGRESS,
-        reserved: 0, padding: 0,
-    };
-    let mut cursor = Cursor::of(moved);
+        reserved: 0,
+        padding: 0,
+    });
     if !transfer::upper_layer(sock, entry) {
-        let count = if send.form == form::BUFFER { send.rest } else { u64::from(send.segments) };
-        let (address, offset) = (send.source, send.offset);
-        cursor.lie_at(&Origin { form: send.form, reserved: 0, count, address, offset });
+        cursor.lie_at(&origin_of(send));
     }
     payload::tell(&mut cursor, entry);
     0

@@ -11,8 +11,8 @@ use crate::rules;
 use crate::sequences::{fin_received, position, tcp_positions, tcp_sequences};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use custody_abi::{
-    Endpoint, POSITION_UNKNOWN, Socket, SocketClose, SocketKey, SocketOpen, TaskKey, flag, kind, role, source,
-    transport,
+    Endpoint, POSITION_UNKNOWN, Socket, SocketClose, SocketKey, SocketOpen, TaskKey, flag, kind, role,
+    source, transport,
 };
 
 pub(crate) const AF_UNIX: u16 = 1;

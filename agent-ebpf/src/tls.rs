@@ -5,10 +5,13 @@
 //! gets a number of its own at first sight: the library's pointer is reused after `SSL_free`, and a forked
 //! child has the same one.
 //!
+//! Where no socket call nests in the library's, because its transport is memory, [`memory`] finds the socket.
+//!
 //! Writes are copied at entry as tentative data and settled at return; reads are copied at return. Nothing is
 //! matched by length, and two sockets for one object are both told: userspace judges.
 
 mod emit;
+mod memory;
 mod rare;
 mod state;
 
@@ -24,6 +27,7 @@ use custody_abi::{
 };
 
 use crate::{kernel, rings, rules, sockets};
+pub use memory::{custody_tls_sent, is_used as is_over_memory};
 pub use state::on_thread_exit;
 use state::{Frame, Object, call};
 
@@ -364,6 +368,7 @@ fn plaintext(task: &TaskKey, object: &Object, direction: u8, position: u64, call
         direction,
         layer: layer::PLAINTEXT,
         provenance: object.provenance as u8,
-        reserved: 0, padding: 0,
+        reserved: 0,
+        padding: 0,
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::kernel::{current_key, offset, read};
 use crate::payload::{self, Cursor, Moved, Origin};
-use crate::{rules, sequences};
 use crate::sockets::{self, EGRESS, INGRESS};
+use crate::{rules, sequences};
 use custody_abi::{Socket, SocketKey, cause, direction, flag, transport};
 
 const MSG_OOB: u32 = 0x1;
@@ -14,6 +14,8 @@ const MSG_PEEK: u32 = 0x2;
 const MSG_TRUNC: u32 = 0x20;
 const MSG_ERRQUEUE: u32 = 0x2000;
 
+/// What [`tell`] says of bytes that are wanted.
+const TOLD: u32 = 1;
 /// What [`tell`] says of a socket that there was no room for.
 pub(crate) const NO_ROOM: u32 = 2;
 /// What [`custody_transfer`] says of a socket that has no entry yet, or was not told of.
@@ -37,14 +39,19 @@ pub struct Transfer {
 /// Tells of a transfer, and of its socket before, at its first sight.
 #[inline(always)]
 pub(crate) fn tell(transfer: &mut Transfer) -> u32 {
-    let told = custody_transfer(transfer);
-    if told != UNKNOWN {
-        return told;
+    let mut told = custody_transfer(transfer);
+    if told == UNKNOWN {
+        if custody_meet(transfer) != NO_ROOM {
+            told = custody_transfer(transfer);
+        }
+        if told == UNKNOWN {
+            return custody_no_room(transfer);
+        }
     }
-    if custody_meet(transfer) == NO_ROOM || custody_transfer(transfer) == UNKNOWN {
-        return custody_no_room(transfer);
+    if told == TOLD && transfer.sends != 0 {
+        payload::show_to_tls(transfer.sock, &transfer.origin, transfer.length);
     }
-    0
+    told
 }
 
 /// First sight of the transfer's socket. Apart from the telling, so that the two need the stack one after the other;
@@ -108,7 +115,7 @@ pub extern "C" fn custody_transfer(transfer: *mut Transfer) -> u32 {
         cursor.lie_at(&transfer.origin);
     }
     payload::tell(&mut cursor, socket);
-    1
+    TOLD
 }
 
 /// The table of sockets is full: what moves on this one is told as lost, and on which socket is not known.

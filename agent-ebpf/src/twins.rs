@@ -10,9 +10,7 @@
 use crate::maps::{PAIRS, SOCKETS};
 use crate::payload::Moved;
 use crate::sockets::{self, AF_INET, AF_INET6, EGRESS, INGRESS, NOBODY, state};
-use custody_abi::{
-    ACCEPTING_END_WAIT_BYTES, ACCEPTING_END_WAIT_NS, Endpoint, Pair, Socket, SocketKey, role,
-};
+use custody_abi::{ACCEPTING_END_WAIT_BYTES, ACCEPTING_END_WAIT_NS, Endpoint, Pair, Socket, SocketKey, role};
 
 /// Bytes of a connection from which on an end is spared: its beginning (a handshake that names who speaks TLS) is
 /// told by both.

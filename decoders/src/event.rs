@@ -188,6 +188,8 @@ pub enum Binding {
     Bio,
     /// A TLS record on the socket inside a call of the library.
     Nested,
+    /// A TLS record that the library wrote into memory and its process sent on the socket.
+    Ciphertext,
     /// Not bound: the plaintext is a session of its own, without addresses.
     Unknown,
 }

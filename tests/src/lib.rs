@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gnutls;
+pub mod https;
 pub mod leftover;
 pub mod observed;
 pub mod openssl11;

@@ -96,21 +96,21 @@ ask(b'before'); print('asked', flush=True); sys.stdin.readline(); ask(b'after');
 }
 
 #[test]
-fn plaintext_of_memory_bios_is_unknown_and_counted() -> Result<()> {
+fn plaintext_that_reaches_no_socket_is_unknown_and_counted() -> Result<()> {
     let (_folders, stand, nginx) = observed::nginx(&[])?;
+    // Both ends in one program, and between them its own memory: what a socket would tell does not exist.
     let script = "\
-import asyncio\n\
-async def main():\n    \
-    r, w = await asyncio.open_connection('127.0.0.1', port, ssl=context, server_hostname='localhost')\n    \
-    w.write(b'GET /echo HTTP/1.1\\r\\nHost: x\\r\\nX-Who: asyncio\\r\\nConnection: close\\r\\n\\r\\n'); await r.read()\n    \
-    w.close()\n\
-asyncio.run(main())";
-    output(&mut python(script, &nginx))?;
-    // The server's end is bound as ever.
-    assert_eq!(exchanges(&stand, &nginx, "/echo", 1)?.len(), 1);
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain(sys.argv[2], sys.argv[2].replace('.crt', '.key'))\n\
+a, b = ssl.MemoryBIO(), ssl.MemoryBIO()\n\
+ends = [context.wrap_bio(a, b, server_hostname='localhost'), server.wrap_bio(b, a, server_side=True)]\n\
+for end in ends * 2:\n    \
+    try: end.do_handshake()\n    \
+    except ssl.SSLWantReadError: pass\n\
+ends[0].write(b'GET /nowhere HTTP/1.1\\r\\nHost: x\\r\\nX-Who: memory\\r\\n\\r\\n'); print(ends[1].read(4096))";
+    let read = output(&mut python(script, &nginx))?;
+    assert!(read.contains("/nowhere"), "{read}");
     let unbound = stand.wait_records("type = \"exchange\" and custody.binding = \"unknown\"", 1)?;
-    assert_eq!(unbound.len(), 1, "{unbound:#?}");
-    assert_eq!(field(&unbound[0], "http.request.header.x-who"), "asyncio");
+    assert_eq!(field(&unbound[0], "http.request.header.x-who"), "memory");
     assert!(field(&unbound[0], "server.port").is_null(), "an address was guessed: {}", unbound[0]);
     eventually(Duration::from_secs(10), "a figure of unbound plaintext", || {
         let bytes = stand.status()?["worker"]["figures"]["tls_unbound_bytes"].as_u64();
@@ -137,5 +137,96 @@ for n in range(30):\n    \
     let probes = stand.status()?["probes"].to_string();
     let path = own.path().display().to_string();
     assert!(probes.contains(&path), "{path} is not among {probes}");
+    Ok(())
+}
+
+/// Both ends of many connections in one program that moves ciphertext itself. All of a kind write before any of it is
+/// sent, and what was written last is sent first.
+const BY_HAND: &str = "\
+version = getattr(ssl.TLSVersion, sys.argv[3])\n\
+context.maximum_version = version\n\
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); server.load_cert_chain(sys.argv[2], sys.argv[2].replace('.crt', '.key'))\n\
+listener = socket.create_server(('127.0.0.1', 0)); address = listener.getsockname()\n\
+class End:\n    \
+    def __init__(self, sock, context, **options):\n        \
+        self.sock, self.inward, self.outward = sock, ssl.MemoryBIO(), ssl.MemoryBIO()\n        \
+        self.tls = context.wrap_bio(self.inward, self.outward, **options)\n    \
+    def shake(self):\n        \
+        try: self.tls.do_handshake()\n        \
+        except ssl.SSLWantReadError: pass\n    \
+    def send(self):\n        \
+        if self.outward.pending: self.sock.sendall(self.outward.read())\n    \
+    def receive(self): self.inward.write(self.sock.recv(65536))\n\
+clients, servers = [], []\n\
+for _ in range(20):\n    \
+    clients.append(End(socket.create_connection(address), context, server_hostname='localhost'))\n    \
+    servers.append(End(listener.accept()[0], server, server_side=True))\n\
+def turn(ends, others, work):\n    \
+    for end in ends: work(end)\n    \
+    sending = [(end, other) for end, other in zip(ends, others) if end.outward.pending]\n    \
+    for end, other in reversed(sending): end.send(); other.receive()\n\
+for _ in range(3): turn(clients, servers, End.shake); turn(servers, clients, End.shake)\n\
+def ask(end): end.tls.write(b'GET /by-hand HTTP/1.1\\r\\nHost: x\\r\\nX-Who: %s\\r\\n\\r\\n' % canary(end.sock.getsockname()[1]))\n\
+def answer(end):\n    \
+    who = end.tls.read(4096).split(b'X-Who: ')[1][:5]\n    \
+    end.tls.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\nX-Who: %s\\r\\n\\r\\n%s' % (who, who))\n\
+def canary(port): return b'%05d' % port\n\
+for _ in range(3): turn(clients, servers, ask); turn(servers, clients, answer); [end.tls.read(4096) for end in clients]\n\
+time.sleep(1)\n\
+for end in clients + servers: end.sock.close()";
+
+#[test]
+fn ciphertext_that_a_program_moves_itself_tells_the_connection() -> Result<()> {
+    let (_folders, stand, nginx) = observed::nginx(&[])?;
+    for version in ["TLSv1_2", "TLSv1_3"] {
+        output(python(BY_HAND, &nginx).arg(version))?;
+    }
+    let told = stand.wait_records("type = \"exchange\" and url.path = \"/by-hand\"", 120)?;
+    assert_eq!(told.len(), 120, "each once, by one of its ends");
+    for one in &told {
+        assert_eq!(field(one, "custody.binding"), "ciphertext", "{one}");
+        let port = field(one, "client.port").to_string();
+        for header in ["http.request.header.x-who", "http.response.header.x-who"] {
+            let who = field(one, header).as_str().unwrap_or_default().trim_start_matches('0').to_owned();
+            assert_eq!(who, port, "{header}: {one}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_are_bound_by_their_own_end_where_the_server_is_not_observed() -> Result<()> {
+    let (folder, servers) = (custody_tests::stand::folder()?, custody_tests::stand::folder()?);
+    let mut stand = Stand::new(folder.path(), "[capture.exclude]\nexecutables = [\"/usr/sbin/nginx\"]")?;
+    stand.start_agent()?;
+    let nginx = Nginx::start(servers.path(), &[])?;
+    // curl brings a transport of its own over a socket; asyncio's is memory.
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "-o", "/dev/null", "-w", "%{local_port}", "--cacert"]).arg(&nginx.certificate);
+    let curl = output(curl.arg(format!("https://localhost:{}/echo?of=curl", nginx.https_port)))?;
+    let script = "\
+import asyncio\n\
+async def main():\n    \
+    r, w = await asyncio.open_connection('127.0.0.1', port, ssl=context, server_hostname='localhost')\n    \
+    w.write(b'GET /echo?of=asyncio HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'); await r.read()\n    \
+    print(w.get_extra_info('sockname')[1]); w.close()\n\
+asyncio.run(main())";
+    let asyncio = output(&mut python(script, &nginx))?;
+    let told = exchanges(&stand, &nginx, "/echo", 2)?;
+    let bound: Vec<_> = told
+        .iter()
+        .map(|one| (field(one, "client.port").to_string(), field(one, "custody.binding").clone()))
+        .collect();
+    let port = |said: &str| said.trim().to_owned();
+    assert_eq!(bound, [(port(&curl), "nested".into()), (port(&asyncio), "ciphertext".into())], "{told:#?}");
+    // What went over the wire beside the plaintext is counted, whoever moved it there.
+    let closed = format!(
+        "type = \"session.close\" and network.protocol.name = \"http\" and server.port = {}",
+        nginx.https_port
+    );
+    for one in stand.wait_records(&closed, 2)? {
+        assert!(field(&one, "custody.bytes.skipped").as_u64() > Some(0), "{one}");
+        assert_eq!(field(&one, "custody.bytes.lost").as_u64().unwrap_or(0), 0, "{one}");
+    }
     Ok(())
 }

@@ -40,6 +40,8 @@ pub(crate) const TESTS: &[Package] = &[
     ("gnutls-bin", "a server whose TLS is GnuTLS, which is not read"),
     ("gcc", "makes small libraries that tests look for functions in"),
     ("python3-pip", "brings a Python package with an OpenSSL of its own"),
+    ("haproxy", "a TLS server whose transport is its own, over a socket"),
+    ("nodejs", "a TLS server whose transport is its own, in memory"),
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 

@@ -310,6 +310,8 @@ pub mod provenance {
     pub const BIO: u8 = 2;
     /// A socket call with a TLS record inside a call of the library.
     pub const NESTED: u8 = 3;
+    /// The process sent a record that the object had written into memory.
+    pub const CIPHERTEXT: u8 = 4;
 }
 
 /// A TLS object belongs to this socket.

@@ -138,7 +138,8 @@ pub(super) fn gap(data: &Data, offset: u64, length: u64, cause: u8) {
         direction: data.direction,
         layer: data.layer,
         cause,
-        reserved: 0, padding: 0,
+        reserved: 0,
+        padding: 0,
     };
     record(kind::GAP, data.header.flags & (flag::TENTATIVE | flag::EXISTING), gap);
 }

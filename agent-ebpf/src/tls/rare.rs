@@ -10,7 +10,9 @@ use aya_ebpf::{
 use custody_abi::{Header, TlsBind, cause, direction, flag, kind, source};
 
 use super::state::{self, Frame, call};
-use super::{emit, frame, observed, plaintext, read_done, read_entry, read_length, returning, settle, write_entry};
+use super::{
+    emit, frame, observed, plaintext, read_done, read_entry, read_length, returning, settle, write_entry,
+};
 use crate::{kernel, rings};
 
 /// `SSL_write_early_data(ssl, buffer, length, &written)`: 1 when it was taken.

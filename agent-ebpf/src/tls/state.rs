@@ -117,6 +117,18 @@ pub fn inside(thread: u64) -> Option<u64> {
     Some(calls.frames[index(depth - 1)].ssl)
 }
 
+/// The same, unless that call was left without a return: its frame then lies deeper than `stack`.
+#[inline(always)]
+pub fn inside_above(thread: u64, stack: u64) -> Option<u64> {
+    let calls = calls(thread)?;
+    let depth = calls.depth;
+    if depth == 0 {
+        return None;
+    }
+    let top = &calls.frames[index(depth - 1)];
+    (top.stack > stack).then_some(top.ssl)
+}
+
 /// Puts a frame on the thread's stack. 0 when the call is no traffic of its own: the function was probed
 /// twice, it is a part of the call around it, or there is no room. Exported, so that the verifier checks its
 /// ways once and not once for each way before it.

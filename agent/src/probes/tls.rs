@@ -11,6 +11,7 @@
 mod attach;
 mod elf;
 mod files;
+mod memory;
 mod objects;
 mod speaker;
 
@@ -70,6 +71,8 @@ pub struct Counters {
 
 struct Probed<L> {
     library: Library,
+    /// Not one that only brings transports.
+    moves_plaintext: bool,
     /// Dropping them detaches.
     _links: Vec<L>,
     file: File,
@@ -140,8 +143,8 @@ impl<A: Attach> Libraries<A> {
         let covered = match self.last_seen.get(&pid) {
             Some((when, covered)) if now.saturating_duration_since(*when) < SEEN_INTERVAL => *covered,
             _ => {
-                let mapped = self.scan(kernel, pid, Some(&mut HashSet::new()));
-                let covered = mapped.is_some_and(|mapped| !mapped.is_empty());
+                let mapped = self.scan(kernel, pid, Some(&mut HashSet::new())).unwrap_or_default();
+                let covered = mapped.iter().any(|id| self.moves_plaintext(*id));
                 // An executable is looked through once: it can be large, and handshakes many.
                 let known = self.speakers.get(&pid).is_some_and(|told| covered == (*told == speaker::PROBED));
                 if !known {
@@ -213,13 +216,20 @@ impl<A: Attach> Libraries<A> {
             return;
         }
         let mapped = files::mapped_files(&self.host, pid).unwrap_or_default();
-        let probed =
-            |mapping: &Mapping| self.mappings.get(&mapping.id).is_some_and(|known| known.file.is_some());
+        let probed = |mapping: &Mapping| {
+            let file = self.mappings.get(&mapping.id).and_then(|known| known.file);
+            file.is_some_and(|id| self.moves_plaintext(id))
+        };
         let by_probe = mapped.iter().any(probed).then_some(speaker::PROBED);
         let by_name = || speaker::of_mapped(mapped.iter().map(|mapping| mapping.path.as_path()));
         let by_mark = || speaker::of_executable(&files::executable(&self.host, pid).ok()?);
         let speaker = by_probe.or_else(by_name).or_else(by_mark).unwrap_or(speaker::UNKNOWN);
         self.speakers.insert(pid, speaker);
+    }
+
+    /// Whether plaintext passes this probed file; a library of transports alone is probed too.
+    fn moves_plaintext(&self, file: FileId) -> bool {
+        self.probed.get(&file).is_some_and(|one| one.moves_plaintext)
     }
 
     /// The probed libraries.
@@ -312,12 +322,13 @@ impl<A: Attach> Libraries<A> {
             self.counters.over_limit += 1;
             return None;
         }
-        let (mut links, mut functions) = (Vec::new(), Vec::new());
+        let (mut links, mut functions, mut moves_plaintext) = (Vec::new(), Vec::new(), false);
         for (function, offset) in offsets {
             match kernel.attach(function, &file, offset) {
                 Ok(new) => {
                     links.extend(new);
                     functions.push(function.symbol());
+                    moves_plaintext |= function.moves_plaintext();
                 }
                 Err(error) => {
                     let symbol = function.symbol();
@@ -336,7 +347,7 @@ impl<A: Attach> Libraries<A> {
         }
         tracing::info!(library = %path.display(), functions = functions.len(), "TLS library probed");
         let library = Library { path: path.to_owned(), functions };
-        self.probed.insert(id, Probed { library, _links: links, file, stamp });
+        self.probed.insert(id, Probed { library, moves_plaintext, _links: links, file, stamp });
         Some(id)
     }
 

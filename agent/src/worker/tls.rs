@@ -3,7 +3,7 @@
 //! A write is copied at the entry of the library's call and is *tentative* until the call returns: only then
 //! is known how much of it was taken. A TLS object is bound to its socket by what the kernel side saw
 //! ([`Binder::on_bind`]); what comes before the binding waits, for a bounded time and in bounded memory. What
-//! stays without one (memory BIOs) is told as [`Owner::Unbound`], never guessed.
+//! stays without one is told as [`Owner::Unbound`], never guessed; a binding that comes late holds from there on.
 //!
 //! Pure: no clock, no I/O, no kernel structures. It decodes nothing and orders nothing but the plaintext of
 //! one TLS object; positions of one socket's plaintext go on over all TLS objects that it carries in turn.
@@ -189,10 +189,17 @@ impl<S: Copy + Eq + Hash> Binder<S> {
         let tls = piece.tls;
         let Some(object) = self.open(piece) else { return };
         match object.owner {
-            // Its stream was told as unbound already: it cannot change its name.
-            Some(Owner::Unbound(_)) => {}
+            Some(Owner::Unbound(_)) if object.disputed => {}
+            Some(Owner::Unbound(_)) => {
+                // What was told keeps its name; from here on the socket is known.
+                object.binding = binding_of(provenance);
+                self.counters.late_bindings += 1;
+                out.push(Output::Ended { tls, time_ns: piece.time_ns });
+                self.own(tls, Owner::Socket(socket), piece.time_ns, out);
+            }
             Some(Owner::Socket(bound)) if bound == socket => {}
             Some(Owner::Socket(_)) => {
+                object.disputed = true;
                 self.counters.disagreements += 1;
                 self.disown(tls, piece.time_ns, out);
             }
@@ -420,6 +427,7 @@ fn binding_of(provenance: u8) -> Binding {
         abi::provenance::FD => Binding::Fd,
         abi::provenance::BIO => Binding::Bio,
         abi::provenance::NESTED => Binding::Nested,
+        abi::provenance::CIPHERTEXT => Binding::Ciphertext,
         _ => Binding::Unknown,
     }
 }

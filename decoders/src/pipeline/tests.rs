@@ -301,6 +301,22 @@ fn plaintext_is_read_and_its_ciphertext_only_counted() {
 }
 
 #[test]
+fn a_session_that_is_told_before_its_first_plaintext_says_how_it_is_bound() {
+    let mut host = Host::new();
+    host.socket(1, Role::Client, (2, 4000), (3, 443));
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 10, b"\x16\x03\x01\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    host.feed(Event::Bound {
+        socket: SocketId(1),
+        binding: Binding::Ciphertext,
+        existing: false,
+        time_ns: 11 * MS,
+    });
+    host.tick(2000);
+    assert_eq!(host.kinds(), [Kind::SessionOpen]);
+    assert_eq!(text(&host.records[0], names::BINDING), Some("ciphertext"));
+}
+
+#[test]
 fn of_two_plaintexts_the_accepting_one_is_read() {
     for with_server in [true, false] {
         let mut host = Host::new();

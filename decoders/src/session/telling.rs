@@ -154,7 +154,11 @@ impl Session {
             fields.push(Field::structure(names::TLS, "tls"));
             self.hellos.fields(&mut fields);
         }
-        let plaintext_end = self.plaintext_source.and_then(|index| self.ends.get(index));
+        let plaintext_end = match self.plaintext_source {
+            Some(source) => self.ends.get(source),
+            // Before the first plaintext: the end that it will be read from, as far as is known.
+            None => self.ends.iter().filter(|end| end.binding.is_some()).min_by_key(|end| end.client),
+        };
         if let Some(binding) = plaintext_end.and_then(|end| end.binding) {
             fields.push(Field::structure(names::BINDING, binding_name(binding)));
         }
@@ -288,6 +292,7 @@ fn binding_name(binding: Binding) -> &'static str {
         Binding::Fd => "fd",
         Binding::Bio => "bio",
         Binding::Nested => "nested",
+        Binding::Ciphertext => "ciphertext",
         Binding::Unknown => "unknown",
     }
 }

@@ -16,19 +16,25 @@ struct Row {
     symbol: &'static str,
     programs: &'static [&'static str],
     moves_plaintext: bool,
+    /// It returns the table of a transport, and the function that is probed is the one that writes there.
+    is_table: bool,
 }
 
 const fn data(symbol: &'static str, programs: &'static [&'static str]) -> Row {
-    Row { symbol, programs, moves_plaintext: true }
+    Row { symbol, programs, moves_plaintext: true, is_table: false }
 }
 
 const fn life(symbol: &'static str, programs: &'static [&'static str]) -> Row {
-    Row { symbol, programs, moves_plaintext: false }
+    Row { symbol, programs, moves_plaintext: false, is_table: false }
+}
+
+const fn table(symbol: &'static str, programs: &'static [&'static str]) -> Row {
+    Row { symbol, programs, moves_plaintext: false, is_table: true }
 }
 
 /// Return programs come before entry programs: an entry without its return would leave its frame behind.
 /// Objects' lives come first, so that no plaintext of a new object is taken for that of an old one.
-const FUNCTIONS: [Row; 16] = [
+const FUNCTIONS: [Row; 19] = [
     life("SSL_set_fd", &["ssl_set_fd"]),
     life("SSL_set_rfd", &["ssl_set_fd"]),
     life("SSL_set_wfd", &["ssl_set_fd"]),
@@ -45,11 +51,15 @@ const FUNCTIONS: [Row; 16] = [
     data("SSL_read_early_data", &["ssl_read_early_data_return", "ssl_read_early_data"]),
     data("SSL_write_early_data", &["ssl_write_early_data_return", "ssl_write_early_data"]),
     data("SSL_sendfile", &["ssl_sendfile_return", "ssl_sendfile"]),
+    table("BIO_s_mem", &["bio_write"]),
+    table("BIO_s_bio", &["bio_write"]),
+    // Node's own: `node::crypto::NodeBIO::Write(bio_st*, char const*, int)`.
+    life("_ZN4node6crypto7NodeBIO5WriteEP6bio_stPKci", &["bio_write"]),
 ];
 
 impl Function {
     pub(super) fn of_symbol(name: &[u8]) -> Option<Self> {
-        if !name.starts_with(b"SSL_") {
+        if ![b"SSL_", b"BIO_", b"_ZN4"].iter().any(|start| name.starts_with(*start)) {
             return None;
         }
         FUNCTIONS.iter().position(|row| row.symbol.as_bytes() == name).map(Self)
@@ -63,6 +73,16 @@ impl Function {
     /// Programs of the kernel object, in the order to attach them.
     pub fn programs(self) -> &'static [&'static str] {
         FUNCTIONS[self.0].programs
+    }
+
+    /// Whether the symbol leads to the function that is probed by way of a table.
+    pub(super) fn is_table(self) -> bool {
+        FUNCTIONS[self.0].is_table
+    }
+
+    /// Whether it is how ciphertext gets into a transport in memory.
+    pub(super) fn is_transport(self) -> bool {
+        self.programs() == ["bio_write"]
     }
 
     pub(super) fn moves_plaintext(self) -> bool {

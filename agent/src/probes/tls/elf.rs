@@ -13,12 +13,15 @@ use object::elf::{EM_X86_64, FileHeader64, PT_LOAD, SHN_UNDEF, SHT_DYNSYM, SHT_S
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::read::{ReadCache, ReadRef};
 
-use super::Function;
+use super::{Function, memory};
 
 /// Longest table that is read, of symbols or of their names. Browsers with all symbols have more.
 const TABLE_BYTES_MAX: u64 = 128 << 20;
 /// Longest name of a function that is probed, and its end.
-const NAME_BYTES_MAX: usize = 32;
+const NAME_BYTES_MAX: usize = 64;
+
+/// Beginnings of names of which a file that is probed has at least one.
+const NAMES: [&str; 4] = ["\0SSL_read", "\0SSL_write", "\0BIO_s_mem", "\0BIO_s_bio"];
 
 const SYMBOL_BYTES: usize = 24;
 
@@ -55,14 +58,15 @@ pub(super) fn function_offsets(file: &File) -> Result<Vec<(Function, u64)>, ElfE
         for table in sections.iter().filter(|section| section.sh_type(endian) == kind) {
             let Some(names) = sections.get(table.sh_link(endian) as usize) else { continue };
             let names = bytes_of(file, names, endian)?;
-            if !["\0SSL_read", "\0SSL_write"].iter().any(|name| Finder::new(name).find(&names).is_some()) {
+            if !NAMES.iter().any(|name| Finder::new(name).find(&names).is_some()) {
                 continue;
             }
             let symbols = bytes_of(file, table, endian)?;
-            collect(&symbols, &names, segments, endian, &mut found);
+            collect(file, &symbols, &names, segments, endian, &mut found);
         }
-        // A library with only SSL_free, say, wraps another one: its callers' plaintext does not pass here.
-        if found.iter().any(|(function, _)| function.moves_plaintext()) {
+        // A library with only SSL_free, say, wraps another one: its callers' plaintext does not pass here. Transports
+        // may lie in a library of their own.
+        if found.iter().any(|(function, _)| function.moves_plaintext() || function.is_transport()) {
             return Ok(found);
         }
     }
@@ -98,6 +102,7 @@ fn bytes_of(file: &File, section: &Section, endian: Endianness) -> Result<Vec<u8
 }
 
 fn collect(
+    file: &File,
     symbols: &[u8],
     names: &[u8],
     segments: &[Segment],
@@ -113,12 +118,18 @@ fn collect(
         }
         let Some(name) = names.get(name as usize..) else { continue };
         let Some((value, _)) = value.split_first_chunk() else { continue };
+        let address = u64::from_le_bytes(*value);
         let name = &name[..name.len().min(NAME_BYTES_MAX)];
         let Some(function) = name.split(|byte| *byte == 0).next().and_then(Function::of_symbol) else {
             continue;
         };
+        let offset = if function.is_table() {
+            memory::write_offset(file, address)
+        } else {
+            file_offset(segments, address, endian)
+        };
         // A symbol can be there in several versions.
-        if let Some(offset) = file_offset(segments, u64::from_le_bytes(*value), endian)
+        if let Some(offset) = offset
             && !found.contains(&(function, offset))
         {
             found.push((function, offset));

@@ -139,7 +139,7 @@ pub(super) fn system_libraries(root: &Path) -> Vec<PathBuf> {
 }
 
 fn is_tls_name(name: &str) -> bool {
-    name.starts_with("libssl") && name.contains(".so")
+    (name.starts_with("libssl") || name.starts_with("libcrypto")) && name.contains(".so")
 }
 
 /// Paths of TLS libraries in glibc's cache (glibc `sysdeps/generic/dl-cache.h`, the 1.1 form, alone or behind

@@ -34,6 +34,14 @@ fn the_systems_library_is_probed_once_however_often_it_is_found() {
     let functions: usize = libraries.libraries().map(|library| library.functions.len()).sum();
     assert_eq!(kernel.attached.len(), functions, "once per library");
     let writes = kernel.attached.iter().filter(|(symbol, _)| *symbol == "SSL_write_ex").count();
+    let with = |symbol: &'static str| {
+        libraries.libraries().filter(|library| library.functions.contains(&symbol)).count()
+    };
+    assert_eq!(writes, with("SSL_write_ex"), "once per library");
+    assert!(
+        with("BIO_s_mem") >= 1 && with("BIO_s_bio") >= 1,
+        "where libssl is, its transports in memory are"
+    );
     assert!(writes >= 1, "the package libssl3 must be installed for this test");
     let before = kernel.attached.len();
     libraries.on_exec(&mut kernel, std::process::id(), now);

@@ -82,6 +82,8 @@ pub(super) struct Object<S> {
     pub(super) existing: bool,
     pub(super) owner: Option<Owner<S>>,
     pub(super) binding: Binding,
+    /// Two sockets were seen: none is believed any more.
+    pub(super) disputed: bool,
     /// Confirmed pieces that wait for the owner.
     pub(super) held: Vec<Held>,
     /// The write that is not settled.
@@ -104,6 +106,7 @@ impl<S> Object<S> {
             existing,
             owner: None,
             binding: Binding::Unknown,
+            disputed: false,
             held: Vec::new(),
             pending: Vec::new(),
             pending_call: 0,

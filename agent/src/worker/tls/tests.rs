@@ -224,22 +224,23 @@ fn an_unreadable_page_is_a_hole_within_the_call() {
 }
 
 #[test]
-fn without_a_socket_plaintext_is_unbound_after_the_wait_and_stays_so() {
+fn without_a_socket_plaintext_is_unbound_after_the_wait_until_one_is_known() {
     let mut bench = Bench::new();
     bench.write(1, 7, 0, b"ping");
     bench.settle(1, 7, 0, 4);
     bench.read(1, None, 0, b"pong");
-    bench.tick(999_999_000);
+    bench.tick(4_999_999_000);
     assert!(bench.told().is_empty());
     bench.tick(2_000);
     assert_eq!(bench.told(), ["tls1 Unknown", "tls1>0 ping", "tls1<0 pong"]);
+    bench.read(1, None, 4, b"more");
     bench.bind(1, 4);
-    bench.read(1, Some(4), 4, b"late");
-    bench.close(1, [8, 4]);
-    assert_eq!(bench.told(), ["tls1<4 late", "tls1 ended"]);
+    bench.read(1, Some(4), 8, b"late");
+    bench.close(1, [12, 4]);
+    assert_eq!(bench.told(), ["tls1<4 more", "tls1 ended", "s4 Nested", "s4<0 late"]);
     let counters = bench.binder.counters();
-    assert_eq!((counters.unbound_objects, counters.unbound_bytes, counters.bound_bytes), (1, 12, 0));
-    assert!(!bench.binder.has_plaintext(4));
+    assert_eq!((counters.unbound_objects, counters.unbound_bytes, counters.bound_bytes), (1, 12, 4));
+    assert_eq!(counters.late_bindings, 1);
 }
 
 #[test]
@@ -258,7 +259,9 @@ fn two_sockets_for_one_object_bind_neither() {
     bench.read(1, None, 0, b"a");
     bench.bind(1, 5);
     bench.read(1, None, 1, b"b");
-    assert_eq!(bench.told(), ["s4 Nested", "s4<0 a", "tls1 Unknown", "tls1<0 b"]);
+    bench.bind(1, 5);
+    bench.read(1, Some(4), 2, b"c");
+    assert_eq!(bench.told(), ["s4 Nested", "s4<0 a", "tls1 Unknown", "tls1<0 b", "tls1<1 c"]);
     assert_eq!(bench.binder.counters().disagreements, 1);
 }
 

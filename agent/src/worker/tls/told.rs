@@ -19,7 +19,8 @@ pub struct Limits {
     pub object_held_bytes_max: usize,
     /// Bytes of all objects that wait.
     pub held_bytes_max: usize,
-    /// How long settled plaintext waits for its binding, ns.
+    /// How long settled plaintext waits for its binding, ns. An object over memory that was there before the agent is
+    /// bound by the next record that it sends, so a server has this long to answer.
     pub binding_wait_ns: u64,
 }
 
@@ -30,7 +31,7 @@ impl Default for Limits {
             sockets_max: 65_536,
             object_held_bytes_max: 4 << 20,
             held_bytes_max: 32 << 20,
-            binding_wait_ns: 1_000_000_000,
+            binding_wait_ns: 5_000_000_000,
         }
     }
 }
@@ -119,6 +120,8 @@ pub struct Counters {
     pub unbound_bytes: u64,
     /// TLS objects that found no socket in time.
     pub unbound_objects: u64,
+    /// Among those, which found it later: what was told before stays unbound.
+    pub late_bindings: u64,
     /// TLS objects for which the kernel saw two sockets; their plaintext is unbound.
     pub disagreements: u64,
     /// Sockets with plaintext of two live TLS objects at once (a forked child, a bug): told in order seen.
