@@ -159,6 +159,51 @@ fn gzip(content: &str) -> Vec<u8> {
     file
 }
 
+/// br whose content stands there uncompressed (RFC 7932 section 9.2).
+fn br(content: &str) -> Vec<u8> {
+    let header = (content.len() as u32 - 1) << 4 | 1 << 20;
+    [&header.to_le_bytes()[..3], content.as_bytes(), &[3]].concat()
+}
+
+/// Content codings with what they make of a text, compressed or not.
+fn coded(content: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let deflated = |zlib| {
+        let mut out = vec![0; content.len() + 100];
+        let mut deflate = flate2::Compress::new(flate2::Compression::default(), zlib);
+        deflate.compress(content.as_bytes(), &mut out, flate2::FlushCompress::Finish).expect("deflate");
+        out.truncate(deflate.total_out() as usize);
+        out
+    };
+    let whole = [
+        deflated(true),
+        deflated(false),
+        br(content),
+        zstd::encode_all(content.as_bytes(), 3).expect("zstd"),
+    ];
+    let mut all: Vec<_> = ["deflate", "deflate", "br", "zstd"].into_iter().zip(whole.clone()).collect();
+    // Its checksum is wrong: what was decoded before that stands in the record.
+    all.push(("gzip", gzip(content)));
+    all.push(("br, gzip", gzip(&String::from_utf8_lossy(&br(content)))));
+    all.extend(
+        ["deflate", "deflate", "br", "zstd"]
+            .into_iter()
+            .zip(whole.map(|torn| torn[..torn.len() - 3].to_vec())),
+    );
+    all.push(("compress", content.into()));
+    all
+}
+
+/// In chunks of five bytes.
+fn in_chunks(head: &str, body: &[u8]) -> Vec<u8> {
+    let mut message = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+    for chunk in body.chunks(5) {
+        message.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+        message.extend([chunk, b"\r\n"].concat());
+    }
+    message.extend(b"0\r\n\r\n");
+    message
+}
+
 fn http(head: &str, body: &[u8]) -> Vec<u8> {
     let mut message = format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
     message.extend(body);
@@ -197,7 +242,21 @@ fn http_turns() -> Turns {
     let post = |path: &str, headers: &str, body: &[u8]| {
         http(&(head(&format!("POST {path} HTTP/1.1")) + headers), body)
     };
-    vec![
+    let mut coded_turns = Vec::new();
+    for (coding, body) in coded(&json) {
+        let headers = format!("{json_type}Content-Encoding: {coding}\r\n");
+        coded_turns.push((Flow::Ingress, post("/visible-coded", &headers, &body)));
+        coded_turns.push((Flow::Egress, in_chunks(&format!("HTTP/1.1 200 OK\r\n{headers}"), &body)));
+    }
+    for (coding, body) in coded(&multipart) {
+        let headers =
+            format!("Content-Type: multipart/form-data; boundary=B\r\nContent-Encoding: {coding}\r\n");
+        coded_turns.push((Flow::Ingress, post("/visible-coded-form", &headers, &body)));
+        let event = format!("data: {json}\n\ndata: visible-event password={PASSWORD}\n\ndata: {json}");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+        coded_turns.push((Flow::Egress, in_chunks(head, event.as_bytes())));
+    }
+    let plain_turns = vec![
         (Flow::Ingress, post("/visible-json", json_type, json.as_bytes())),
         (Flow::Egress, ok(&format!("Set-Cookie: sid={COOKIE}; Path=/\r\n{json_type}"), json.as_bytes())),
         (
@@ -236,7 +295,8 @@ fn http_turns() -> Turns {
             .into_bytes(),
         ),
         (Flow::Egress, ok("", b"visible-answer")),
-    ]
+    ];
+    [plain_turns, coded_turns].concat()
 }
 
 #[test]
@@ -252,7 +312,10 @@ fn http_stores_no_canary() {
             "/visible-chunked",
             "visible-user",
             "visible-host",
-            "visible=yes",
+            "/visible-coded",
+            "/visible-coded-form",
+            "http.request.form.visible",
+            "visible-event",
             "visible-answer",
             "q=visible",
             "‹coded·drop·",
