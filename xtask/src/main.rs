@@ -9,6 +9,7 @@ mod golden;
 mod new_decoder;
 mod setup;
 mod test;
+mod vm;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Verb {
     Test(test::Options),
     /// Runs the fuzz targets, and the canary that must fail
     Fuzz(fuzz::Options),
+    /// Tests the probes on other kernels, in virtual machines
+    Vm(vm::Options),
     /// Compares golden files with what decoders and ledger say now, or writes them anew
     Golden(golden::Options),
     /// Makes the folder of a protocol that compiles, is registered and runs the harness
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
         Verb::Test(options) => test::run(root, &options),
         Verb::Fuzz(options) => fuzz::run(root, &options),
+        Verb::Vm(options) => vm::run(root, &options),
         Verb::Golden(options) => golden::run(root, &options),
         Verb::NewDecoder(options) => new_decoder::run(root, &options),
         Verb::Check => check::run(),

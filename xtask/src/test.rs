@@ -1,11 +1,12 @@
-//! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests, fuzz targets.
+//! `cargo xtask test`: set-up, kernel object, rules, unit and end-to-end tests, fuzz targets, other
+//! kernels.
 
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::{build_ebpf, check, fuzz, setup};
+use crate::{build_ebpf, check, fuzz, setup, vm};
 
 /// How to test.
 #[derive(Args)]
@@ -45,6 +46,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if options.filter.is_none() {
         setup::run(setup::cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
         fuzz::run(root, &fuzz::Options::all(FUZZ_SECONDS))?;
+        vm::run(root, &vm::Options::all(options.yes))?;
     }
     Ok(())
 }

@@ -7,6 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+/// What an event may take, on an emulated processor too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A piece of payload as it came.
@@ -62,11 +65,11 @@ impl Observer {
         told
     }
 
-    /// Reads until `enough` says so, or fails after ten seconds.
+    /// Reads until `enough` says so, or fails.
     pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&Told) -> bool) -> &Told {
         let begin = Instant::now();
         while !enough(self.drain()) {
-            assert!(begin.elapsed() < Duration::from_secs(10), "never told: {what}");
+            assert!(begin.elapsed() < PATIENCE, "never told: {what}");
             std::thread::sleep(Duration::from_millis(2));
         }
         &self.told
