@@ -12,6 +12,7 @@
 
 mod exec;
 mod kernel;
+mod lives;
 mod maps;
 mod payload;
 mod process;

@@ -7,7 +7,7 @@ use crate::payload::{self, Cursor, Moved, Origin, form};
 use crate::rings::{self, now};
 use crate::sockets::{self, EGRESS, state};
 use crate::transfer::{self, NO_ROOM, Transfer};
-use crate::{kernel, rules, sequences, syscalls, twins};
+use crate::{kernel, lives, rules, sequences, syscalls, twins};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::warn;
@@ -242,7 +242,7 @@ fn over(sock: u64) {
     let socket = unsafe { &mut *entry };
     if socket.transport != transport::TCP {
         // MPTCP: no other hook tells its end, and no list of the kernel's has it for the sweep.
-        sockets::close(sock, entry);
+        lives::close(sock, entry);
         return;
     }
     // A disconnect that follows moves the sequences away from the data.
@@ -273,7 +273,7 @@ fn connecting(sock: u64) {
         return;
     }
     if let Some(stale) = SOCKETS.get_ptr_mut(&sock) {
-        sockets::forget(sock, stale);
+        lives::forget(sock, stale);
     }
     sockets::insert(sock, transport::TCP, role::CLIENT, state::CONNECTING, [0; 2]);
     if let Some(entry) = SOCKETS.get_ptr_mut(&sock) {
@@ -295,7 +295,7 @@ fn established(sock: u64, old: i32) {
             twins::connected(sock, entry);
             return;
         }
-        sockets::forget(sock, entry);
+        lives::forget(sock, entry);
     }
     let role = match old {
         TCP_SYN_SENT => role::CLIENT,
@@ -327,7 +327,7 @@ pub fn tcp_send_reset(ctx: RawTracePointContext) -> i32 {
 pub fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
     let sock: u64 = ctx.arg(0);
     if let Some(socket) = SOCKETS.get_ptr_mut(&sock) {
-        sockets::close(sock, socket);
+        lives::close(sock, socket);
     }
     0
 }

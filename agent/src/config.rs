@@ -366,43 +366,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(Path::new("agent.toml"), text)
-    }
-
-    #[test]
-    fn the_packaged_file_holds_every_key_with_its_default() {
-        let text = include_str!("../../packaging/agent.toml");
-        let config = parse(text).unwrap();
-        assert_eq!(config, Config::default());
-        let defaults = toml::Value::try_from(Config::default()).unwrap();
-        let packaged: toml::Value = toml::from_str(text).unwrap();
-        assert_eq!(packaged, defaults, "a key is missing in the packaged file, or is not the default");
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_by_name() {
-        let error = parse("config_version = 1\n[capture]\nspeling = 1\n").unwrap_err().to_string();
-        assert!(error.contains("speling") && error.contains("line 3"), "{error}");
-    }
-
-    #[test]
-    fn another_version_is_refused() {
-        assert!(matches!(parse("config_version = 2\n"), Err(ConfigError::Version { found: 2, .. })));
-    }
-
-    #[test]
-    fn a_ring_that_is_no_power_of_two_is_refused() {
-        let error = parse("config_version = 1\n[capture]\ndata_ring_bytes = 1000000\n").unwrap_err();
-        assert!(error.to_string().contains("capture.data_ring_bytes is 1000000"), "{error}");
-    }
-
-    #[test]
-    fn a_network_with_too_many_bits_is_refused() {
-        let text = "config_version = 1\n[capture.exclude]\nnetworks = [\"10.0.0.0/33\"]\n";
-        assert!(parse(text).unwrap_err().to_string().contains("10.0.0.0/33"));
-    }
-}
+mod tests;
