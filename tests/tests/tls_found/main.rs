@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use custody_tests::gnutls::fetch;
 use custody_tests::observed::Place;
-use custody_tests::process::{Running, free_port, output};
+use custody_tests::process::{Running, eventually, free_port, output};
 use custody_tests::servers::Postgres;
 use custody_tests::stand::field;
 use rustix::process::Signal;
@@ -67,9 +67,14 @@ fn assert_read(place: &Place, port: u16, paths: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn probes(place: &Place) -> Result<String> {
-    Ok(place.stand.status()?["probes"].to_string())
+/// What is probed, as soon as the status, which is made anew every second, says so.
+fn wait_probed(place: &Place, path: &str, times: usize) -> Result<()> {
+    eventually(Duration::from_secs(20), &format!("{path} among the probes"), || {
+        let probes = place.stand.status()?["probes"].to_string();
+        Ok((probes.matches(path).count() >= times).then_some(()))
+    })
 }
+
 #[test]
 fn openssl_that_is_linked_into_node_is_read() -> Result<()> {
     if Command::new("node").arg("--version").output().is_err() {
@@ -86,7 +91,8 @@ fn openssl_that_is_linked_into_node_is_read() -> Result<()> {
     let told = place.stand.wait_records(filter, 2)?;
     assert_eq!(told.len(), 2, "each exactly once: {told:#?}");
     assert!(told.iter().all(|one| field(one, "http.response.status_code") == 200), "{told:#?}");
-    assert!(probes(&place)?.contains("/node ("), "{}", probes(&place)?);
+    wait_probed(&place, "/node (", 1)?;
+
     Ok(())
 }
 
@@ -107,7 +113,7 @@ fn a_library_that_exists_in_a_mount_namespace_alone_is_read() -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     assert_read(&place, port, &["/in/a/namespace", "/again"])?;
     assert!(!Path::new(&format!("{inside}/libssl.so.3")).exists(), "the library is on the host too");
-    assert!(probes(&place)?.contains(&format!("{inside}/libssl.so.3")), "{}", probes(&place)?);
+    wait_probed(&place, &format!("{inside}/libssl.so.3"), 1)?;
     Ok(())
 }
 
@@ -170,7 +176,7 @@ fn a_library_that_was_replaced_stays_read_and_so_does_the_new_one() -> Result<()
     let filter = format!("type = \"exchange\" and server.port = {old_port}");
     assert_eq!(place.stand.wait_records(&filter, 2)?.len(), 2, "the old library is not read any more");
     let path = libraries.join("libssl.so.3").display().to_string();
-    assert_eq!(probes(&place)?.matches(&path).count(), 2, "{}", probes(&place)?);
+    wait_probed(&place, &path, 2)?;
     Ok(())
 }
 
@@ -230,7 +236,7 @@ fn a_renamed_copy_in_a_python_package_is_read() -> Result<()> {
     assert!(library.contains("psycopg2_binary.libs/libssl-"), "another OpenSSL was used: {library}");
     let filter = format!("server.port = {} and db.query.text =~ \"from_a_wheel$\"", postgres.port);
     assert_eq!(place.stand.wait_records(&filter, 5)?.len(), 5, "each exactly once, read at either end");
-    assert!(probes(&place)?.contains(library.trim()), "{library} is not among {}", probes(&place)?);
+    wait_probed(&place, library.trim(), 1)?;
     Ok(())
 }
 
