@@ -31,14 +31,18 @@ async def main():
 asyncio.run(main())
 "#;
 
-/// Node: OpenSSL within the executable, over memory of Node's own. The same arguments.
+/// Node: OpenSSL within the executable, over memory of Node's own. The same arguments. It answers a path that ends with
+/// `/aaaaaa` so late that the agent tells the request before.
 const NODE: &str = r#"
 const fs = require('fs');
 const [port, cert, key] = process.argv.slice(1);
 const options = { cert: fs.readFileSync(cert), key: fs.readFileSync(key), keepAliveTimeout: 600000 };
-require('https').createServer(options, (request, response) => {
+const answer = (response) => {
   response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': 12 });
   response.end('{"ok":true}\n');
+};
+require('https').createServer(options, (request, response) => {
+  if (request.url.endsWith('/aaaaaa')) setTimeout(answer, 500, response); else answer(response);
 }).listen(Number(port), '127.0.0.1', 512);
 "#;
 

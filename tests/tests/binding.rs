@@ -1,6 +1,7 @@
 //! Whose connection plaintext is told under. Each exchange carries the port of its own connection as a canary, all are
 //! of one size, and many connections are used at once, in one client and four kinds of server: what is bound to
-//! another connection than its own shows itself.
+//! another connection than its own shows itself. What is in the record must be all that was sent, byte by byte: an
+//! exchange that is not there must be missing from the accounts of its session too.
 //!
 //! `CUSTODY_BINDING=whole` makes it 100,000 exchanges on 200 connections with three restarts of the agent.
 
@@ -69,8 +70,12 @@ struct Client {
 
 impl Client {
     fn start(nginx: &Nginx, each: usize, servers: &[(&str, u16)]) -> Result<Client> {
-        let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", CLIENT]).arg(&nginx.certificate).arg(each.to_string());
+        // Ends with the test, whichever way that ends.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "TERM", "--", "/usr/bin/python3", "-c", CLIENT])
+            .arg(&nginx.certificate)
+            .arg(each.to_string());
         for (name, port) in servers {
             command.args([*name, &port.to_string()]);
         }
@@ -112,7 +117,20 @@ struct Outcome {
     wrong: Vec<String>,
     /// Told more than once under their own.
     twice: usize,
+    /// Told before their answer, which took longer than the agent waits for it.
+    early: usize,
     bindings: BTreeMap<String, usize>,
+    sessions: HashSet<String>,
+    /// Bytes of requests that passed, as the ends of the sessions say.
+    bytes_up: u64,
+    /// Among all bytes that passed, those that those ends say are in no exchange.
+    bytes_untold: u64,
+}
+
+impl Outcome {
+    fn told(&self) -> usize {
+        self.bound.len() + self.unknown + self.wrong.len()
+    }
 }
 
 /// `/echo/NAME/PORT/NUMBER`: name of the server and port of the client, digits as letters.
@@ -126,6 +144,10 @@ fn canary(path: &str) -> Option<(&str, u64)> {
 fn outcomes(records: &[Value], servers: &[(&str, u16)]) -> BTreeMap<String, Outcome> {
     let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
     for record in records {
+        // An open exchange is named again when it ends, without its path.
+        if !matches!(record["type"].as_str(), Some("exchange" | "exchange.open")) {
+            continue;
+        }
         let path = field(record, "url.path").as_str().unwrap_or_default();
         let Some((name, own)) = canary(path) else { continue };
         let Some((_, port)) = servers.iter().find(|(server, _)| *server == name) else { continue };
@@ -136,6 +158,8 @@ fn outcomes(records: &[Value], servers: &[(&str, u16)]) -> BTreeMap<String, Outc
             // What HAProxy asks the server behind it, in the clear.
             continue;
         }
+        outcome.early += usize::from(record["type"] == "exchange.open");
+        outcome.sessions.insert(record["session_id"].as_str().unwrap_or_default().to_owned());
         if binding == "unknown" {
             outcome.unknown += 1;
         } else if ends != [Some(own), Some(u64::from(*port))] {
@@ -145,7 +169,28 @@ fn outcomes(records: &[Value], servers: &[(&str, u16)]) -> BTreeMap<String, Outc
         }
         *outcome.bindings.entry(binding).or_default() += 1;
     }
+    for close in records.iter().filter(|record| record["type"] == "session.close") {
+        let session = close["session_id"].as_str().unwrap_or_default();
+        let port = field(close, "server.port").as_u64();
+        let of_server = servers.iter().find(|(_, own)| port == Some(u64::from(*own))).map(|(name, _)| *name);
+        let found = outcomes
+            .iter_mut()
+            .find(|(name, outcome)| outcome.sessions.contains(session) || Some(name.as_str()) == of_server);
+        if let Some((_, outcome)) = found {
+            let bytes = |name: &str| field(close, name).as_u64().unwrap_or_default();
+            outcome.bytes_up += bytes("custody.bytes.up");
+            outcome.bytes_untold += ["lost", "cut", "unparsed"]
+                .iter()
+                .map(|what| bytes(&format!("custody.bytes.{what}")))
+                .sum::<u64>();
+        }
+    }
     outcomes
+}
+
+/// Bytes of each request to this server.
+fn request_bytes(server: &str) -> usize {
+    format!("GET /echo/{server}/aaaaa/aaaaaa HTTP/1.1\r\nHost: localhost\r\n\r\n").len()
 }
 
 #[test]
@@ -175,21 +220,33 @@ fn plaintext_is_told_under_its_own_connection() -> Result<()> {
     }
     client.end()?;
     stand.stop_agent()?;
-    let records = stand.records("type = \"exchange\" and url.path =~ \"^/echo/\"")?;
+    let records = stand.records("url.path =~ \"^/echo/\" or type = \"session.close\"")?;
     let expected = times * (extent.restarts + 1) * (extent.connections / servers.len());
     let outcomes = outcomes(&records, &servers);
-    println!("server    exchanges  bound  unknown  wrong  twice  bindings");
+    println!("server    exchanges  bound  unknown  wrong  twice  early  bindings");
     for (name, _) in servers {
         let Some(one) = outcomes.get(name) else { anyhow::bail!("nothing was told of {name}") };
         let (bound, wrong) = (one.bound.len(), one.wrong.len());
         println!(
-            "{name:9} {expected:9} {bound:6} {:8} {wrong:6} {:6}  {:?}",
-            one.unknown, one.twice, one.bindings
+            "{name:9} {expected:9} {bound:6} {:8} {wrong:6} {:6} {:6}  {:?}",
+            one.unknown, one.twice, one.early, one.bindings
         );
     }
     for (name, one) in &outcomes {
         assert!(one.wrong.is_empty(), "{name}: {:#?}", one.wrong);
         assert_eq!(one.twice, 0, "{name}: told more than once");
+        let request = request_bytes(name);
+        let missing = expected.checked_sub(one.told()).with_context(|| format!("{name}: told too often"))?;
+        assert_eq!(
+            one.bytes_up,
+            (expected * request) as u64,
+            "{name}: bytes of requests, as their sessions tell"
+        );
+        assert!(
+            one.bytes_untold >= (missing * request) as u64,
+            "{name}: {missing} exchanges are missing, and sessions tell of {} bytes",
+            one.bytes_untold
+        );
         assert!(
             one.bound.len() * 1000 >= expected * 999,
             "{name}: {} of {expected} are bound",
