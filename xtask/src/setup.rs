@@ -32,6 +32,7 @@ pub(crate) const SERVERS: &[Package] = &[
 pub(crate) const TESTS: &[Package] = &[
     ("wrk", "load on the web server"),
     ("python3-psycopg", "a second client library of PostgreSQL"),
+    ("python3-asyncpg", "a third one, which binds and copies in binary"),
     ("redis-server", "a key-value server; Debian starts it on port 6379, not used here"),
     ("redis-tools", "its command line and its load generator"),
     ("python3-redis", "a client library of Redis"),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use custody_tests::observed;
 use custody_tests::postgres_log::Logged;
 use custody_tests::process::output;
+use custody_tests::spelling;
 use custody_tests::stand::field;
 use serde_json::Value;
 
@@ -80,48 +81,8 @@ fn equal(record: &Value, logged: &Logged, told: &Value) {
     // The server repeats bound values in the context of an error, where no column tells what they are.
     let context = field(record, "db.postgresql.error.where").as_str().unwrap_or_default();
     assert!(!context.contains("$1 = "), "{record}");
-    let bound = parameters(record);
+    let bound = spelling::parameters(record, &SPELLINGS);
     if let Some(expected) = &logged.parameters {
         assert_eq!(&bound, expected, "{record}");
     }
-}
-
-/// The bound values of a record in the server's spelling.
-fn parameters(record: &Value) -> Vec<Option<String>> {
-    let nulls = field(record, "db.query.null_parameters").as_array().cloned().unwrap_or_default();
-    (1u64..)
-        .map(|number| {
-            (field(record, &format!("db.query.parameter.{number}")), nulls.contains(&number.into()))
-        })
-        .take_while(|(value, is_null)| *is_null || !value.is_null())
-        .map(|(value, is_null)| {
-            assert!(!is_null || value.is_null(), "NULL and a value: {record}");
-            let spelled = spelled(value)?;
-            let known = SPELLINGS.iter().find(|(recorded, _)| *recorded == spelled);
-            Some(known.map_or(spelled, |(_, logged)| (*logged).to_owned()))
-        })
-        .collect()
-}
-
-/// A value as PostgreSQL writes it.
-fn spelled(value: &Value) -> Option<String> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(truth) => if *truth { "t" } else { "f" }.to_owned(),
-        Value::Array(elements) => {
-            let elements: Vec<String> = elements.iter().map(element).collect();
-            format!("{{{}}}", elements.join(","))
-        }
-        Value::String(text) => text.clone(),
-        number => number.to_string(),
-    })
-}
-
-/// An element of an array, in quotes where PostgreSQL puts them.
-fn element(value: &Value) -> String {
-    let Some(text) = spelled(value) else { return "NULL".to_owned() };
-    let bare = !text.is_empty()
-        && !text.eq_ignore_ascii_case("null")
-        && !text.contains([' ', ',', '{', '}', '"', '\\']);
-    if bare { text } else { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
