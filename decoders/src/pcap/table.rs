@@ -5,13 +5,15 @@ use std::collections::{HashMap, VecDeque};
 
 use super::connection::{Belongs, Connection, Context, is_due};
 use super::segment::Segment;
+use super::tags::Tags;
 use super::{Counts, Listener};
 use crate::event::Endpoint;
 
 /// Connections that were active since they were queued are queued anew so often before one is closed anyway.
 const ATTEMPTS_MAX: usize = 64;
 
-type Key = [Endpoint; 2];
+/// A network, and two ends in it.
+type Key = (Tags, [Endpoint; 2]);
 
 /// All connections.
 pub(super) struct Table {
@@ -45,10 +47,11 @@ impl Table {
         self.connections.len()
     }
 
-    /// A segment.
-    pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) {
+    /// A segment of this network.
+    pub(super) fn segment(&mut self, network: Tags, segment: &Segment<'_>, context: &mut Context<'_>) {
         let (from, to) = (segment.from, segment.to);
-        let key = if (from.address, from.port) <= (to.address, to.port) { [from, to] } else { [to, from] };
+        let ordered = (from.address, from.port) <= (to.address, to.port);
+        let key = (network, if ordered { [from, to] } else { [to, from] });
         self.make_room(&key, context);
         let connection = match self.connections.get_mut(&key) {
             Some(connection) => connection,
@@ -83,7 +86,7 @@ impl Table {
         context.counts.connections += 1;
         let number = context.counts.connections;
         order.push_back((key, number, context.time_ns));
-        let connection = Connection::new(number, key, context.time_ns);
+        let connection = Connection::new(number, key.1, context.time_ns);
         connections.entry(key).insert_entry(connection).into_mut()
     }
 
