@@ -7,3 +7,4 @@ mod http1;
 mod made;
 mod postgresql;
 mod redis;
+mod tcp;
