@@ -1,8 +1,8 @@
 //! Which network a packet belongs to: the ids that its VLAN tags and tunnels bear, from the outside in. Equal
 //! addresses in two networks are two hosts.
 //!
-//! Only what both directions of a conversation bear is taken. Labels of MPLS and keys of GRE differ by direction, and
-//! of a tap each direction comes by an interface of its own.
+//! Labels of MPLS and keys of GRE are none of them: they differ by direction as a rule. Of a tap each direction comes by
+//! an interface of its own. Where VLANs differ by direction, `table` puts a conversation together by its numbers.
 
 /// Ids that one packet may bear: two VLANs outside of a tunnel, its network, a VLAN within it.
 const IDS_MAX: usize = 4;

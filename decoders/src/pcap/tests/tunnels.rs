@@ -192,9 +192,10 @@ fn tunnels_within_tunnels_are_followed_so_far_and_counted_beyond() {
     }
 }
 
-/// A conversation whose answer names its network.
-fn answered(answer: &[u8]) -> Talk {
-    let mut talk = Talk::begun();
+/// A conversation of these first numbers, whose answer names its network.
+fn answered(initial: [u32; 2], answer: &[u8]) -> Talk {
+    let mut talk = Talk { initial, ..Talk::new() };
+    talk.handshake();
     talk.up(0, 0, b"GET / HTTP/1.1\r\n\r\n");
     talk.down(0, 18, answer);
     talk
@@ -213,7 +214,7 @@ fn networks_with_the_same_addresses_are_told_apart() {
         ("Geneve", |id, ip| ethernet(0x0800, &outer_4(17, &geneve(id, 8, 0x0800, ip)))),
     ];
     for (name, kind) in kinds {
-        let (one, other) = (answered(b"one"), answered(b"other"));
+        let (one, other) = (answered([1 << 30, 1 << 31], b"one"), answered([3 << 30, 7], b"other"));
         // Packet by packet in turn, and in fragments, so that each could be taken for the other one's.
         let packets: Vec<_> = one.packets.iter().zip(&other.packets).collect();
         let turns = packets.iter().flat_map(|((at, one), (_, other))| {
@@ -225,6 +226,30 @@ fn networks_with_the_same_addresses_are_told_apart() {
         assert_eq!((answers, heard.odd.len()), (["one".to_owned(), "other".to_owned()], 0), "{name}");
         assert_eq!(heard.counts.fragments_overlapping, 0, "{name}");
     }
+}
+
+#[test]
+fn a_conversation_whose_directions_bear_different_tags_is_one() {
+    let talk = said();
+    let tag = |id: u8, ip: &[u8]| ethernet(0x8100, &[&[0, id, 8, 0], ip].concat());
+    for first in 0..4 {
+        let packets = talk.packets.iter().enumerate().map(|(index, (at, packet))| {
+            let packet = if [0, 2, 3].contains(&index) { tag(7, packet) } else { ethernet(0x0800, packet) };
+            (*at, packet)
+        });
+        let heard = hear(&frames(&packets.skip(first).collect::<Vec<_>>()));
+        assert_eq!((heard.sockets.len(), heard.down().as_str()), (1, "answer"), "from packet {first}");
+        assert_eq!((heard.up().as_str(), heard.counts.lost_bytes), ("GET / HTTP/1.1\r\n\r\n", 0));
+    }
+}
+
+#[test]
+fn a_conversation_that_is_routed_between_two_networks_is_told_once() {
+    let tag = |id: u8, ip: &[u8]| ethernet(0x8100, &[&[0, id, 8, 0], ip].concat());
+    let talk = said();
+    let twice = talk.packets.iter().flat_map(|(at, packet)| [(*at, tag(3, packet)), (*at, tag(5, packet))]);
+    let heard = hear(&frames(&twice.collect::<Vec<_>>()));
+    assert_eq!((heard.sockets.len(), heard.down().as_str(), heard.counts.repeated_bytes), (1, "answer", 24));
 }
 
 #[test]
