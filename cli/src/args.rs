@@ -10,9 +10,11 @@ const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing foun
 const DECODE_HELP: &str = "Examples:\n  custody decode capture.pcap\n  custody decode -o json capture.pcapng.zst > exchanges.jsonl\n  \
     tcpdump -i lo -w - port 5432 | custody decode -\n  \
     custody decode capture.pcap --protocol postgresql --where 'duration > 100ms'\n  \
+    custody decode capture.pcap --errors --since 2026-01-31T12:00:00Z --until 2026-01-31T12:05:00Z\n  \
     custody decode capture.pcap --trace -n 5        (each stage of each connection, on standard error)\n\n\
-    Needs no sink and no network. Times are those of the capture. The kind of file is told by its content, never \
-    by its name.\n\
+    Needs no sink and no network. The kind of file is told by its content, never by its name.\n\
+    Times are those of the packets: an exchange's is that of its last one. The whole file is read, whatever --since \
+    and --until choose of it, and what is missing anywhere in it is told at the end.\n\
     Exit codes: 0 all was read, 1 nothing matched, 2 no capture file, 4 something is missing: bytes that were \
     sent and are not in the capture, packets that it cut off, or the end of the file.";
 
@@ -87,17 +89,11 @@ pub(crate) struct HostsArgs {
 pub(crate) struct TailArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Show at most the last N matching entries of the past.
-    #[arg(short = 'n', value_name = "N")]
-    pub(crate) lines: Option<usize>,
     /// End after what is there; do not wait for more.
     #[arg(long)]
     pub(crate) no_follow: bool,
-    /// Show every type of entry, heartbeats too.
-    #[arg(long)]
-    pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -127,35 +123,12 @@ pub(crate) struct DecodeArgs {
     /// The file; `-` is standard input.
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) choice: DecodeChoice,
-    /// Show at most the last N that match.
-    #[arg(short = 'n', value_name = "N")]
-    pub(crate) lines: Option<usize>,
-    /// Show every type of entry, beginnings of sessions too.
-    #[arg(long)]
-    pub(crate) all: bool,
+    pub(crate) traffic: Traffic,
     /// Tell on standard error what each stage makes of each packet: segment, chunk, record. Never what it says.
     #[arg(long)]
     pub(crate) trace: bool,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Choose")]
-pub(crate) struct DecodeChoice {
-    /// Of this protocol.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Option<String>,
-    /// That went wrong: an error, a reset, no answer.
-    #[arg(long)]
-    pub(crate) errors: bool,
-    /// That took at least so long, such as 500ms.
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) slow: Option<String>,
-    /// What this filter says.
-    #[arg(long = "where", value_name = "FILTER")]
-    pub(crate) filter: Option<String>,
+    pub(crate) shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +177,20 @@ pub(crate) struct Selection {
     /// Of processes of this person's login, whoever they became since.
     #[arg(long, value_name = "USER")]
     pub(crate) login: Option<String>,
+    /// That have no end yet.
+    #[arg(long)]
+    pub(crate) open: bool,
+    #[command(flatten)]
+    pub(crate) traffic: Traffic,
+    /// Read a copy of a sink's store instead of asking the sink.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
+}
+
+/// What was said, and when; whoever said it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Choose")]
+pub(crate) struct Traffic {
     /// Of this protocol.
     #[arg(long, value_name = "NAME")]
     pub(crate) protocol: Option<String>,
@@ -213,9 +200,6 @@ pub(crate) struct Selection {
     /// That took at least so long, such as 500ms.
     #[arg(long, value_name = "DURATION")]
     pub(crate) slow: Option<String>,
-    /// That have no end yet.
-    #[arg(long)]
-    pub(crate) open: bool,
     /// From then on: 10m ago, or a time such as 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
@@ -225,9 +209,6 @@ pub(crate) struct Selection {
     /// What this filter says.
     #[arg(long = "where", value_name = "FILTER")]
     pub(crate) filter: Option<String>,
-    /// Read a copy of a sink's store instead of asking the sink.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -264,4 +245,18 @@ pub(crate) struct OutputArgs {
     /// Times in UTC instead of local time.
     #[arg(long)]
     pub(crate) utc: bool,
+}
+
+/// Which of the entries that were chosen are shown, and how.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[command(next_help_heading = "Show")]
+pub(crate) struct Shown {
+    /// At most the last N of what is there.
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) lines: Option<usize>,
+    /// Every type of entry: heartbeats and beginnings of sessions too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }

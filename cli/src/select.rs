@@ -5,7 +5,7 @@ use custody_record::Filter;
 use custody_record::filter::quote;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::args::{HostSelection, Selection};
+use crate::args::{HostSelection, Selection, Traffic};
 use crate::outcome::Failure;
 
 /// Types that `tail` leaves out unless asked for: they tell of the record, not of the traffic.
@@ -15,7 +15,7 @@ const NOTICES: &str = "type = gap or type = silence or type = equivocation";
 
 /// The filter of these flags; empty when everything is wanted.
 pub(crate) fn filter(selection: &Selection, all_types: bool) -> Result<String, Failure> {
-    let own = match &selection.filter {
+    let own = match &selection.traffic.filter {
         Some(text) => Some(text.parse::<Filter>().map_err(Failure::usage)?),
         None => None,
     };
@@ -62,26 +62,49 @@ fn traffic(selection: &Selection) -> Result<Vec<String>, Failure> {
         ("process", &selection.process),
         ("user", &selection.user),
         ("login", &selection.login),
-        ("protocol", &selection.protocol),
+        ("protocol", &selection.traffic.protocol),
     ];
     for (field, value) in named {
         parts.extend(value.as_ref().map(|value| format!("{field} = {}", quote(value))));
     }
-    if selection.errors {
+    if selection.traffic.errors {
         parts.push("error".to_owned());
     }
     if selection.open {
         parts.push("open".to_owned());
     }
-    if let Some(slow) = &selection.slow {
+    if let Some(slow) = &selection.traffic.slow {
         let nanoseconds = duration(slow).context("--slow").map_err(Failure::usage)?.as_nanos();
         parts.push(format!("duration >= {nanoseconds}"));
     }
     Ok(parts)
 }
 
+/// From when to when, Unix ns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Window {
+    /// The first time that is in it.
+    pub(crate) since: Option<i64>,
+    /// The first one that is not.
+    pub(crate) until: Option<i64>,
+}
+
+impl Window {
+    /// `--since` and `--until`, seen from now.
+    pub(crate) fn of(traffic: &Traffic, now: i64) -> Result<Self, Failure> {
+        let time = |text: &Option<String>, flag: &'static str| {
+            text.as_ref().map(|text| time(text, now).context(flag)).transpose().map_err(Failure::usage)
+        };
+        Ok(Window { since: time(&traffic.since, "--since")?, until: time(&traffic.until, "--until")? })
+    }
+
+    pub(crate) fn has(&self, time: i64) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}
+
 /// A time as people type it, to Unix ns: a length of time before now, or a date.
-pub(crate) fn time(text: &str, now: i64) -> anyhow::Result<i64> {
+fn time(text: &str, now: i64) -> anyhow::Result<i64> {
     if let Ok(ago) = duration(text) {
         return Ok(now.saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX)));
     }
@@ -109,13 +132,17 @@ fn duration(text: &str) -> anyhow::Result<SignedDuration> {
 mod tests {
     use super::*;
 
+    fn filtered(text: &str) -> Selection {
+        let traffic = Traffic { filter: Some(text.into()), ..Traffic::default() };
+        Selection { traffic, ..Selection::default() }
+    }
+
     #[test]
     fn flags_become_one_filter() {
         let selection = Selection {
             hosts: HostSelection { host: vec!["db-7".into()], label: vec!["env=prod".into()] },
             process: Some("o'brien".into()),
-            errors: true,
-            slow: Some("500ms".into()),
+            traffic: Traffic { errors: true, slow: Some("500ms".into()), ..Traffic::default() },
             ..Selection::default()
         };
         let filter = filter(&selection, true).unwrap();
@@ -129,16 +156,12 @@ mod tests {
 
     #[test]
     fn a_filter_cannot_end_the_flags_beside_it() {
-        let selection = Selection { filter: Some("type = a) or (type = b".into()), ..Selection::default() };
-        assert!(filter(&selection, true).is_err());
+        assert!(filter(&filtered("type = a) or (type = b"), true).is_err());
     }
 
     #[test]
     fn quiet_types_are_shown_when_named() {
-        let quiet = |text: &str| {
-            let selection = Selection { filter: Some(text.into()), ..Selection::default() };
-            filter(&selection, false).unwrap().contains("heartbeat")
-        };
+        let quiet = |text: &str| filter(&filtered(text), false).unwrap().contains("heartbeat");
         assert!(quiet("error") && !quiet("not type = exec"));
     }
 

@@ -188,6 +188,53 @@ fn flags_choose_what_is_shown() {
 }
 
 #[test]
+fn a_window_of_time_is_that_of_the_packets() {
+    // Packets are a millisecond apart; the answers are the fourth and the sixth of them.
+    let at = |ms: u32| format!("2023-11-14T22:13:20.{ms:03}Z");
+    let statuses = |arguments: &[&str]| {
+        let output = decode_bytes(&exchanges(), &[&["-o", "json", "--protocol", "http"], arguments].concat());
+        let numbers =
+            views(&output).iter().filter_map(|view| view.number(names::HTTP_STATUS)).collect::<Vec<_>>();
+        (numbers, output.status.code())
+    };
+    assert_eq!(statuses(&["--since", &at(3)]), (vec![200, 503], Some(0)), "its own time is in it");
+    assert_eq!(statuses(&["--since", &at(4)]), (vec![503], Some(0)));
+    assert_eq!(statuses(&["--until", &at(5)]), (vec![200], Some(0)), "its end is not");
+    assert_eq!(statuses(&["--since", &at(4), "--until", &at(5)]), (vec![], Some(1)));
+    assert_eq!(statuses(&["--since", "10m"]), (vec![], Some(1)), "ago is before now, as for tail");
+    for flag in ["--since", "--until"] {
+        let wrong = decode_bytes(&exchanges(), &[flag, "yesterday"]);
+        assert_eq!((wrong.stdout.len(), wrong.status.code()), (0, Some(2)));
+        assert!(text(&wrong.stderr).contains(flag), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_flags_of_the_examples_are_those_that_it_takes() {
+    let help = decode(Path::new("--help"), &[]);
+    let help = text(&help.stdout);
+    let examples: Vec<Vec<String>> = help
+        .lines()
+        .filter_map(|line| line.split_once("custody decode capture.pcap "))
+        .map(|(_, flags)| flags.split("     ").next().unwrap_or_default().replace('\'', ""))
+        .map(|flags| {
+            flags
+                .replace("duration > 100ms", "duration>100ms")
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect()
+        })
+        .collect();
+    assert_eq!(examples.len(), 3, "{help}");
+    let place = Place::new();
+    let file = place.file(&exchanges());
+    for example in examples {
+        let output = decode(&file, &example.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_ne!(output.status.code(), Some(2), "{example:?}: {output:?}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_told_and_gives_its_own_code() {
     let (up, down) = (REQUEST.len() as u32, ANSWER.len() as u32);
     let file = capture(&[

@@ -19,8 +19,9 @@ use custody_record::{Assembler, Facts, Filter, Record, Status, View, names};
 
 use crate::args::{DecodeArgs, Format, Selection};
 use crate::outcome::{Exit, Failure, Outcome};
-use crate::output::{Lines, Style};
-use crate::{render, select};
+use crate::output::{Lines, Style, now};
+use crate::render;
+use crate::select::{self, Window};
 use input::Input;
 use report::Report;
 
@@ -34,18 +35,12 @@ const MAGIC_BYTES: usize = 4;
 const TEXT_BYTES_MAX: usize = 16 << 20;
 
 pub(crate) fn run(arguments: &DecodeArgs) -> Outcome {
-    let choice = &arguments.choice;
-    let selection = Selection {
-        protocol: choice.protocol.clone(),
-        errors: choice.errors,
-        slow: choice.slow.clone(),
-        filter: choice.filter.clone(),
-        ..Selection::default()
-    };
-    let filter = select::filter(&selection, arguments.all)?;
+    let window = Window::of(&arguments.traffic, now())?;
+    let selection = Selection { traffic: arguments.traffic.clone(), ..Selection::default() };
+    let filter = select::filter(&selection, arguments.shown.all)?;
     let filter = if filter.is_empty() { None } else { Some(filter.parse().map_err(Failure::usage)?) };
     let mut input = Input::open(&arguments.file).map_err(Failure::usage)?;
-    let mut decode = Decode::new(arguments, filter, input.name());
+    let mut decode = Decode::new(arguments, Chosen { window, filter }, input.name());
     let mut head = vec![0; HEAD_BYTES];
     // Of a live capture the header comes alone; of a text the first lines tell.
     let mut read = input.read(&mut head, MAGIC_BYTES).map_err(Failure::usage)?;
@@ -72,9 +67,21 @@ struct Decode {
     sessions: u64,
 }
 
+/// Which records are shown.
+struct Chosen {
+    window: Window,
+    filter: Option<Filter>,
+}
+
+impl Chosen {
+    fn has(&self, view: &View) -> bool {
+        self.window.has(view.wall) && self.filter.as_ref().is_none_or(|filter| filter.matches(view))
+    }
+}
+
 struct Printer {
     assembler: Assembler,
-    filter: Option<Filter>,
+    chosen: Chosen,
     style: Style,
     json: bool,
     trace: bool,
@@ -91,23 +98,23 @@ struct Printer {
 }
 
 impl Decode {
-    fn new(arguments: &DecodeArgs, filter: Option<Filter>, name: &str) -> Self {
+    fn new(arguments: &DecodeArgs, chosen: Chosen, name: &str) -> Self {
         Decode {
             pipeline: Pipeline::new(PipelineOptions::default()),
             trace: arguments.trace,
             sessions: 0,
             printer: Printer {
                 assembler: Assembler::default(),
-                filter,
+                chosen,
                 // What is open is open until the capture ends, not until now.
-                style: Style { now: 0, ..Style::of(&arguments.output) },
-                json: arguments.output.format == Format::Json,
+                style: Style { now: 0, ..Style::of(&arguments.shown.output) },
+                json: arguments.shown.output.format == Format::Json,
                 trace: arguments.trace,
                 name: name.to_owned(),
                 nonce: None,
                 records: 0,
                 shown: 0,
-                last: arguments.lines,
+                last: arguments.shown.lines,
                 kept: VecDeque::new(),
                 lines: Lines::new(),
                 report: Report::default(),
@@ -208,7 +215,7 @@ impl Printer {
         }
         self.records += 1;
         let view = self.view(record);
-        if self.filter.as_ref().is_some_and(|filter| !filter.matches(&view)) {
+        if !self.chosen.has(&view) {
             return;
         }
         match self.last {

@@ -1,6 +1,6 @@
 //! `custody sessions`.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use custody_record::view::SessionView;
 use custody_record::{Filter, Sessions};
 
@@ -15,12 +15,7 @@ pub(crate) async fn run(arguments: &SessionsArgs) -> Outcome {
     let mut selection = arguments.selection.clone();
     let open = std::mem::take(&mut selection.open);
     let filter = select::filter(&selection, true)?;
-    let now = now();
-    let time = |text: &Option<String>, flag: &'static str| -> Result<Option<i64>, Failure> {
-        text.as_ref().map(|text| select::time(text, now).context(flag)).transpose().map_err(Failure::usage)
-    };
-    let since = time(&selection.since, "--since")?;
-    let until = time(&selection.until, "--until")?;
+    let select::Window { since, until } = select::Window::of(&selection.traffic, now())?;
     let mut exit = Exit::Ok;
     let sessions = match &selection.from {
         Some(directory) => {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 
-use anyhow::Context;
 use custody_record::text::escape;
 use custody_record::view::{Notice, TailLine};
 use custody_record::{Filter, View};
@@ -19,26 +18,21 @@ use crate::{render, select};
 const PAST_LINES: usize = 20;
 
 pub(crate) async fn run(arguments: &TailArgs) -> Outcome {
-    let filter = select::filter(&arguments.selection, arguments.all)?;
-    let now = now();
-    let time = |text: &Option<String>, flag: &'static str| -> Result<Option<i64>, Failure> {
-        text.as_ref().map(|text| select::time(text, now).context(flag)).transpose().map_err(Failure::usage)
-    };
-    let since = time(&arguments.selection.since, "--since")?;
-    let until = time(&arguments.selection.until, "--until")?;
-    let style = Style::of(&arguments.output);
+    let filter = select::filter(&arguments.selection, arguments.shown.all)?;
+    let window = select::Window::of(&arguments.selection.traffic, now())?;
+    let style = Style::of(&arguments.shown.output);
     let mut printer =
-        Printer { json: arguments.output.format == Format::Json, style, lines: Lines::new(), seen: 0 };
+        Printer { json: arguments.shown.output.format == Format::Json, style, lines: Lines::new(), seen: 0 };
     if let Some(directory) = &arguments.selection.from {
         let filter = if filter.is_empty() { None } else { Some(filter.parse().map_err(Failure::usage)?) };
-        return from_folder(directory, &Wanted { filter, since, until }, arguments.lines, &mut printer);
+        return from_folder(directory, &Wanted { filter, window }, arguments.shown.lines, &mut printer);
     }
-    let lines = arguments.lines.or_else(|| since.is_none().then_some(PAST_LINES));
-    let follow = !arguments.no_follow && until.is_none();
+    let lines = arguments.shown.lines.or_else(|| window.since.is_none().then_some(PAST_LINES));
+    let follow = !arguments.no_follow && window.until.is_none();
     let query = [
         ("where", Some(filter).filter(|filter| !filter.is_empty())),
-        ("since", since.map(|time| time.to_string())),
-        ("until", until.map(|time| time.to_string())),
+        ("since", window.since.map(|time| time.to_string())),
+        ("until", window.until.map(|time| time.to_string())),
         ("n", lines.map(|lines| lines.to_string())),
         ("follow", Some(follow.to_string())),
     ];
@@ -83,15 +77,12 @@ async fn from_sink(path: &str, printer: &mut Printer) -> Outcome {
 
 struct Wanted {
     filter: Option<Filter>,
-    since: Option<i64>,
-    until: Option<i64>,
+    window: select::Window,
 }
 
 impl Wanted {
     fn has(&self, view: &View) -> bool {
-        self.since.is_none_or(|since| view.received >= since)
-            && self.until.is_none_or(|until| view.received < until)
-            && self.filter.as_ref().is_none_or(|filter| filter.matches(view))
+        self.window.has(view.received) && self.filter.as_ref().is_none_or(|filter| filter.matches(view))
     }
 }
 

@@ -102,6 +102,13 @@ impl Connection {
         streams + self.waiting_bytes
     }
 
+    /// Whether the numbers of a segment go on with this connection's.
+    pub(super) fn goes_on_with(&self, segment: &Segment<'_>) -> bool {
+        let lane = usize::from(segment.from != self.ends[0]);
+        let acknowledges = |number| self.lanes[1 - lane].is_near(number);
+        self.lanes[lane].is_near(segment.sequence) || segment.acknowledged.is_some_and(acknowledges)
+    }
+
     /// Takes a segment. When it belongs elsewhere it was not looked at further.
     pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) -> Belongs {
         let lane = usize::from(segment.from != self.ends[0]);

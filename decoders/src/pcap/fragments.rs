@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use super::ip::Fragment;
+use super::tags::Tags;
 
 /// Datagrams that may be incomplete at once.
 const DATAGRAMS_MAX: usize = 256;
@@ -19,6 +20,7 @@ const WAIT_NS: u64 = 60_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    network: Tags,
     from: IpAddr,
     to: IpAddr,
     protocol: u8,
@@ -61,15 +63,15 @@ pub(super) struct Fragments {
 }
 
 impl Fragments {
-    /// A fragment; the whole payload when it was the last one missing.
-    pub(super) fn push(&mut self, fragment: Fragment<'_>, time_ns: u64) -> Option<Joined> {
+    /// A fragment of this network; the whole payload when it was the last one missing.
+    pub(super) fn push(&mut self, network: Tags, fragment: Fragment<'_>, time_ns: u64) -> Option<Joined> {
         let Fragment { id, offset, last, datagram } = fragment;
         let end = offset + datagram.length;
         if end > PAYLOAD_BYTES_MAX || datagram.length == 0 {
             self.incomplete += 1;
             return None;
         }
-        let key = Key { from: datagram.from, to: datagram.to, protocol: datagram.protocol, id };
+        let key = Key { network, from: datagram.from, to: datagram.to, protocol: datagram.protocol, id };
         let aged = |known: &Datagram| known.first_ns.saturating_add(WAIT_NS) < time_ns;
         if self.datagrams.get(&key).is_some_and(aged) {
             self.forget(&key);
@@ -199,7 +201,7 @@ mod tests {
             for index in order {
                 let (offset, last, bytes) = parts[index];
                 assert_eq!(joined, None);
-                joined = fragments.push(fragment(1, offset, last, bytes.len(), bytes), 1);
+                joined = fragments.push(Tags::default(), fragment(1, offset, last, bytes.len(), bytes), 1);
             }
             assert_eq!(joined, Some(Joined { length: 18, bytes: b"abcdefghijklmnopqr".to_vec() }));
             assert_eq!((fragments.held_bytes(), fragments.overlapping), (0, 0));
@@ -209,8 +211,8 @@ mod tests {
     #[test]
     fn of_overlapping_fragments_the_first_stands() {
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.push(fragment(1, 8, true, 8, b"22222222"), 1), None);
-        let joined = fragments.push(fragment(1, 0, false, 16, b"1111111111111111"), 1);
+        assert_eq!(fragments.push(Tags::default(), fragment(1, 8, true, 8, b"22222222"), 1), None);
+        let joined = fragments.push(Tags::default(), fragment(1, 0, false, 16, b"1111111111111111"), 1);
         assert_eq!(joined.map(|joined| joined.bytes), Some(b"1111111122222222".to_vec()));
         assert_eq!(fragments.overlapping, 1);
     }
@@ -218,8 +220,8 @@ mod tests {
     #[test]
     fn what_the_capture_cut_off_a_fragment_is_not_joined_over() {
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.push(fragment(1, 0, false, 8, b"abc"), 1), None);
-        let joined = fragments.push(fragment(1, 8, true, 8, b"ijklmnop"), 1);
+        assert_eq!(fragments.push(Tags::default(), fragment(1, 0, false, 8, b"abc"), 1), None);
+        let joined = fragments.push(Tags::default(), fragment(1, 8, true, 8, b"ijklmnop"), 1);
         assert_eq!(joined, Some(Joined { length: 16, bytes: b"abc".to_vec() }));
     }
 
@@ -228,7 +230,10 @@ mod tests {
         let mut fragments = Fragments::default();
         let bytes = vec![0; 60_000];
         for id in 0..10_000 {
-            assert_eq!(fragments.push(fragment(id, 8, false, bytes.len(), &bytes), id.into()), None);
+            assert_eq!(
+                fragments.push(Tags::default(), fragment(id, 8, false, bytes.len(), &bytes), id.into()),
+                None
+            );
             assert!(
                 fragments.held_bytes() <= HELD_BYTES_MAX && fragments.order.len() <= 4 * DATAGRAMS_MAX + 1
             );

@@ -10,6 +10,10 @@ use crate::streams::{Delivery, Stream};
 /// How far from what was seen a segment may lie: the largest window that TCP has.
 const WINDOW_BYTES_MAX: u64 = 1 << 30;
 
+/// How far from what was seen a segment lies that goes on with it, by its number alone: one in two thousand does by
+/// chance.
+const NEAR_BYTES_MAX: u64 = 1 << 20;
+
 /// How far behind the first bytes that were captured a late SYN may lie.
 const LATE_BYTES_MAX: u64 = 1 << 16;
 
@@ -120,6 +124,12 @@ impl Lane {
     pub(super) fn is_plausible(&self, position: i64) -> bool {
         let from = self.highest.max(self.acknowledged);
         !self.is_known() || position.abs_diff(from.cast_signed()) <= WINDOW_BYTES_MAX
+    }
+
+    /// Whether this number goes on with what was seen.
+    pub(super) fn is_near(&self, sequence: u32) -> bool {
+        let from = self.highest.max(self.acknowledged);
+        self.is_known() && self.position(sequence).abs_diff(from.cast_signed()) <= NEAR_BYTES_MAX
     }
 
     /// The other end has all before this sequence number. What it then waits for, if anything.

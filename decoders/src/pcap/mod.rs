@@ -1,7 +1,7 @@
 //! Capture files to events: bytes of a file in, in any pieces, and what a live host would have told out.
 //!
 //! Pure: no I/O, no clock. In flow order: `container` (`classic` pcap, `blocks` of pcapng) → `link` → `ip` →
-//! `fragments` → `segment` → `table` → `connection` → `lane` → [`crate::event::Event`], which
+//! `fragments` → `tunnel` (and again `link` or `ip`) → `segment` → `table` → `connection` → `lane` → [`crate::event::Event`], which
 //! [`crate::pipeline`] takes. [`text`] does the same with our own `.cap`. README.md says what is read and what is not.
 //!
 //! Times: a capture has wall time only, so events carry Unix ns where a live host's carry boottime.
@@ -19,9 +19,11 @@ mod lane;
 mod link;
 mod segment;
 mod table;
+mod tags;
 #[cfg(test)]
 mod tests;
 pub mod text;
+mod tunnel;
 
 pub use container::{Damage, Packet};
 pub use segment::Flags;
@@ -32,9 +34,12 @@ use container::Container;
 use fragments::Fragments;
 use link::Network;
 use table::Table;
+use tags::Tags;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// Tunnels within each other that are followed.
+const TUNNELS_MAX: u8 = 4;
 /// Time is told to the pipeline in steps of this.
 const TICK_NS: u64 = 20_000_000;
 /// A packet so far behind the latest time says that the clock was set, or was wrong before.
@@ -115,6 +120,10 @@ counts! {
     malformed,
     /// Times that the capture's clock went back by seconds.
     clock_steps,
+    /// Headers of tunnels that were followed.
+    tunnels,
+    /// Packets within more tunnels, tags or labels than are followed.
+    too_deep,
     /// Fragments of IP.
     fragments,
     /// Datagrams whose fragments did not all come.
@@ -176,6 +185,14 @@ struct Packets {
     counts: Counts,
     now_ns: u64,
     ticked_ns: u64,
+}
+
+/// How deep in a packet something stands.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    packet: &'a Packet<'a>,
+    network: Tags,
+    tunnels: u8,
 }
 
 impl Capture {
@@ -245,20 +262,28 @@ impl Packets {
             self.table.expire(self.now_ns, &mut self.counts, listener);
             listener.event(Event::Tick(self.now_ns));
         }
-        let ip = match link::network(packet.link, packet.bytes) {
+        let mut network = Tags::default();
+        let found = link::network(packet.link, packet.bytes, &mut network);
+        self.network(found, packet.cut_bytes, Way { packet, network, tunnels: 0 }, listener);
+    }
+
+    /// What a link, or a tunnel, carries; `cut_bytes` of it are not in the capture.
+    fn network(&mut self, found: Network<'_>, cut_bytes: u64, way: Way<'_>, listener: &mut dyn Listener) {
+        let ip = match found {
             Network::Ip(ip) => ip,
             Network::Other => return self.counts.not_ip += 1,
             Network::Short => return self.counts.short += 1,
+            Network::TooDeep => return self.counts.too_deep += 1,
             Network::UnknownLink => return self.counts.unknown_link += 1,
         };
-        match ip::parse(ip, packet.cut_bytes) {
-            ip::Parsed::Whole(datagram) => self.datagram(&datagram, packet, listener),
+        match ip::parse(ip, cut_bytes) {
+            ip::Parsed::Whole(datagram) => self.datagram(&datagram, way, listener),
             ip::Parsed::Fragment(fragment) => {
                 self.counts.fragments += 1;
-                if let Some(whole) = self.fragments.push(fragment, packet.time_ns) {
+                if let Some(whole) = self.fragments.push(way.network, fragment, way.packet.time_ns) {
                     let (length, bytes) = (whole.length, whole.bytes.as_slice());
                     let datagram = ip::Datagram { length, bytes, ..fragment.datagram };
-                    self.datagram(&datagram, packet, listener);
+                    self.datagram(&datagram, way, listener);
                 }
             }
             ip::Parsed::Short => self.counts.short += 1,
@@ -266,8 +291,16 @@ impl Packets {
         }
     }
 
-    fn datagram(&mut self, datagram: &ip::Datagram<'_>, packet: &Packet<'_>, listener: &mut dyn Listener) {
+    fn datagram(&mut self, datagram: &ip::Datagram<'_>, mut way: Way<'_>, listener: &mut dyn Listener) {
         let ip::Datagram { from, to, protocol, length, bytes } = *datagram;
+        if let Some(found) = tunnel::inside(datagram, &mut way.network) {
+            if way.tunnels == TUNNELS_MAX {
+                return self.counts.too_deep += 1;
+            }
+            way.tunnels += 1;
+            self.counts.tunnels += 1;
+            return self.network(found, length.saturating_sub(bytes.len()) as u64, way, listener);
+        }
         match protocol {
             TCP => match segment::parse(from, to, length, bytes) {
                 segment::Parsed::Segment(segment) => {
@@ -275,11 +308,11 @@ impl Packets {
                     let mut context = Context {
                         listener,
                         counts: &mut self.counts,
-                        packet: packet.number,
-                        time_ns: packet.time_ns.max(1),
+                        packet: way.packet.number,
+                        time_ns: way.packet.time_ns.max(1),
                         now_ns: self.now_ns,
                     };
-                    self.table.segment(&segment, &mut context);
+                    self.table.segment(way.network, &segment, &mut context);
                 }
                 segment::Parsed::Short => self.counts.short += 1,
                 segment::Parsed::Malformed => self.counts.malformed += 1,

@@ -5,17 +5,22 @@ use std::collections::{HashMap, VecDeque};
 
 use super::connection::{Belongs, Connection, Context, is_due};
 use super::segment::Segment;
+use super::tags::Tags;
 use super::{Counts, Listener};
 use crate::event::Endpoint;
 
 /// Connections that were active since they were queued are queued anew so often before one is closed anyway.
 const ATTEMPTS_MAX: usize = 64;
 
-type Key = [Endpoint; 2];
+type Ends = [Endpoint; 2];
+/// A network, and two ends in it.
+type Key = (Tags, Ends);
 
 /// All connections.
 pub(super) struct Table {
     connections: HashMap<Key, Connection>,
+    /// The network in which a connection of these ends began last.
+    networks: HashMap<Ends, Tags>,
     /// By when they were last looked at: ends, number, time.
     order: VecDeque<(Key, u64, u64)>,
     /// Those whose waits end by time: when, ends, number.
@@ -29,6 +34,7 @@ impl Table {
     pub(super) fn new(connections_max: usize, held_bytes_max: usize) -> Self {
         Table {
             connections: HashMap::new(),
+            networks: HashMap::new(),
             order: VecDeque::new(),
             due: VecDeque::new(),
             connections_max: connections_max.max(1),
@@ -45,27 +51,28 @@ impl Table {
         self.connections.len()
     }
 
-    /// A segment.
-    pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) {
+    /// A segment of this network.
+    pub(super) fn segment(&mut self, network: Tags, segment: &Segment<'_>, context: &mut Context<'_>) {
         let (from, to) = (segment.from, segment.to);
-        let key = if (from.address, from.port) <= (to.address, to.port) { [from, to] } else { [to, from] };
+        let ordered = (from.address, from.port) <= (to.address, to.port);
+        let (key, is_known) = self.key(network, if ordered { [from, to] } else { [to, from] }, segment);
         self.make_room(&key, context);
-        let connection = match self.connections.get_mut(&key) {
-            Some(connection) => connection,
-            None => Self::begin(&mut self.connections, &mut self.order, key, context),
-        };
+        if !is_known {
+            self.begin(key, context);
+        }
+        let Some(connection) = self.connections.get_mut(&key) else { return };
         let mut before = connection.held_bytes();
         let mut belongs = connection.segment(segment, context);
         if let Belongs::Anew | Belongs::AnewAfter(..) = belongs {
             connection.end(None, context);
             self.held_bytes = self.held_bytes.saturating_sub(before);
-            let connection = Self::begin(&mut self.connections, &mut self.order, key, context);
+            let connection = self.begin(key, context);
             if let Belongs::AnewAfter(lane, sequence) = belongs {
                 connection.asked(lane, sequence);
             }
             before = connection.held_bytes();
-            self.held_bytes += before;
             belongs = connection.segment(segment, context);
+            self.held_bytes += before;
         }
         if belongs == Belongs::Nowhere {
             context.counts.implausible_segments += 1;
@@ -74,17 +81,25 @@ impl Table {
         self.follow(&key, before, context);
     }
 
-    fn begin<'t>(
-        connections: &'t mut HashMap<Key, Connection>,
-        order: &mut VecDeque<(Key, u64, u64)>,
-        key: Key,
-        context: &mut Context<'_>,
-    ) -> &'t mut Connection {
+    /// The connection of a segment, and whether it is there. Tags may differ by direction, and a routed packet may be captured in two networks: a
+    /// segment whose numbers go on with a connection of its ends is of that one, in whichever network it comes.
+    fn key(&self, network: Tags, ends: Ends, segment: &Segment<'_>) -> (Key, bool) {
+        let key = (network, ends);
+        if self.connections.contains_key(&key) {
+            return (key, true);
+        }
+        let other = self.networks.get(&ends).map(|network| (*network, ends));
+        let goes_on = |key: &Key| self.connections.get(key).is_some_and(|known| known.goes_on_with(segment));
+        other.filter(goes_on).map_or((key, false), |other| (other, true))
+    }
+
+    fn begin(&mut self, key: Key, context: &mut Context<'_>) -> &mut Connection {
         context.counts.connections += 1;
         let number = context.counts.connections;
-        order.push_back((key, number, context.time_ns));
-        let connection = Connection::new(number, key, context.time_ns);
-        connections.entry(key).insert_entry(connection).into_mut()
+        self.order.push_back((key, number, context.time_ns));
+        self.networks.insert(key.1, key.0);
+        let connection = Connection::new(number, key.1, context.time_ns);
+        self.connections.entry(key).insert_entry(connection).into_mut()
     }
 
     /// Follows what a connection holds; the one that grows over the limit of all pays.
@@ -140,6 +155,9 @@ impl Table {
             connection.end(None, context);
             self.held_bytes = self.held_bytes.saturating_sub(before);
             self.connections.remove(&key);
+            if self.networks.get(&key.1) == Some(&key.0) {
+                self.networks.remove(&key.1);
+            }
         }
     }
 

@@ -99,6 +99,7 @@ impl Report {
                 (packets.other_transport, "packets of other transports"),
                 (packets.not_ip, "packets that are no IP"),
                 (packets.unknown_link, "packets of a link type that is not read"),
+                (packets.too_deep, "packets within more tunnels or tags than are followed"),
             ],
         );
         line(

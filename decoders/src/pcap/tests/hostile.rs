@@ -36,6 +36,22 @@ proptest! {
     }
 
     #[test]
+    fn a_changed_tunnel_does_no_harm(
+        kind in 0..tunnels::WRAPS.len(),
+        changes in prop::collection::vec((0usize..80, any::<u8>()), 1..6),
+    ) {
+        let (_, _, wrap) = tunnels::WRAPS[kind];
+        let mut packets = tunnels::wrapped(&tunnels::said(), wrap);
+        for (_, packet) in &mut packets {
+            for (at, byte) in &changes {
+                let at = at % packet.len();
+                packet[at] = *byte;
+            }
+        }
+        fuzz::body(&pcap(&packets));
+    }
+
+    #[test]
     fn any_packet_does_no_harm(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..90), 0..20), link in 0u32..4) {
         let mut file = pcap(&[]);
         file[20] = [0, 1, 113, 101][link as usize];

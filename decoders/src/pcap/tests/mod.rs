@@ -5,6 +5,7 @@ mod disorder;
 mod exchanges;
 mod hostile;
 mod streams;
+mod tunnels;
 
 use super::*;
 use crate::event::{Cause, Chunk, Flow, Hole, Role, Socket, SocketId};
