@@ -6,9 +6,10 @@ use std::path::PathBuf;
 fn main() {
     println!("cargo::rerun-if-env-changed=CUSTODY_EBPF_OBJECT");
     println!("cargo::rustc-check-cfg=cfg(custody_ebpf_object)");
-    let object = std::env::var_os("CUSTODY_EBPF_OBJECT")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/custody.o"));
+    let object = std::env::var_os("CUSTODY_EBPF_OBJECT").map(PathBuf::from).unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
+            .join("../target/bpf/custody.o")
+    });
     println!("cargo::rerun-if-changed={}", object.display());
     match object.canonicalize() {
         Ok(path) => {
