@@ -296,9 +296,14 @@ impl Exchanges {
                 self.alarm_ns = self.alarm_ns.min(due);
                 continue;
             }
-            if !exchange.requested {
+            if !exchange.requested && exchange.answer.is_some() {
                 unsolicited.push(*id);
                 continue;
+            }
+            if !exchange.requested {
+                // Its request was not seen and will not be; what is still to come of the answer belongs to it.
+                exchange.requested = true;
+                exchange.anomalies.push(crate::anomaly::RESPONSE_WITHOUT_REQUEST);
             }
             if !exchange.opened {
                 exchange.opened = true;

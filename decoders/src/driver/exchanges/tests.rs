@@ -37,3 +37,16 @@ fn what_is_held_is_the_sum_of_all_and_given_back_however_each_ends() {
     exchanges.close(End::Reset);
     assert_eq!(exchanges.held_bytes(), 0);
 }
+
+#[test]
+fn an_answer_without_a_request_that_goes_on_is_one_exchange() {
+    let mut exchanges = Exchanges::new(Limits::default());
+    exchanges.fields(7, 10, field(100));
+    exchanges.tick(10 + UNSOLICITED_AFTER_NS);
+    exchanges.fields(7, UNSOLICITED_AFTER_NS + 20, field(50));
+    exchanges.response(7, UNSOLICITED_AFTER_NS + 30, Outcome::Ok, Vec::new());
+    exchanges.tick(10 * UNSOLICITED_AFTER_NS);
+    let told: Vec<_> = std::iter::from_fn(|| exchanges.next_told()).map(|one| (one.id, one.kind)).collect();
+    assert_eq!(told, [(7, Kind::ExchangeOpen), (7, Kind::ExchangeClose)]);
+    assert_eq!(exchanges.pending(), 0);
+}
