@@ -59,8 +59,7 @@ pub(crate) fn read<T: Copy>(address: u64) -> Result<T, ()> {
     }
 }
 
-/// The same straight to where the bytes belong: a copy less on the stack, which is scarce. What is there stays on
-/// error.
+/// The same straight to where the bytes belong: a copy less on the stack, which is scarce. Zeros on error.
 #[inline(always)]
 pub(crate) fn read_to<const N: usize>(address: u64, to: &mut [u8; N]) {
     // SAFETY: the destination is ours, N bytes long.

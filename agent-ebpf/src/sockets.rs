@@ -218,6 +218,7 @@ fn enter(sock: u64, first: First, before: [u64; 2]) -> u64 {
     let generation = add(unsafe { &raw mut (*shared).generation }, 1) + 1;
     let net: u64 = read(sock + offset::SK_NET() as u64).unwrap_or(0);
     let First { verdict, state, transport, role } = first;
+    let is_unix = transport == transport::UNIX_STREAM || transport == transport::UNIX_DATAGRAM;
     let mut socket = Socket {
         generation,
         inode: inode(sock),
@@ -234,7 +235,7 @@ fn enter(sock: u64, first: First, before: [u64; 2]) -> u64 {
         state,
         end_sequence: 0,
         netns: if net == 0 { 0 } else { read(net + offset::NET_INUM() as u64).unwrap_or(0) },
-        port: read(sock + offset::SK_NUM() as u64).unwrap_or(0),
+        port: if is_unix { 0 } else { read(sock + offset::SK_NUM() as u64).unwrap_or(0) },
         reserved: 0,
         twin: NOBODY,
         first_ns: 0,
@@ -243,11 +244,8 @@ fn enter(sock: u64, first: First, before: [u64; 2]) -> u64 {
         if place(sock, &mut socket, before).is_err() {
             return 1;
         }
-    } else if transport == transport::UNIX_STREAM {
-        socket.port = 0;
-        if role == role::UNKNOWN {
-            socket.role = unix_role(sock);
-        }
+    } else if transport == transport::UNIX_STREAM && role == role::UNKNOWN {
+        socket.role = unix_role(sock);
     }
     let _ = SOCKETS.insert(&sock, &socket, u64::from(BPF_NOEXIST));
     0
