@@ -63,6 +63,8 @@ const PACKAGES: &[setup::Package] = &[
 /// minute.
 const PATIENCE: Duration = Duration::from_secs(900);
 const MEMORY_MIB: &str = "1536";
+/// Lines of a failed machine's console that are printed.
+const LINES_TOLD: usize = 40;
 /// What the machine prints last, before the exit code of the tests.
 const VERDICT: &str = "TESTS ENDED WITH ";
 
@@ -99,6 +101,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
             println!("{:6} {line}", kernel.version);
         }
         if !is_passed(&console) {
+            for line in last_lines(&console) {
+                eprintln!("{:6} {line}", kernel.version);
+            }
             failed.push(format!(
                 "{}: what it printed is in {}",
                 kernel.version,
@@ -110,17 +115,28 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What a machine said last, in order: where its console file is gone with the machine that ran this, it still tells why.
+fn last_lines(console: &str) -> impl Iterator<Item = &str> {
+    let lines: Vec<&str> = console.lines().collect();
+    let first = lines.len().saturating_sub(LINES_TOLD);
+    lines.into_iter().skip(first)
+}
+
 /// The tests of the probes, which hold the kernel object.
 fn test_program() -> Result<PathBuf> {
     let mut build = setup::cargo();
     build.args(["test", "-p", "custody-agent", "--test", "sockets", "--no-run", "--message-format=json"]);
     let text = build.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(text.status.success(), "the tests of the probes do not compile");
-    let executable = |line: &str| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(PathBuf::from(message["executable"].as_str()?))
-    };
-    String::from_utf8_lossy(&text.stdout).lines().find_map(executable).context("cargo names no test program")
+    let messages = String::from_utf8_lossy(&text.stdout);
+    messages.lines().find_map(executable).context("cargo names no test program")
+}
+
+/// The test program, if this message of cargo's names it: the agent itself, which the tests want too, has one as well.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let is_test = message["target"]["name"] == "sockets";
+    message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
 }
 
 /// Debian's newest kernel of this version, fetched once.
@@ -233,6 +249,13 @@ mod tests {
         assert!(!is_passed(&told(0, 0)), "no test has such a name");
         assert!(!is_passed(&told(1, 101)));
         assert!(!is_passed("test a ... ok\nKernel panic"));
+    }
+
+    #[test]
+    fn the_program_of_the_tests_is_not_the_agent() {
+        let of = |name| format!(r#"{{"target":{{"name":"{name}"}},"executable":"/target/{name}"}}"#);
+        assert_eq!(executable(&of("custody-agent")), None);
+        assert_eq!(executable(&of("sockets")), Some("/target/sockets".into()));
     }
 
     #[test]
