@@ -19,7 +19,7 @@ pub struct Redis {
     /// TCP port.
     pub port: u16,
     /// Ends with this value.
-    _running: Running,
+    running: Running,
 }
 
 /// A command as the server logged it.
@@ -55,7 +55,7 @@ impl Redis {
             .concat();
         let mut running = Running::start("redis-server", &command, None, &log, Signal::TERM)?;
         running.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-        Ok(Redis { port, _running: running })
+        Ok(Redis { port, running })
     }
 
     /// One of its programs, set to this server.
@@ -63,6 +63,19 @@ impl Redis {
         let mut command = Command::new(name);
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
         command
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// How often it ran a command, by its own count.
+    pub fn calls(&self, command: &str) -> Result<u64> {
+        let statistics = output(self.program("redis-cli").args(["INFO", "commandstats"]))?;
+        let prefix = format!("cmdstat_{command}:calls=");
+        let count = statistics.lines().find_map(|line| line.strip_prefix(&prefix)?.split(',').next());
+        Ok(count.map_or(Ok(0), str::parse)?)
     }
 
     /// What it ran, oldest first.

@@ -99,6 +99,16 @@ http {{
         Ok(Nginx { http_port, https_port, certificate, folder: folder.to_owned(), running })
     }
 
+    /// Address of a path without its slash, plain.
+    pub fn http(&self, path: &str) -> String {
+        format!("http://localhost:{}/{path}", self.http_port)
+    }
+
+    /// The same over TLS.
+    pub fn https(&self, path: &str) -> String {
+        format!("https://localhost:{}/{path}", self.https_port)
+    }
+
     /// The access log, a JSON object a request.
     pub fn access_log(&self) -> Result<Vec<serde_json::Value>> {
         let text = std::fs::read_to_string(self.folder.join("access.log"))?;

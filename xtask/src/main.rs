@@ -6,23 +6,18 @@ mod check;
 mod demo;
 mod fuzz;
 mod golden;
+mod load;
 mod new_decoder;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use std::path::Path;
+use clap::Parser;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, tests and measures Custody")]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
 enum Verb {
     /// Shows the whole product on this host: sink, agent, real traffic, tail, verify
     Demo(demo::Options),
@@ -34,6 +29,8 @@ enum Verb {
     Test(test::Options),
     /// Runs the fuzz targets, and the canary that must fail
     Fuzz(fuzz::Options),
+    /// Hours of mixed load: nothing may be lost or told twice, and memory must stay flat
+    Soak(soak::Options),
     /// Tests the probes on other kernels, in virtual machines
     Vm(vm::Options),
     /// Compares golden files with what decoders and ledger say now, or writes them anew
@@ -45,13 +42,15 @@ enum Verb {
 }
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
-    match Arguments::parse().verb {
+    let root =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
+    match Verb::parse() {
         Verb::Demo(options) => demo::run(root, &options),
         Verb::Bench(options) => bench::run(root, &options),
         Verb::BuildEbpf => build_ebpf::run(root).map(drop),
         Verb::Test(options) => test::run(root, &options),
         Verb::Fuzz(options) => fuzz::run(root, &options),
+        Verb::Soak(options) => soak::run(root, &options),
         Verb::Vm(options) => vm::run(root, &options),
         Verb::Golden(options) => golden::run(root, &options),
         Verb::NewDecoder(options) => new_decoder::run(root, &options),

@@ -4,7 +4,6 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,7 +15,7 @@ use rustix::process::Signal;
 
 use super::results::{Better, Column, Results};
 use super::{Common, peers};
-use crate::{build_ebpf, setup, test};
+use crate::{build_ebpf, load, setup, test};
 
 /// What to measure.
 #[derive(Args)]
@@ -207,61 +206,25 @@ pub(super) fn peak_mib(pid: u32) -> f64 {
 /// Runs the load and tells how many operations were done.
 fn generate(load: &str, seconds: u64, servers: &Servers) -> Result<f64> {
     let Servers { nginx, postgres, redis_port, .. } = servers;
-    if load.starts_with("redis") {
-        let pipeline = if load == "redis-pipelined" { "16" } else { "1" };
-        return redis(*redis_port, pipeline, seconds);
-    }
-    if load.starts_with("http") {
-        let (scheme, port) =
-            if load.starts_with("https") { ("https", nginx.https_port) } else { ("http", nginx.http_port) };
-        let url = format!("{scheme}://localhost:{port}/echo");
-        if let Some(rate) = load.split('-').nth(1).and_then(|rate| rate.parse::<u64>().ok()) {
-            return offer(rate, seconds, &url);
+    let done = if load.starts_with("redis") {
+        let pipeline = if load == "redis-pipelined" { 16 } else { 1 };
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut done = 0;
+        while Instant::now() < end {
+            done += load::redis(*redis_port, pipeline, 50_000)?;
         }
-        let text = output(Command::new("wrk").args(["-t1", "-c50", &format!("-d{seconds}s"), &url]))?;
-        let line = text.lines().find(|line| line.contains(" requests in ")).context("wrk said nothing")?;
-        return Ok(line.split_whitespace().next().context("wrk said nothing")?.parse()?);
-    }
-    let mode = if load == "pgbench-prepared" { "prepared" } else { "simple" };
-    let mut pgbench = postgres.program("pgbench", load == "pgbench-tls");
-    let text = output(pgbench.args(["-n", "-S", "-c", "10", "-T", &seconds.to_string(), "-M", mode]))?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("number of transactions actually processed"))
-        .context("pgbench said nothing")?;
-    let number =
-        line.rsplit(": ").next().and_then(|rest| rest.split('/').next()).context("pgbench said nothing")?;
-    Ok(number.trim().parse()?)
-}
-
-/// GETs of 64 bytes over fifty connections. The generator takes a count and no time: it runs until that is over.
-fn redis(port: u16, pipeline: &str, seconds: u64) -> Result<f64> {
-    const ONCE: u64 = 50_000;
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut done = 0;
-    while Instant::now() < end {
-        let (port, count) = (port.to_string(), ONCE.to_string());
-        output(
-            Command::new("redis-benchmark")
-                .args(["-q", "-c", "50", "-d", "64", "-t", "get", "-P", pipeline, "-n", &count, "-p", &port]),
-        )?;
-        done += ONCE;
-    }
+        done
+    } else if load.starts_with("http") {
+        let url = if load.starts_with("https") { nginx.https("echo") } else { nginx.http("echo") };
+        match load.split('-').nth(1).and_then(|rate| rate.parse().ok()) {
+            Some(rate) => load::http(rate, seconds, &[url])?,
+            None => load::http_saturated(seconds, &url)?,
+        }
+    } else {
+        let mode = if load == "pgbench-prepared" { "prepared" } else { "simple" };
+        load::pgbench(postgres, load == "pgbench-tls", mode, None, seconds)?
+    };
     Ok(done as f64)
-}
-
-/// So many requests per second over fifty connections.
-fn offer(rate: u64, seconds: u64, url: &str) -> Result<f64> {
-    const CONNECTIONS: u64 = 50;
-    let mut h2load = Command::new("h2load");
-    h2load.args(["--h1", "-t1"]);
-    h2load.args(["-c", &CONNECTIONS.to_string(), "--rps", &(rate / CONNECTIONS).to_string()]);
-    h2load.args(["-n", &(rate * seconds).to_string(), url]);
-    let text = output(&mut h2load)?;
-    // requests: 60000 total, 60000 started, 60000 done, 60000 succeeded, …
-    let line = text.lines().find(|line| line.starts_with("requests: ")).context("h2load said nothing")?;
-    let done = line.split(", ").find_map(|part| part.strip_suffix(" succeeded"));
-    Ok(done.context("h2load said nothing")?.parse()?)
 }
 
 /// A process and its children.
