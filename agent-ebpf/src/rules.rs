@@ -15,6 +15,9 @@ use custody_abi::{Endpoint, Executable, Socket, rule};
 setting!(/// Whether there are include rules: then what none of them names is left out.
     INCLUDE_ONLY: u32 = 0, include_only);
 
+setting!(/// Whether any of them names ports, networks or endpoints.
+    INCLUDE_ADDRESSES: u32 = 0, include_addresses);
+
 setting!(/// Port of the agent's own exchange, which must come through though the agent is left out; 0 none.
     CANARY_PORT: u32 = 0, canary_port);
 
@@ -51,12 +54,12 @@ pub(crate) fn excluded(socket: *mut Socket) -> Option<u32> {
     (include_only() != 0 && verdict & INCLUDED == 0).then_some(rule::NOT_INCLUDED)
 }
 
-/// Whether what the current process does inside TLS libraries is wanted. Where there are include rules, only
-/// those of processes can say so: a library's call has no addresses.
+/// Whether what the current process does inside TLS libraries may be wanted. A library's call has no addresses: where
+/// those include, the connection that is found later says more, and userspace leaves out what finds none.
 #[inline(always)]
 pub(crate) fn is_wanted() -> bool {
     let verdict = task_verdict(load(current(), offset::TASK_MM()));
-    verdict & EXCLUDED == 0 && (include_only() == 0 || verdict & INCLUDED != 0)
+    verdict & EXCLUDED == 0 && (include_only() == 0 || include_addresses() != 0 || verdict & INCLUDED != 0)
 }
 
 /// Whether the addresses alone leave a socket out, or nothing includes it: for those that nobody used.

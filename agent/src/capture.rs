@@ -299,7 +299,7 @@ impl Capture {
             Amount { events: sum(|source| source.lost_events), bytes: sum(|source| source.lost_bytes) };
         status.counters.skipped = Amount {
             events: skipped.iter().map(|(_, rule)| rule.events).sum(),
-            bytes: skipped.iter().map(|(_, rule)| rule.bytes).sum(),
+            bytes: skipped.iter().map(|(_, rule)| rule.bytes).sum::<u64>() + worker.tls_left_out_bytes,
         };
         status.counters.records = worker.records;
     }

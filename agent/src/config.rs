@@ -152,6 +152,11 @@ impl Selectors {
     pub fn is_empty(&self) -> bool {
         self == &Selectors::default()
     }
+
+    /// Connections are selected by their addresses.
+    pub fn has_addresses(&self) -> bool {
+        !self.ports.is_empty() || !self.networks.is_empty()
+    }
 }
 
 /// A network such as `10.0.0.0/8`.

@@ -35,6 +35,8 @@ pub enum ToWorker {
         sessions_before: u64,
         /// The agent's own exchange, whose sight is reported and not recorded.
         canary: Canary,
+        /// Plaintext whose connection is not known is left out, for rules go by addresses.
+        leaves_out_unbound: bool,
     },
     /// Names of user ids, as they are now.
     Users(Users),
@@ -137,6 +139,8 @@ pub struct Figures {
     pub held_bytes: u64,
     /// Payload bytes of TLS that no socket is known for.
     pub tls_unbound_bytes: u64,
+    /// Among those, which were left out because rules go by addresses.
+    pub tls_left_out_bytes: u64,
     /// Records that could not be framed.
     pub records_failed: u64,
 }
@@ -271,6 +275,7 @@ mod tests {
             masking: Box::default(),
             sessions_before: 3,
             canary: Canary { port: 9, pid: 7 },
+            leaves_out_unbound: true,
         };
         put_down(&mut bytes, &setup).unwrap();
         let (back, _) = take_down(&bytes).unwrap().unwrap();

@@ -183,6 +183,8 @@ impl Agent {
             data,
             control,
             canary: crate::link::Canary { port: canary.port(), pid: std::process::id() },
+            leaves_out_unbound: config.capture.exclude.has_addresses()
+                || config.capture.include.has_addresses(),
             orders: Arc::clone(&orders),
             program: own_program,
             shared: Arc::clone(&shared),

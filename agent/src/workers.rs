@@ -66,6 +66,8 @@ pub struct Workers {
     pub control: RingFd,
     /// How the canary's exchange is known.
     pub canary: link::Canary,
+    /// Whether plaintext without a connection is left out.
+    pub leaves_out_unbound: bool,
     /// What it is told.
     pub orders: Arc<Mutex<Orders>>,
     /// The agent's own program.
@@ -221,6 +223,7 @@ impl Workers {
             masking: Box::new(orders.masking),
             sessions_before: number * SESSIONS_PER_WORKER,
             canary: self.canary,
+            leaves_out_unbound: self.leaves_out_unbound,
         };
         let portions = processes.chunks(PORTION).map(|portion| ToWorker::Processes(portion.to_vec()));
         for message in [setup, ToWorker::Users(users)].into_iter().chain(portions).chain([ToWorker::Begin]) {

@@ -233,6 +233,8 @@ fn load_object(object: &[u8], options: &ProbeOptions, kernel: &offsets::Kernel) 
     let data_wake = u64::from(options.data_ring_bytes / 8);
     let control_wake = u64::from(options.control_ring_bytes / 8);
     let include_only = u32::from(options.rules.iter().any(|rule| rule.include));
+    let include_addresses =
+        u32::from(options.rules.iter().any(|rule| rule.include && rule.matches.is_address()));
     let canary_port = u32::from(options.canary_port);
     let mut loader = EbpfLoader::new();
     loader
@@ -243,6 +245,7 @@ fn load_object(object: &[u8], options: &ProbeOptions, kernel: &offsets::Kernel) 
         .override_global("CONTROL_WAKE_BYTES", &control_wake, true)
         .override_global("CALL_BYTES_MAX", &options.call_bytes_max, true)
         .override_global("INCLUDE_ONLY", &include_only, true)
+        .override_global("INCLUDE_ADDRESSES", &include_addresses, true)
         .override_global("CANARY_PORT", &canary_port, true)
         .override_global("ITER_UBUF", &kernel.iter_ubuf, true)
         .override_global("ITER_IOVEC", &kernel.iter_iovec, true)

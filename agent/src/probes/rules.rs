@@ -48,6 +48,13 @@ pub enum Match {
     },
 }
 
+impl Match {
+    /// Whether it looks at connections, and not at processes.
+    pub(super) fn is_address(&self) -> bool {
+        matches!(self, Match::Port(_) | Match::Network { .. } | Match::Endpoint { .. })
+    }
+}
+
 /// The tables.
 pub(super) struct Rules {
     cgroups: HashMap<MapData, u64, u32>,

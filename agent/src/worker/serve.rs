@@ -148,9 +148,11 @@ fn set_up(link: &mut Link) -> Result<Option<Stage>> {
         link.wait(REPORT)?;
         while let Some(message) = link.next()? {
             match (message, &mut stage) {
-                (ToWorker::Setup { limits, masking, sessions_before, canary }, None) => {
+                (ToWorker::Setup { limits, masking, sessions_before, canary, leaves_out_unbound }, None) => {
                     let masker = Masker::new(*masking).context("masking rules")?;
-                    stage = Some(Stage::new(&limits, masker, sessions_before, canary));
+                    let mut new = Stage::new(&limits, masker, sessions_before, canary);
+                    new.set_leaves_out_unbound(leaves_out_unbound);
+                    stage = Some(new);
                 }
                 (ToWorker::Users(users), Some(stage)) => stage.table.set_users(users),
                 (ToWorker::Processes(processes), Some(stage)) => {

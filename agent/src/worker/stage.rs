@@ -31,6 +31,7 @@ pub struct Stage {
     canary: link::Canary,
     canary_seen: bool,
     trace: (u16, u32),
+    leaves_out_unbound: bool,
     /// Frames for the agent.
     pub out: Vec<u8>,
     /// Sums.
@@ -56,6 +57,7 @@ impl Stage {
             canary,
             canary_seen: false,
             trace: (0, 0),
+            leaves_out_unbound: false,
             out: Vec::new(),
             figures: Figures::default(),
         }
@@ -64,6 +66,12 @@ impl Stage {
     /// Which connections are told stage by stage: port and pid, 0 for none.
     pub fn set_trace(&mut self, port: u16, pid: u32) {
         self.trace = (port, pid);
+    }
+
+    /// Whether plaintext whose connection is not known is counted alone. Where rules go by addresses, its connection may
+    /// be one that they leave out: the kernel side tells nothing of those.
+    pub fn set_leaves_out_unbound(&mut self, leaves_out: bool) {
+        self.leaves_out_unbound = leaves_out;
     }
 
     /// One record of a ring, in the order of [`super::ingest`].
@@ -302,6 +310,10 @@ impl Stage {
     }
 
     fn output(&mut self, output: Output<SocketId>) {
+        if self.leaves_out_unbound && output.is_unbound() {
+            self.figures.tls_left_out_bytes = self.figures.tls_left_out_bytes.saturating_add(output.length());
+            return;
+        }
         match output {
             Output::Bound { owner, binding, task, existing, time_ns } => {
                 if let Owner::Unbound(tls) = owner {

@@ -111,6 +111,27 @@ pub enum Output<S> {
     },
 }
 
+impl<S> Output<S> {
+    /// Whether no socket is known for it.
+    pub fn is_unbound(&self) -> bool {
+        match self {
+            Output::Bound { owner, .. } | Output::Chunk { owner, .. } | Output::Hole { owner, .. } => {
+                matches!(owner, Owner::Unbound(_))
+            }
+            Output::Ended { .. } => true,
+        }
+    }
+
+    /// Bytes of plaintext, here or missing.
+    pub fn length(&self) -> u64 {
+        match self {
+            Output::Chunk { bytes, .. } => bytes.len() as u64,
+            Output::Hole { length, .. } => *length,
+            Output::Bound { .. } | Output::Ended { .. } => 0,
+        }
+    }
+}
+
 /// What happened, since the start. Each limit that was hit is among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
