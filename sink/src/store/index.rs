@@ -66,13 +66,17 @@ pub(super) enum Change {
     Statement { host: HostId, place: Place },
 }
 
+/// Pages of the index that are kept in memory, bytes. Unbounded they would grow with the store.
+const CACHE_BYTES: usize = 32 << 20;
+
 pub(super) struct Index {
     database: Database,
 }
 
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let index = Index { database: Database::create(path)? };
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        let index = Index { database };
         let transaction = index.database.begin_write()?;
         transaction.open_table(HOSTS)?;
         transaction.open_table(BATCHES)?;
