@@ -188,6 +188,11 @@ pub trait Decoder: Send {
     fn on_frame(&mut self, frame: Frame<'_>, cut: u64, out: &mut dyn Out);
     /// A piece of a streamed body.
     fn on_body(&mut self, body: Body<'_>, out: &mut dyn Out);
+    /// The beginning of a frame, whose rest is missing or never came: that is told next. Whether these bytes made sense;
+    /// else they are counted as unparsed.
+    fn on_torn(&mut self, _torn: Frame<'_>, _out: &mut dyn Out) -> bool {
+        false
+    }
     /// Bytes are missing here; `lost` is how many.
     fn on_gap(&mut self, direction: Direction, lost: u64, out: &mut dyn Out);
     /// Where in `bytes` a frame surely begins, after a gap: two consistent headers, not one plausible byte.

@@ -161,17 +161,13 @@ impl Driver {
         }
         if lane.early_since_ns.is_some() {
             // What waits to be expected is whole: it is told before the hole, as time would have told it.
-            lane.early_since_ns = Some(PATIENCE_OVER);
-            self.retry(direction);
+            self.tell_held(direction);
         }
         self.lanes[direction as usize].early_since_ns = None;
         let frame_left = self.torn_frame(direction);
+        let held = self.lanes[direction as usize].held.len() as u64;
+        self.give_up_held(direction);
         let lane = &mut self.lanes[direction as usize];
-        let held = lane.held.len() as u64;
-        lane.account.unparsed += held;
-        lane.held.clear();
-        lane.times.clear();
-        lane.wanted = 0;
         lane.mode = match (lane.mode, frame_left) {
             (Mode::Body { left: u64::MAX }, _) => lane.mode,
             (Mode::Body { left }, _) if left >= length => after(left - length, |left| Mode::Body { left }),
@@ -183,7 +179,7 @@ impl Driver {
             }
             _ => Mode::Resync,
         };
-        lane.position = lane.position.saturating_add(held).saturating_add(length);
+        lane.position = lane.position.saturating_add(length);
         self.context.enter(direction, time_ns, time_ns);
         self.guarded(|driver| driver.decoder.on_gap(direction, length, &mut driver.context));
         self.settle(direction);
@@ -196,14 +192,11 @@ impl Driver {
             return;
         }
         if self.state == State::Running {
-            lane.early_since_ns = Some(PATIENCE_OVER);
-            if lane.mode == Mode::Resync {
-                lane.wanted = 0;
-            }
-            self.retry(direction);
+            self.tell_held(direction);
             let lane = &mut self.lanes[direction as usize];
             lane.ended = true;
             let body = lane.mode == Mode::Body { left: u64::MAX };
+            self.give_up_held(direction);
             self.context.enter(direction, time_ns, time_ns);
             self.guarded(|driver| {
                 if body {
@@ -304,6 +297,14 @@ impl Driver {
             State::AwaitingTls => account.skipped += bytes,
             State::Running | State::Stopped | State::Failed => account.unknown += bytes,
         }
+    }
+
+    /// Whatever is whole among what is held is told, expected or not: a hole or the end follows.
+    fn tell_held(&mut self, direction: Direction) {
+        let lane = &mut self.lanes[direction as usize];
+        (lane.is_last, lane.wanted) = (true, 0);
+        self.retry(direction);
+        self.lanes[direction as usize].is_last = false;
     }
 
     /// Looks again at what is held.

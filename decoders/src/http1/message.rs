@@ -19,7 +19,7 @@ const INTERIM_MAX: usize = 16;
 pub(super) struct ReadHead {
     start: Start,
     fields: Vec<Field>,
-    odd: Vec<&'static str>,
+    pub(super) odd: Vec<&'static str>,
     /// How the body ends; `None` while a part of the head is to come.
     pub(super) length: Option<Length>,
     content: Content,
@@ -103,7 +103,6 @@ impl Http1Decoder {
         match length {
             Some(length) => self.begin_body(message, length, frame, out),
             None => {
-                out.anomaly(Some(id), anomaly::HTTP1_HEAD_TOO_LONG);
                 message.lines = framing::start_and_framing_lines(frame.bytes);
                 let lane = self.lane(frame.direction);
                 (lane.message, lane.state) = (Some(message), State::HeadRest { torn: false });
@@ -119,6 +118,9 @@ impl Http1Decoder {
         self.last_id += 1;
         let id = self.last_id;
         out.request(id, frame.time_ns, fields);
+        if self.request_missed {
+            out.anomaly(Some(id), anomaly::PAIRING_UNCERTAIN);
+        }
         if std::mem::take(&mut self.lane(Direction::Up).blank) {
             out.anomaly(Some(id), anomaly::HTTP1_BLANK_BEFORE_REQUEST);
         }
@@ -187,8 +189,9 @@ impl Http1Decoder {
             Length::Known(left) => State::Body { left },
             Length::UntilEnd => State::Body { left: u64::MAX },
             Length::Chunked => State::ChunkSize,
+            Length::Undecidable => State::Broken,
         };
-        if length == Length::Empty {
+        if matches!(length, Length::Empty | Length::Undecidable) {
             self.finish(frame.direction, frame.time_ns, out);
         }
         let switches = status == 101 || (asked.connect && (200..300).contains(&status));
