@@ -147,6 +147,8 @@ names! {
     DB_NOTICE = "db.postgresql.notice.";
     /// Notices of the answer.
     DB_NOTICES = "db.postgresql.notices";
+    /// Process id of the server's process that sent a notification.
+    DB_NOTIFICATION_PID = "db.postgresql.notification.backend_pid";
     /// Channel of a notification.
     DB_NOTIFICATION_CHANNEL = "db.postgresql.notification.channel";
     /// Payload of a notification.
