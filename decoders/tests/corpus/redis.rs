@@ -101,6 +101,8 @@ fn ours(records: &[Record]) -> Said {
         let command = text(record, names::DB_OPERATION);
         let reply = text(record, names::REDIS_REPLY).unwrap_or_default();
         let how = match text(record, names::REDIS_REPLY_TYPE).as_deref() {
+            // Its own reply says so; that of the transaction says what came of it.
+            _ if record.fields.contains_key(names::REDIS_QUEUED) => "string QUEUED".to_owned(),
             Some("error") => format!("error {}", text(record, names::DB_RESPONSE_STATUS).unwrap_or_default()),
             Some(kind @ ("string" | "integer" | "bulk")) => format!("{kind} {reply}"),
             Some(kind) => kind.to_owned(),
