@@ -134,6 +134,8 @@ pub trait Out {
     fn switch_tls(&mut self);
     /// From the next byte after the frame being told, both directions speak what nobody decodes here.
     fn switch_unknown(&mut self);
+    /// From the next byte after the frame being told, another protocol begins: its first bytes tell which.
+    fn switch_probed(&mut self);
 }
 
 /// Bounds of one connection.

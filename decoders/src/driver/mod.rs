@@ -37,6 +37,8 @@ pub enum State {
     AwaitingTls,
     /// It is done: the rest speaks what nobody decodes.
     Stopped,
+    /// It is done: the rest speaks another protocol, and is handed over by [`Driver::take_rest`].
+    Left,
     /// It panicked: the rest is counted.
     Failed,
 }
@@ -193,6 +195,11 @@ impl Driver {
         }
         if self.state == State::Running {
             self.tell_held(direction);
+            if let Some(state) = self.context.switch.take() {
+                self.leave(state);
+            }
+        }
+        if self.state == State::Running {
             let lane = &mut self.lanes[direction as usize];
             lane.ended = true;
             let body = lane.mode == Mode::Body { left: u64::MAX };
@@ -208,8 +215,8 @@ impl Driver {
         }
         let lane = &mut self.lanes[direction as usize];
         lane.ended = true;
-        lane.account.unparsed += lane.held.len() as u64;
-        lane.held = Vec::new();
+        let held = std::mem::take(&mut lane.held).len() as u64;
+        self.count(direction, held);
     }
 
     /// Time passes.
@@ -281,21 +288,34 @@ impl Driver {
         self.state = state;
         for direction in [Direction::Up, Direction::Down] {
             let lane = &mut self.lanes[direction as usize];
-            let held = std::mem::take(&mut lane.held).len() as u64;
-            lane.position += held;
-            lane.times.clear();
             lane.mode = Mode::Frames;
             lane.wanted = 0;
             lane.early_since_ns = None;
+            if state == State::Left {
+                continue;
+            }
+            let held = std::mem::take(&mut lane.held).len() as u64;
+            lane.position += held;
+            lane.times.clear();
             self.count(direction, held);
         }
+    }
+
+    /// What another protocol begins with, up and down: where, when, and what of it has come.
+    pub fn take_rest(&mut self) -> [(u64, u64, Vec<u8>); 2] {
+        self.state = State::Stopped;
+        self.lanes.each_mut().map(|lane| {
+            let rest = std::mem::take(&mut lane.held);
+            lane.account.seen -= rest.len() as u64;
+            (lane.position, lane.times_of(1).0, rest)
+        })
     }
 
     fn count(&mut self, direction: Direction, bytes: u64) {
         let account = &mut self.lanes[direction as usize].account;
         match self.state {
             State::AwaitingTls => account.skipped += bytes,
-            State::Running | State::Stopped | State::Failed => account.unknown += bytes,
+            State::Running | State::Stopped | State::Left | State::Failed => account.unknown += bytes,
         }
     }
 

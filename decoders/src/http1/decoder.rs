@@ -71,6 +71,8 @@ pub(super) enum State {
 pub(super) struct Message {
     pub(super) id: ExchangeId,
     pub(super) status: u16,
+    /// Of an answer that leaves HTTP, what for.
+    pub(super) upgrade: Option<String>,
     pub(super) content: Content,
     /// Of a head that is longer than a frame: its start line and what says where the body ends. Later the trailers.
     pub(super) lines: Vec<u8>,
