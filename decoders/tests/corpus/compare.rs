@@ -164,6 +164,9 @@ impl Comparison {
 /// A difference: ours, theirs, or how each tells it.
 type Pair = (Option<Exchange>, Option<Exchange>);
 
+/// Whether ours and theirs belong side by side.
+type Alike<'a> = &'a dyn Fn(&Exchange, &Exchange) -> bool;
+
 /// How many exchanges of a connection both tell, and what remains: those that name the same, or the same answer to a
 /// request that one of them does not tell, stand side by side.
 fn compared(ours: Vec<Exchange>, theirs: Vec<Exchange>) -> (u64, Vec<Pair>) {
@@ -181,7 +184,7 @@ fn compared(ours: Vec<Exchange>, theirs: Vec<Exchange>) -> (u64, Vec<Pair>) {
     }
     let mut ours: Vec<Exchange> = known.into_values().flatten().collect();
     let mut pairs = Vec::new();
-    let alike: [&dyn Fn(&Exchange, &Exchange) -> bool; 3] = [
+    let alike: [Alike<'_>; 3] = [
         &|ours, theirs| alike(&ours.what, &theirs.what) && alike(&ours.how, &theirs.how),
         &|ours, theirs| alike(&ours.what, &theirs.what),
         &|ours, theirs| ours.how == theirs.how && (ours.what == NONE || theirs.what == NONE),

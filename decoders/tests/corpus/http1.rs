@@ -55,10 +55,13 @@ fn path_of(uri: &str) -> &str {
     }
 }
 
+/// Of one of ours: its connection, its method, path and status, and its anomalies.
+type Known = (Stream, [Option<String>; 3], BTreeSet<String>);
+
 /// An exchange that is told in several records, as one that goes on is, is one; its last status is the final one.
 fn ours(records: &[Record]) -> Said {
     let kinds = [Kind::Exchange, Kind::ExchangeOpen, Kind::ExchangePart, Kind::ExchangeClose];
-    let mut exchanges: BTreeMap<_, (Stream, [Option<String>; 3], BTreeSet<String>)> = BTreeMap::new();
+    let mut exchanges: BTreeMap<_, Known> = BTreeMap::new();
     for record in records.iter().filter(|record| kinds.contains(&record.kind)) {
         let known = exchanges.entry((record.session, record.exchange)).or_default();
         known.0 = stream_of(record);

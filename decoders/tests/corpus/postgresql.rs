@@ -100,7 +100,7 @@ impl Talk {
         self.told.push(Exchange::new(NONE, how));
     }
 
-    fn from_client(&mut self, kind: &str, mut value: impl FnMut(&str) -> String) {
+    fn hear_client(&mut self, kind: &str, mut value: impl FnMut(&str) -> String) {
         match kind {
             "Startup message" => self.ask("StartupMessage", String::new()),
             "Cancel request" => self.told.push(Exchange::new("CancelRequest ", "")),
@@ -135,7 +135,7 @@ impl Talk {
         }
     }
 
-    fn from_server(&mut self, kind: &str, mut value: impl FnMut(&str) -> String) {
+    fn hear_server(&mut self, kind: &str, mut value: impl FnMut(&str) -> String) {
         let runs = self.is_front(&["Query", "Execute"]);
         match kind {
             "Command completion" | "Empty query" | "Portal suspended" => {
@@ -225,8 +225,8 @@ fn theirs(corpus: &Path, file: &Path) -> Option<Said> {
             match kind {
                 // Describe and Close name a statement or a portal, and it is not told which.
                 "Notice" => drop(["pgsql.code", "pgsql.severity", "pgsql.message"].map(value)),
-                _ if from_client => talk.from_client(kind, value),
-                _ => talk.from_server(kind, value),
+                _ if from_client => talk.hear_client(kind, value),
+                _ => talk.hear_server(kind, value),
             }
         }
     }
