@@ -5,6 +5,8 @@
 
 mod ends;
 mod feed;
+#[cfg(feature = "harness")]
+pub mod fuzz;
 mod hello;
 mod reader;
 mod route;
