@@ -23,6 +23,9 @@ pub mod protocol;
 pub mod redis;
 pub mod registry;
 mod related;
+#[cfg(feature = "harness")]
+#[doc(hidden)]
+pub use session::fuzz as hello_fuzz;
 mod session;
 pub mod streams;
 mod work;

@@ -134,6 +134,8 @@ pub trait Out {
     fn switch_tls(&mut self);
     /// From the next byte after the frame being told, both directions speak what nobody decodes here.
     fn switch_unknown(&mut self);
+    /// From the next byte after the frame being told, another protocol begins: its first bytes tell which.
+    fn switch_probed(&mut self);
 }
 
 /// Bounds of one connection.
@@ -188,6 +190,11 @@ pub trait Decoder: Send {
     fn on_frame(&mut self, frame: Frame<'_>, cut: u64, out: &mut dyn Out);
     /// A piece of a streamed body.
     fn on_body(&mut self, body: Body<'_>, out: &mut dyn Out);
+    /// The beginning of a frame, whose rest is missing or never came: that is told next. Whether these bytes made sense;
+    /// else they are counted as unparsed.
+    fn on_torn(&mut self, _torn: Frame<'_>, _out: &mut dyn Out) -> bool {
+        false
+    }
     /// Bytes are missing here; `lost` is how many.
     fn on_gap(&mut self, direction: Direction, lost: u64, out: &mut dyn Out);
     /// Where in `bytes` a frame surely begins, after a gap: two consistent headers, not one plausible byte.

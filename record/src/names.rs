@@ -56,6 +56,9 @@ names! {
     PROTOCOL_NAME = "network.protocol.name";
     /// What the first bytes of an unknown protocol look like, in one word: `tls`, `ssh`, `binary`, …
     PROTOCOL_LOOKS_LIKE = "custody.protocol.looks_like";
+    /// What the connection left its protocol for, in that protocol's word: `websocket`, `h2c`; `tunnel` behind a
+    /// `CONNECT`.
+    PROTOCOL_UPGRADED = "custody.protocol.upgraded";
     /// The connection was there before the agent: its beginning is not known.
     SESSION_EXISTING = "custody.session.existing";
     /// Version of that protocol.
@@ -147,6 +150,8 @@ names! {
     DB_NOTICE = "db.postgresql.notice.";
     /// Notices of the answer.
     DB_NOTICES = "db.postgresql.notices";
+    /// Process id of the server's process that sent a notification.
+    DB_NOTIFICATION_PID = "db.postgresql.notification.backend_pid";
     /// Channel of a notification.
     DB_NOTIFICATION_CHANNEL = "db.postgresql.notification.channel";
     /// Payload of a notification.
@@ -253,6 +258,8 @@ names! {
     BYTES_SKIPPED = "custody.bytes.skipped";
     /// Bytes that the decoder could not make sense of.
     BYTES_UNPARSED = "custody.bytes.unparsed";
+    /// Bytes behind the place where the connection left its protocol for one that nobody decodes.
+    BYTES_OPAQUE = "custody.bytes.opaque";
     /// Why something is missing.
     GAP_CAUSE = "custody.gap.cause";
     /// Events that are missing.

@@ -122,4 +122,8 @@ impl Out for Context {
     fn switch_unknown(&mut self) {
         self.switch = Some(State::Stopped);
     }
+
+    fn switch_probed(&mut self) {
+        self.switch = Some(State::Left);
+    }
 }

@@ -1,12 +1,15 @@
 //! Joins what a decoder says of one exchange: request, fields, rows, response. Says when it is told whole,
 //! opened before its answer, in parts, or closed without one. Knows no protocol and no session.
 
+mod one;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use custody_record::{Kind, Value};
+use custody_record::Kind;
 
-use crate::item::{Class, Field, Rows};
+use crate::item::{Field, Rows};
 use crate::protocol::{Direction, ExchangeId, Limits, Outcome};
+use one::{Exchange, value_weight};
 
 /// A request whose answer takes longer than this is told before it.
 pub const OPEN_AFTER_NS: u64 = 200_000_000;
@@ -68,84 +71,6 @@ pub struct Telling {
     pub bytes: [u64; 2],
     /// Codes of what was odd.
     pub anomalies: Vec<&'static str>,
-}
-
-#[derive(Debug, Default)]
-struct Exchange {
-    first_ns: u64,
-    last_ns: u64,
-    requested: bool,
-    opened: bool,
-    told_ns: u64,
-    answer: Option<Outcome>,
-    fields: Vec<Field>,
-    rows: Option<Rows>,
-    rows_kept: usize,
-    weight: usize,
-    bytes: [u64; 2],
-    anomalies: Vec<&'static str>,
-}
-
-impl Exchange {
-    /// Takes what was not told yet; its weight leaves `held`, the sum of all.
-    fn tell(&mut self, held: &mut usize, kind: Kind, id: ExchangeId, end: Option<End>) -> Telling {
-        *held -= std::mem::take(&mut self.weight);
-        self.told_ns = self.last_ns;
-        Telling {
-            kind,
-            id,
-            first_ns: self.first_ns,
-            last_ns: self.last_ns,
-            duration_ns: end.map(|_| self.last_ns.saturating_sub(self.first_ns)),
-            end,
-            fields: std::mem::take(&mut self.fields),
-            rows: self.rows.take(),
-            bytes: std::mem::take(&mut self.bytes),
-            anomalies: std::mem::take(&mut self.anomalies),
-        }
-    }
-
-    /// Adds fields; what they weigh.
-    fn merge(&mut self, fields: Vec<Field>) -> usize {
-        let weight = fields.iter().map(field_weight).sum();
-        self.weight += weight;
-        if self.fields.is_empty() {
-            self.fields = fields;
-            return weight;
-        }
-        for field in fields {
-            match self.fields.iter_mut().find(|known| known.name == field.name) {
-                Some(known) => append(known, field),
-                None => self.fields.push(field),
-            }
-        }
-        weight
-    }
-}
-
-/// More of a body that comes in pieces is joined; of anything else the newer value stands.
-fn append(known: &mut Field, more: Field) {
-    known.cut = more.cut;
-    match (&known.class, &mut known.value, more.value) {
-        (Class::Body { .. }, Value::Bytes(before), Value::Bytes(bytes)) => before.extend(bytes),
-        (Class::Body { .. }, Value::Text(before), Value::Text(text)) => before.push_str(&text),
-        (_, value, newer) => *value = newer,
-    }
-}
-
-fn field_weight(field: &Field) -> usize {
-    64 + field.name.len() + value_weight(&field.value)
-}
-
-fn value_weight(value: &Value) -> usize {
-    match value {
-        Value::Text(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::List(items) => {
-            items.iter().map(|item| 32 + item.as_ref().map_or(0, value_weight)).sum::<usize>()
-        }
-        Value::Bool(_) | Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) => 0,
-    }
 }
 
 /// All exchanges of one connection.

@@ -20,6 +20,8 @@ pub(super) struct Lane {
     pub(super) mode: Mode,
     /// Kept back since, because the decoder does not expect it.
     pub(super) early_since_ns: Option<u64>,
+    /// Nothing is kept back: a hole or the end follows what is held.
+    pub(super) is_last: bool,
     pub(super) ended: bool,
     pub(super) account: Account,
 }

@@ -37,6 +37,8 @@ pub enum State {
     AwaitingTls,
     /// It is done: the rest speaks what nobody decodes.
     Stopped,
+    /// It is done: the rest speaks another protocol, and is handed over by [`Driver::take_rest`].
+    Left,
     /// It panicked: the rest is counted.
     Failed,
 }
@@ -161,17 +163,13 @@ impl Driver {
         }
         if lane.early_since_ns.is_some() {
             // What waits to be expected is whole: it is told before the hole, as time would have told it.
-            lane.early_since_ns = Some(PATIENCE_OVER);
-            self.retry(direction);
+            self.tell_held(direction);
         }
         self.lanes[direction as usize].early_since_ns = None;
         let frame_left = self.torn_frame(direction);
+        let held = self.lanes[direction as usize].held.len() as u64;
+        self.give_up_held(direction);
         let lane = &mut self.lanes[direction as usize];
-        let held = lane.held.len() as u64;
-        lane.account.unparsed += held;
-        lane.held.clear();
-        lane.times.clear();
-        lane.wanted = 0;
         lane.mode = match (lane.mode, frame_left) {
             (Mode::Body { left: u64::MAX }, _) => lane.mode,
             (Mode::Body { left }, _) if left >= length => after(left - length, |left| Mode::Body { left }),
@@ -183,7 +181,7 @@ impl Driver {
             }
             _ => Mode::Resync,
         };
-        lane.position = lane.position.saturating_add(held).saturating_add(length);
+        lane.position = lane.position.saturating_add(length);
         self.context.enter(direction, time_ns, time_ns);
         self.guarded(|driver| driver.decoder.on_gap(direction, length, &mut driver.context));
         self.settle(direction);
@@ -196,14 +194,16 @@ impl Driver {
             return;
         }
         if self.state == State::Running {
-            lane.early_since_ns = Some(PATIENCE_OVER);
-            if lane.mode == Mode::Resync {
-                lane.wanted = 0;
+            self.tell_held(direction);
+            if let Some(state) = self.context.switch.take() {
+                self.leave(state);
             }
-            self.retry(direction);
+        }
+        if self.state == State::Running {
             let lane = &mut self.lanes[direction as usize];
             lane.ended = true;
             let body = lane.mode == Mode::Body { left: u64::MAX };
+            self.give_up_held(direction);
             self.context.enter(direction, time_ns, time_ns);
             self.guarded(|driver| {
                 if body {
@@ -215,8 +215,8 @@ impl Driver {
         }
         let lane = &mut self.lanes[direction as usize];
         lane.ended = true;
-        lane.account.unparsed += lane.held.len() as u64;
-        lane.held = Vec::new();
+        let held = std::mem::take(&mut lane.held).len() as u64;
+        self.count(direction, held);
     }
 
     /// Time passes.
@@ -288,22 +288,43 @@ impl Driver {
         self.state = state;
         for direction in [Direction::Up, Direction::Down] {
             let lane = &mut self.lanes[direction as usize];
-            let held = std::mem::take(&mut lane.held).len() as u64;
-            lane.position += held;
-            lane.times.clear();
             lane.mode = Mode::Frames;
             lane.wanted = 0;
             lane.early_since_ns = None;
+            if state == State::Left {
+                continue;
+            }
+            let held = std::mem::take(&mut lane.held).len() as u64;
+            lane.position += held;
+            lane.times.clear();
             self.count(direction, held);
         }
+    }
+
+    /// What another protocol begins with, up and down: where, when, and what of it has come.
+    pub fn take_rest(&mut self) -> [(u64, u64, Vec<u8>); 2] {
+        self.state = State::Stopped;
+        self.lanes.each_mut().map(|lane| {
+            let rest = std::mem::take(&mut lane.held);
+            lane.account.seen -= rest.len() as u64;
+            (lane.position, lane.times_of(1).0, rest)
+        })
     }
 
     fn count(&mut self, direction: Direction, bytes: u64) {
         let account = &mut self.lanes[direction as usize].account;
         match self.state {
             State::AwaitingTls => account.skipped += bytes,
-            State::Running | State::Stopped | State::Failed => account.unknown += bytes,
+            State::Running | State::Stopped | State::Left | State::Failed => account.unknown += bytes,
         }
+    }
+
+    /// Whatever is whole among what is held is told, expected or not: a hole or the end follows.
+    fn tell_held(&mut self, direction: Direction) {
+        let lane = &mut self.lanes[direction as usize];
+        (lane.is_last, lane.wanted) = (true, 0);
+        self.retry(direction);
+        self.lanes[direction as usize].is_last = false;
     }
 
     /// Looks again at what is held.

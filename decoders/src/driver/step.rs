@@ -39,7 +39,7 @@ impl Driver {
         if !self.decoder.expects(direction) && bytes.len() < frame_max {
             let lane = &mut self.lanes[direction as usize];
             let since = *lane.early_since_ns.get_or_insert(lane.time_ns.max(1));
-            if since != PATIENCE_OVER {
+            if since != PATIENCE_OVER && !lane.is_last {
                 lane.wanted = 0;
                 return 0;
             }
@@ -108,6 +108,29 @@ impl Driver {
         }
         lane.account.unparsed += skipped as u64;
         skipped
+    }
+
+    /// A hole or the end follows what is held, which is no whole frame: the decoder may tell it all the same.
+    pub(super) fn give_up_held(&mut self, direction: Direction) {
+        let lane = &mut self.lanes[direction as usize];
+        let held = std::mem::take(&mut lane.held);
+        let length = held.len() as u64;
+        let mut told = false;
+        if lane.mode == Mode::Frames && length > 0 {
+            let (first_ns, time_ns) = lane.times_of(held.len());
+            let torn = Frame { direction, position: lane.position, time_ns, bytes: &held };
+            self.context.enter(direction, first_ns, time_ns);
+            self.context.unclaimed[direction as usize] += length;
+            self.guarded(|driver| told = driver.decoder.on_torn(torn, &mut driver.context));
+            if !told {
+                self.context.unclaimed[direction as usize] -= length;
+            }
+        }
+        let lane = &mut self.lanes[direction as usize];
+        *(if told { &mut lane.account.framed } else { &mut lane.account.unparsed }) += length;
+        lane.position = lane.position.saturating_add(length);
+        lane.times.clear();
+        lane.wanted = 0;
     }
 
     fn leave_out(&mut self, direction: Direction, bytes: usize) -> usize {

@@ -20,6 +20,8 @@ pub(super) struct Http1Decoder {
     pub(super) last_answered: ExchangeId,
     /// Requests were lost: an answer may belong to one that was not seen.
     pub(super) uncertain: bool,
+    /// Where a request ended was not known, and one may have stood behind it that was not found.
+    pub(super) request_missed: bool,
 }
 
 pub(super) struct Waiting {
@@ -69,6 +71,8 @@ pub(super) enum State {
 pub(super) struct Message {
     pub(super) id: ExchangeId,
     pub(super) status: u16,
+    /// Of an answer that leaves HTTP, what for.
+    pub(super) upgrade: Option<String>,
     pub(super) content: Content,
     /// Of a head that is longer than a frame: its start line and what says where the body ends. Later the trailers.
     pub(super) lines: Vec<u8>,
@@ -83,6 +87,7 @@ impl Http1Decoder {
             last_id: 0,
             last_answered: 0,
             uncertain: middle,
+            request_missed: false,
         }
     }
 
@@ -119,7 +124,8 @@ impl Decoder for Http1Decoder {
         match self.lane(direction).state {
             State::Head => self.frame_head(direction, bytes),
             State::ChunkSize | State::Trailers | State::HeadRest { .. } => self.frame_line(direction, bytes),
-            State::Body { .. } | State::Chunk { .. } | State::Broken => Framing::Unframed,
+            State::Broken => self.frame_broken(direction, bytes),
+            State::Body { .. } | State::Chunk { .. } => Framing::Unframed,
         }
     }
 
@@ -154,6 +160,18 @@ impl Decoder for Http1Decoder {
             }
             _ => {}
         }
+    }
+
+    /// Of a head whose rest never comes, its start line: a field may go on, or come again.
+    fn on_torn(&mut self, torn: Frame<'_>, out: &mut dyn Out) -> bool {
+        if self.lane(torn.direction).state != State::Head {
+            return false;
+        }
+        let line_end = memchr::memchr(b'\n', head::without_blank_lines(torn.bytes)).map_or(0, |end| end + 1);
+        let line_end = line_end + torn.bytes.len() - head::without_blank_lines(torn.bytes).len();
+        let Some(head) = self.read_head(torn.direction, &torn.bytes[..line_end], false) else { return false };
+        self.on_head(head, torn, out);
+        true
     }
 
     fn on_gap(&mut self, direction: Direction, lost: u64, out: &mut dyn Out) {
@@ -195,9 +213,11 @@ impl Decoder for Http1Decoder {
     }
 
     fn resync(&mut self, direction: Direction, bytes: &[u8]) -> Option<usize> {
-        let lane = self.lane(direction);
-        (lane.state, lane.searched, lane.read) = (State::Head, 0, None);
         let request = direction == Direction::Up;
+        let lane = self.lane(direction);
+        let broken = std::mem::replace(&mut lane.state, State::Head) == State::Broken;
+        (lane.searched, lane.read) = (0, None);
+        self.request_missed |= broken && request;
         work::looked_at(bytes.len());
         let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', bytes).map(|at| at + 1));
         starts

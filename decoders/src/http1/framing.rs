@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::decoder::{Http1Decoder, State};
 use super::fields;
-use super::head::{self, HEADERS_MAX};
+use super::head::{self, HEADERS_MAX, note};
 use super::length::{self, Length};
 use super::message::ReadHead;
 use crate::anomaly;
@@ -70,7 +70,10 @@ impl Http1Decoder {
         let bytes = &bytes[..bytes.len().min(self.limits.frame_bytes_max)];
         self.lane(direction).searched = 0;
         let end = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-        let Some(read) = self.read_head(direction, &bytes[..end], false) else { return Framing::Unframed };
+        let Some(mut read) = self.read_head(direction, &bytes[..end], false) else {
+            return Framing::Unframed;
+        };
+        note(&mut read.odd, anomaly::HTTP1_HEAD_TOO_LONG);
         self.lane(direction).read = Some(read);
         Framing::Frame(end)
     }
@@ -201,6 +204,23 @@ impl Http1Decoder {
         self.lane(direction).state = State::Broken;
     }
 
+    /// Where a message ended is not known: the next one stands here, or somewhere behind.
+    pub(super) fn frame_broken(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
+        let request = direction == Direction::Up;
+        let surely = match head::message_begins(bytes, request) {
+            // All of it is looked at again, so only when there is a good part more.
+            None if bytes.len() < CHUNK_LINE_MAX => {
+                return Framing::NeedMore(bytes.len() + bytes.len() / 8 + 1);
+            }
+            begins => begins == Some(true) && (!request || head::begins_with_known_method(bytes)),
+        };
+        if !surely {
+            return Framing::Unframed;
+        }
+        self.lane(direction).state = State::Head;
+        self.frame_head(direction, bytes)
+    }
+
     /// The last two bytes of a chunk are its CRLF.
     pub(super) fn on_chunk_data(&mut self, body: Body<'_>, left: u64, out: &mut dyn Out) {
         let data = left.saturating_sub(2).min(body.bytes.len() as u64) as usize;
@@ -221,7 +241,7 @@ fn framed(head: usize, length: Length) -> Framing {
     match length {
         Length::Known(body) => Framing::Streamed { head, body },
         Length::UntilEnd => Framing::Streamed { head, body: u64::MAX },
-        Length::Empty | Length::Chunked => Framing::Frame(head),
+        Length::Empty | Length::Chunked | Length::Undecidable => Framing::Frame(head),
     }
 }
 

@@ -148,14 +148,15 @@ pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
         let possible = if request {
             request_line_begins(bytes) != Some(false)
         } else {
-            bytes.starts_with(b"HTTP/") || b"HTTP/".starts_with(bytes)
+            STATUS_BEGINS.iter().any(|begins| bytes.starts_with(begins) || begins.starts_with(bytes))
         };
         return if possible { None } else { Some(false) };
     };
     work::looked_at(end);
     let first = line(&bytes[..end]).0;
     let odd = &mut Vec::new();
-    if !(if request { request_line(first, odd).is_some() } else { status_line(first, odd).is_some() }) {
+    let start = if request { any_request_line(first, odd) } else { status_line(first, odd) };
+    if start.is_none() {
         return Some(false);
     }
     let next = &bytes[end + 1..];
@@ -171,8 +172,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Head<'_>> {
     let end = memchr(b'\n', bytes)?;
     let mut odd = Vec::new();
     let first = checked_line(&bytes[..end], &mut odd);
-    let status = first.starts_with(b"HTTP/");
-    let start = if status { status_line(first, &mut odd) } else { request_line(first, &mut odd) }?;
+    let status = STATUS_BEGINS.iter().any(|begins| first.starts_with(begins));
+    let start = if status { status_line(first, &mut odd) } else { any_request_line(first, &mut odd) }?;
     let headers = headers(&bytes[end + 1..], &mut odd);
     Some(Head { start, headers, odd })
 }
@@ -293,6 +294,22 @@ fn request_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<Start
     Some(StartLine::Request { method: std::str::from_utf8(method).ok()?, target, minor })
 }
 
+/// A request line whose version is none: told where its method is registered and its target is a path or an address,
+/// as servers answer it.
+fn any_request_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartLine<'a>> {
+    if let Some(start) = request_line(text, odd) {
+        return Some(start);
+    }
+    let mut words = text.trim_ascii_end().splitn(3, |byte| *byte == b' ');
+    let (method, target, _version) = (words.next()?, words.next()?, words.next()?);
+    let method = std::str::from_utf8(method).ok().filter(|method| KNOWN_METHODS.contains(method))?;
+    if !(target.starts_with(b"/") || target.starts_with(b"http")) {
+        return None;
+    }
+    note(odd, anomaly::HTTP1_BAD_VERSION);
+    Some(StartLine::Request { method, target, minor: 1 })
+}
+
 /// A version that is not 1.0 or 1.1, in either case: which of the two it is read as.
 fn other_version(text: &[u8]) -> Option<u8> {
     let (name, version) = text.split_at_checked(5)?;
@@ -303,6 +320,7 @@ fn other_version(text: &[u8]) -> Option<u8> {
 
 /// Whether this line, without its end, is a request of HTTP/0.9 (RFC 1945, 4.1).
 fn is_simple_request(line: &[u8]) -> bool {
+    let line = line.trim_ascii_end();
     let target = line.strip_prefix(b"GET /").or_else(|| line.strip_prefix(b"GET http://"));
     target.is_some_and(|target| target.iter().all(u8::is_ascii_graphic))
 }
@@ -311,26 +329,37 @@ fn is_simple_request(line: &[u8]) -> bool {
 pub(super) fn simple_request(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let end = memchr(b'\n', bytes)?;
     let (text, _) = line(&bytes[..end]);
-    is_simple_request(text).then(|| (&text[4..], end + 1))
+    is_simple_request(text).then(|| (text[4..].trim_ascii_end(), end + 1))
 }
+
+/// What an answer begins with; servers of Shoutcast say `ICY`.
+const STATUS_BEGINS: [&[u8]; 2] = [b"HTTP/", b"ICY "];
 
 /// `HTTP/1.x SP ddd [SP reason]`, and what servers send instead: another version, too few or too many digits,
 /// bytes behind them. Those are told as they are read most often, and noted.
 fn status_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartLine<'a>> {
     let space = memchr(b' ', text)?;
+    let code = text[space..].trim_ascii_start();
+    let digits = code.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let sure = digits == 3 && matches!(code.get(3), None | Some(b' ' | b'\t'));
+    if !sure {
+        note(odd, anomaly::HTTP1_BAD_STATUS);
+    }
     let minor = match &text[..space] {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             note(odd, anomaly::HTTP1_BAD_STATUS);
             0
         }
+        version
+            if sure && STATUS_BEGINS.iter().any(|begins| version.starts_with(begins.trim_ascii_end())) =>
+        {
+            note(odd, anomaly::HTTP1_BAD_STATUS);
+            let minor = version.strip_prefix(b"HTTP/1.").unwrap_or_default();
+            u8::from(minor.iter().any(|digit| *digit != b'0'))
+        }
         _ => return None,
     };
-    let code = text[space..].trim_ascii_start();
-    let digits = code.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits != 3 || !matches!(code.get(3), None | Some(b' ' | b'\t')) {
-        note(odd, anomaly::HTTP1_BAD_STATUS);
-    }
     let status = std::str::from_utf8(&code[..digits.min(4)]).ok()?.parse().ok()?;
     Some(StartLine::Status { status, minor })
 }

@@ -13,6 +13,8 @@ pub(super) enum Length {
     Known(u64),
     Chunked,
     UntilEnd,
+    /// A request must say so validly: what follows is a body of unknown length, or none (RFC 9112, 6.3).
+    Undecidable,
 }
 
 /// What the request that is answered changes about its answer.
@@ -40,6 +42,7 @@ pub(super) fn of(head: &Head<'_>, asked: Asked, odd: &mut Vec<&'static str>) -> 
         (Some(_), None) => Length::UntilEnd,
         (None, None) => Length::Empty,
         (_, Some(Length::Known(0))) => Length::Empty,
+        (None, Some(Length::UntilEnd)) => Length::Undecidable,
         (_, Some(length)) => length,
     }
 }
@@ -57,9 +60,12 @@ fn transfer_coding(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Lengt
     let mut codings = 0;
     let mut chunked = 0;
     let mut last_is_chunked = false;
+    let mut identity = true;
     for value in head.values("transfer-encoding") {
         for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             codings += 1;
+            // RFC 2616 knew a coding that is none.
+            identity &= coding.eq_ignore_ascii_case(b"identity");
             last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
             chunked += u32::from(last_is_chunked);
         }
@@ -70,26 +76,38 @@ fn transfer_coding(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Lengt
     if !last_is_chunked || chunked != 1 || head.minor() == 0 {
         note(odd, anomaly::HTTP1_BAD_TRANSFER_CODING);
     }
+    if identity {
+        return None;
+    }
     // HTTP/1.0 knows no chunks: framing is faulty, and the connection is over with this message (6.1).
     Some(if last_is_chunked && head.minor() > 0 { Length::Chunked } else { Length::UntilEnd })
 }
 
 fn content_length(head: &Head<'_>, odd: &mut Vec<&'static str>) -> Option<Length> {
-    let mut first: Option<Option<u64>> = None;
+    let request = matches!(head.start, StartLine::Request { .. });
+    let (mut first, mut differ): (Option<Option<u64>>, bool) = (None, false);
     for value in head.values("content-length") {
         for text in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let number = decimal(text);
-            if number.is_none() {
+            // Where a sign is all that is wrong, it is read as most do.
+            let unsigned = text.strip_prefix(b"+").unwrap_or(text);
+            let number = decimal(unsigned);
+            if number.is_none() || unsigned.len() < text.len() {
                 note(odd, anomaly::HTTP1_BAD_LENGTH);
             }
             match first {
                 None => first = Some(number),
-                Some(known) if known != number => note(odd, anomaly::HTTP1_CONFLICTING_LENGTH),
+                Some(known) if known != number => {
+                    note(odd, anomaly::HTTP1_CONFLICTING_LENGTH);
+                    differ = true;
+                }
                 Some(_) => note(odd, anomaly::HTTP1_REPEATED_LENGTH),
             }
         }
     }
-    first.map(|number| number.map_or(Length::UntilEnd, Length::Known))
+    match first? {
+        _ if differ && request => Some(Length::Undecidable),
+        number => Some(number.map_or(Length::UntilEnd, Length::Known)),
+    }
 }
 
 /// Digits only: no sign, no space, nothing beyond 2^63, which no body reaches.

@@ -15,11 +15,16 @@ use crate::protocol::{Direction, Frame, Out, Outcome};
 /// Interim answers of one request that are listed.
 const INTERIM_MAX: usize = 16;
 
+/// Longest name of a protocol in an `Upgrade`.
+const PROTOCOL_NAME_MAX: usize = 32;
+
 /// A head that was read, to be told with its frame.
 pub(super) struct ReadHead {
     start: Start,
     fields: Vec<Field>,
-    odd: Vec<&'static str>,
+    pub(super) odd: Vec<&'static str>,
+    /// What an answer would leave HTTP for.
+    upgrade: Option<String>,
     /// How the body ends; `None` while a part of the head is to come.
     pub(super) length: Option<Length>,
     content: Content,
@@ -39,6 +44,7 @@ impl ReadHead {
             start: Start::Request(Asked { simple: true, ..Asked::default() }),
             fields: fields::simple_request(target),
             odd: vec![anomaly::HTTP1_SIMPLE_REQUEST],
+            upgrade: None,
             length: Some(Length::Empty),
             content: Content::of_unknown(Direction::Up),
         }
@@ -50,6 +56,7 @@ impl ReadHead {
             start: Start::Bare,
             fields: Vec::new(),
             odd: Vec::new(),
+            upgrade: None,
             length: Some(Length::UntilEnd),
             content: Content::of_unknown(Direction::Down),
         }
@@ -83,11 +90,12 @@ impl Http1Decoder {
         };
         // Where the rest of a head is to come, its body is kept as one text.
         let content = Content::of(&head, direction, length.unwrap_or(Length::Known(0)));
-        Some(ReadHead { start, fields, odd, length, content })
+        let upgrade = head.values("upgrade").next().and_then(protocol_name);
+        Some(ReadHead { start, fields, odd, upgrade, length, content })
     }
 
     pub(super) fn on_head(&mut self, head: ReadHead, frame: Frame<'_>, out: &mut dyn Out) {
-        let ReadHead { start, fields, odd, length, content } = head;
+        let ReadHead { start, fields, odd, upgrade, length, content } = head;
         let (id, status) = match start {
             Start::Request(asked) => (self.on_request(asked, fields, frame, out), 0),
             Start::Status(status) => match self.on_status(status, fields, frame, out) {
@@ -99,11 +107,10 @@ impl Http1Decoder {
         for code in odd {
             out.anomaly(Some(id), code);
         }
-        let mut message = Message { id, status, content, lines: Vec::new() };
+        let mut message = Message { id, status, upgrade, content, lines: Vec::new() };
         match length {
             Some(length) => self.begin_body(message, length, frame, out),
             None => {
-                out.anomaly(Some(id), anomaly::HTTP1_HEAD_TOO_LONG);
                 message.lines = framing::start_and_framing_lines(frame.bytes);
                 let lane = self.lane(frame.direction);
                 (lane.message, lane.state) = (Some(message), State::HeadRest { torn: false });
@@ -119,6 +126,9 @@ impl Http1Decoder {
         self.last_id += 1;
         let id = self.last_id;
         out.request(id, frame.time_ns, fields);
+        if self.request_missed {
+            out.anomaly(Some(id), anomaly::PAIRING_UNCERTAIN);
+        }
         if std::mem::take(&mut self.lane(Direction::Up).blank) {
             out.anomaly(Some(id), anomaly::HTTP1_BLANK_BEFORE_REQUEST);
         }
@@ -179,7 +189,12 @@ impl Http1Decoder {
         out: &mut dyn Out,
     ) {
         let asked = self.asked(frame.direction);
-        let status = message.status;
+        let leaves = match message.status {
+            // Nothing is switched to that the client did not wish for (RFC 9110, 15.2.2).
+            101 if asked.switch || self.waiting.is_empty() => Some(message.upgrade.clone()),
+            200..=299 if asked.connect => Some(Some("tunnel".to_owned())),
+            _ => None,
+        };
         let lane = self.lane(frame.direction);
         lane.message = Some(message);
         lane.state = match length {
@@ -187,13 +202,15 @@ impl Http1Decoder {
             Length::Known(left) => State::Body { left },
             Length::UntilEnd => State::Body { left: u64::MAX },
             Length::Chunked => State::ChunkSize,
+            Length::Undecidable => State::Broken,
         };
-        if length == Length::Empty {
+        if matches!(length, Length::Empty | Length::Undecidable) {
             self.finish(frame.direction, frame.time_ns, out);
         }
-        let switches = status == 101 || (asked.connect && (200..300).contains(&status));
-        if frame.direction == Direction::Down && switches {
-            out.switch_unknown();
+        if frame.direction == Direction::Down
+            && let Some(upgrade) = leaves
+        {
+            leave(upgrade, out);
         }
     }
 
@@ -257,6 +274,27 @@ impl Http1Decoder {
             out.anomaly(Some(waiting.id), anomaly::ANSWER_LOST);
         }
     }
+}
+
+/// HTTP is over on this connection. WebSocket is not decoded, and looks like nothing else; whatever else follows says what
+/// it is by its first bytes.
+fn leave(upgrade: Option<String>, out: &mut dyn Out) {
+    let opaque = upgrade.as_deref() == Some("websocket");
+    out.session(
+        upgrade.map(|upgrade| Field::structure(names::PROTOCOL_UPGRADED, upgrade)).into_iter().collect(),
+    );
+    match opaque {
+        true => out.switch_unknown(),
+        false => out.switch_probed(),
+    }
+}
+
+/// The first protocol that an `Upgrade` names (RFC 9110, 7.8), in lower case, if it is the name of one.
+fn protocol_name(value: &[u8]) -> Option<String> {
+    let first = value.split(|byte| *byte == b',').next()?.trim_ascii();
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._/+".contains(byte);
+    let named = (1..=PROTOCOL_NAME_MAX).contains(&first.len()) && first.iter().all(is_name);
+    named.then(|| String::from_utf8_lossy(first).to_ascii_lowercase())
 }
 
 /// What a body says; what is odd about it is told.

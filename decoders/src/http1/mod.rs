@@ -39,7 +39,8 @@ impl Protocol for Http1 {
         let down = Start::of(heads.down);
         match (up, down) {
             (Start::Simple, Start::Status) => Probe::Yes,
-            (Start::Simple, Start::Nothing | Start::Unsure) => Probe::More,
+            (Start::Simple, Start::Nothing) => Probe::More,
+            (Start::Simple, Start::Unsure) if !heads.down.starts_with(b"<") => Probe::More,
             // Other protocols have commands that look so: the answer, or the port, must fit too.
             (Start::Simple, _) => {
                 let fits = heads.down.starts_with(b"<") || self.ports().contains(&heads.port);
@@ -50,8 +51,8 @@ impl Protocol for Http1 {
             (Start::Status, Start::Nothing) => Probe::Reversed,
             (Start::Nothing, Start::Status) => Probe::Yes,
             // Only a server of this protocol says so, whatever it was asked.
-            (Start::Other, Start::Status) => Probe::Yes,
-            (Start::Status, Start::Other) => Probe::Reversed,
+            (Start::Other | Start::Unsure, Start::Status) => Probe::Yes,
+            (Start::Status, Start::Other | Start::Unsure) => Probe::Reversed,
             (Start::Other, Start::Nothing | Start::Unsure) => Probe::More,
             (Start::Other, _) | (_, Start::Other) => Probe::No,
             _ => Probe::More,

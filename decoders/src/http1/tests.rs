@@ -90,6 +90,37 @@ fn request_lines_are_read_in_all_forms() {
     assert_eq!(text(&only("lines", "a request of HTTP/0.9 and"), BODY), "<html>old</html>");
 }
 
+/// Paths and statuses of all exchanges, in order.
+fn paths_and_statuses(file: &str, case: &str) -> Vec<(String, String)> {
+    let exchanges = outcome(file, case).exchanges;
+    let names = ["url.path", "http.response.status_code"];
+    exchanges.values().map(|told| names.map(|name| text(told, name)).into()).collect()
+}
+
+#[test]
+fn odd_lines_and_torn_heads_lose_no_exchange() {
+    for (file, case, expected) in [
+        ("lines", "versions that are none at all", vec![("/1", "200"), ("/2", "201"), ("/3", "202")]),
+        ("lines", "a request line without its end", vec![("", "408")]),
+        ("framing", "a head that ends before", vec![("/head", "203")]),
+        ("framing", "a head whose rest is missing", vec![("/cookies", "203")]),
+        ("framing", "an answer that nobody asked for", vec![("/a", "200"), ("", "408")]),
+        ("smuggling", "lengths of a request that differ", vec![("/1", "200"), ("/3", "")]),
+        ("smuggling", "a request behind one without", vec![("/1", "200"), ("/2", "201")]),
+        ("smuggling", "a length with a plus", vec![("/1", "200"), ("/2", "201"), ("/3", "202")]),
+    ] {
+        let told = paths_and_statuses(file, case);
+        let told: Vec<(&str, &str)> =
+            told.iter().map(|(path, status)| (path.as_str(), status.as_str())).collect();
+        assert_eq!(told, expected, "{case}");
+    }
+    let torn = only("framing", "a head whose rest is missing");
+    assert!(torn.anomalies.contains(&anomaly::HTTP1_TRUNCATED));
+    assert!(!torn.fields.contains_key("http.request.header.host"), "a field may go on, or come again");
+    let old = only("lines", "a request of HTTP/0.9 with a space");
+    assert_eq!((text(&old, "url.path"), text(&old, BODY)), ("/old".into(), "<html>old</html>".into()));
+}
+
 #[test]
 fn what_is_joined_in_the_middle_is_read_from_the_first_sure_message_on() {
     let outcome = outcome("switch", "joined in the middle of a body");
@@ -107,12 +138,12 @@ fn answers_pair_with_requests_in_their_order() {
 
 #[test]
 fn leaving_http_is_followed_by_no_guess() {
-    for case in ["an upgrade to WebSocket", "a tunnel"] {
+    for (case, state) in [("an upgrade to WebSocket", State::Stopped), ("a tunnel", State::Left)] {
         let outcome = outcome("switch", case);
-        assert_eq!(outcome.state, State::Stopped, "{case}");
+        assert_eq!(outcome.state, state, "{case}");
         assert!(outcome.accounts.iter().all(|account| account.unknown > 0), "{case}");
     }
-    assert_eq!(outcome("lines", "an upgrade to HTTP/2").state, State::Stopped);
+    assert_eq!(outcome("lines", "an upgrade to HTTP/2").state, State::Left);
     for case in ["an upgrade that is refused", "a tunnel that is refused"] {
         let outcome = outcome("switch", case);
         assert_eq!((outcome.state, outcome.exchanges.len()), (State::Running, 2), "{case}");

@@ -553,3 +553,88 @@ fn a_long_connection_that_is_not_read_is_told_before_it_ends_but_not_an_idle_one
     let rest = host.pipeline.take_unread();
     assert_eq!((rest[0].connections, rest[0].bytes), (0, 9), "the connection was counted twice");
 }
+
+/// What is told of a connection that leaves HTTP by this answer, and goes on so.
+fn left_http(wish: &str, answer: &str, up: &[u8], down: &[u8]) -> Vec<Record> {
+    let mut host = Host::new();
+    host.socket(1, Role::Server, (2, 3128), (3, 4000));
+    host.chunk(1, Flow::Ingress, Layer::Wire, 0, 10, wish.as_bytes());
+    // The first bytes of the server may come with its answer.
+    host.chunk(1, Flow::Egress, Layer::Wire, 0, 12, answer.as_bytes());
+    host.chunk(1, Flow::Ingress, Layer::Wire, wish.len() as u64, 14, up);
+    host.chunk(1, Flow::Egress, Layer::Wire, answer.len() as u64, 16, down);
+    host.close(1, 20);
+    host.tick(2000);
+    assert_eq!((host.pipeline.sessions_open(), host.pipeline.held_bytes()), (0, 0));
+    host.records
+}
+
+const CONNECT: &str = "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n";
+const ESTABLISHED: &str = "HTTP/1.1 200 Connection Established\r\n\r\n";
+
+#[test]
+fn what_a_tunnel_carries_is_read_where_its_first_bytes_tell_what_it_is() {
+    let start = b"\0\0\0\x12\0\x03\0\0user\0ann\0\0".as_slice();
+    let started = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I".as_slice();
+    let cases: [(&[u8], &[u8], &str, &str); 3] = [
+        (REQUEST, ANSWER, "http", names::HTTP_METHOD),
+        (b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", "redis", names::DB_OPERATION),
+        (start, started, "postgresql", names::DB_MESSAGE),
+    ];
+    for (up, down, protocol, field) in cases {
+        let records = left_http(CONNECT, ESTABLISHED, up, down);
+        let exchanges: Vec<&Record> = records.iter().filter(|record| record.kind == Kind::Exchange).collect();
+        assert_eq!(exchanges.len(), 2, "{protocol}");
+        assert_eq!(text(exchanges[0], names::HTTP_METHOD), Some("CONNECT"));
+        assert_eq!(exchanges[1].exchange, Some(2), "{protocol}: numbered on");
+        assert_eq!(text(exchanges[1], names::PROTOCOL_NAME), Some(protocol));
+        assert!(text(exchanges[1], field).is_some(), "{protocol}");
+        let close = &records[records.len() - 1];
+        assert_eq!(text(close, names::PROTOCOL_UPGRADED), Some("tunnel"));
+        assert_eq!(number(close, names::BYTES_OPAQUE), None, "{protocol}: all of it is read");
+        assert_eq!(number(close, names::BYTES_UP), Some((CONNECT.len() + up.len()) as u64));
+    }
+}
+
+#[test]
+fn what_follows_http_and_is_not_read_is_named_and_counted() {
+    let wish = |protocol: &str| {
+        format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n")
+    };
+    let switch = |protocol: &str| {
+        format!("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n")
+    };
+    let hello = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".as_slice();
+    for (wish, answer, up, down, name, looks_like) in [
+        // A request in a frame of WebSocket is no request.
+        (wish("WebSocket"), switch("WebSocket"), REQUEST, b"\x81\x02hi".as_slice(), "websocket", None),
+        (
+            wish("h2c"),
+            switch("h2c"),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"\0\0\0\x04\0\0\0\0\0",
+            "h2c",
+            Some("http2"),
+        ),
+        (CONNECT.to_owned(), ESTABLISHED.to_owned(), b"\x01\x02\x03", b"\x04\xff", "tunnel", Some("binary")),
+    ] {
+        let records = left_http(&wish, &answer, up, down);
+        let close = &records[records.len() - 1];
+        assert_eq!(records.iter().filter(|record| record.kind == Kind::Exchange).count(), 1, "{name}");
+        assert_eq!(text(close, names::PROTOCOL_UPGRADED), Some(name));
+        assert_eq!(text(close, names::PROTOCOL_LOOKS_LIKE), looks_like, "{name}");
+        assert_eq!(number(close, names::BYTES_OPAQUE), Some((up.len() + down.len()) as u64), "{name}");
+    }
+    let tls = left_http(CONNECT, ESTABLISHED, hello, hello);
+    assert_eq!(text(&tls[tls.len() - 1], names::TLS), Some("tls"));
+    let unread = tls.iter().find(|record| record.kind == Kind::Gap).expect("a gap of what is not read");
+    assert_eq!(text(unread, names::GAP_CAUSE), Some("tls_not_read"));
+}
+
+#[test]
+fn an_answer_that_switches_unasked_leaves_http_as_it_is() {
+    let answer = "HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n";
+    let records = left_http("GET / HTTP/1.1\r\nHost: a\r\n\r\n", answer, REQUEST, ANSWER);
+    let statuses: Vec<_> = records.iter().filter_map(|record| number(record, names::HTTP_STATUS)).collect();
+    assert_eq!(statuses, [101, 200]);
+}

@@ -31,7 +31,7 @@ impl Connection {
             (b'A', Some(FromServer::Notification { pid, channel, payload })) => {
                 let request = vec![
                     Field::structure(names::DB_MESSAGE, "NotificationResponse"),
-                    Field::structure(names::DB_BACKEND_PID, u64::from(pid)),
+                    Field::structure(names::DB_NOTIFICATION_PID, u64::from(pid)),
                     Field::new(names::DB_NOTIFICATION_CHANNEL, text(channel), Class::Identifier),
                     Field::new(
                         names::DB_NOTIFICATION_PAYLOAD,

@@ -66,13 +66,24 @@ fn sight(bytes: &[u8]) -> Sight {
     let bytes = &bytes[blank..];
     match bytes.first() {
         None => Sight::Nothing,
-        Some(b'*') => array(bytes),
+        Some(b'*') => match array(without_empty_arrays(bytes)) {
+            Sight::Command => Sight::Command,
+            _ => array(bytes),
+        },
         Some(
             b'+' | b'-' | b':' | b'$' | b'%' | b'~' | b'>' | b'_' | b',' | b'#' | b'(' | b'=' | b'!' | b'|',
         ) => value(bytes),
         Some(byte) if byte.is_ascii_alphabetic() => line(bytes),
         Some(_) => Sight::Other,
     }
+}
+
+/// The server passes over commands of no words as well; from a server, such an array is a reply.
+fn without_empty_arrays(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"*0\r\n").or_else(|| bytes.strip_prefix(b"*-1\r\n")) {
+        bytes = rest;
+    }
+    bytes
 }
 
 fn array(bytes: &[u8]) -> Sight {

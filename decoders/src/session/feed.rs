@@ -218,9 +218,34 @@ impl Session {
             self.note(code);
         }
         while let Reader::Decoding(driver) = &mut self.reader {
-            let Some(telling) = driver.exchanges().next_told() else { break };
+            let Some(mut telling) = driver.exchanges().next_told() else { break };
+            telling.id += self.exchanges_before;
+            self.last_exchange = self.last_exchange.max(telling.id);
             self.open(sink);
             sink(self.draft_exchange(telling));
+        }
+        if state == State::Left {
+            self.hand_over(sink);
+        }
+    }
+
+    /// The connection goes on in another protocol: its first bytes decide who reads it.
+    fn hand_over(&mut self, sink: Sink<'_>) {
+        let Reader::Decoding(driver) = &mut self.reader else { return };
+        let rest = driver.take_rest();
+        self.retire_driver(sink);
+        self.handed_over = true;
+        self.exchanges_before = self.last_exchange;
+        let mut first = First::default();
+        for (direction, (position, time_ns, bytes)) in DIRECTIONS.into_iter().zip(&rest) {
+            self.base[direction as usize].seen += bytes.len() as u64;
+            if !bytes.is_empty() {
+                first.push(direction, *position, *time_ns, bytes);
+            }
+        }
+        self.reader = Reader::Undecided(first);
+        if rest.iter().any(|(_, _, bytes)| !bytes.is_empty()) {
+            self.decide(sink);
         }
     }
 

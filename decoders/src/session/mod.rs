@@ -5,6 +5,8 @@
 
 mod ends;
 mod feed;
+#[cfg(feature = "harness")]
+pub mod fuzz;
 mod hello;
 mod reader;
 mod route;
@@ -61,6 +63,10 @@ pub(crate) struct Session {
     tls: bool,
     protocol: Option<&'static str>,
     looks_like: Option<&'static str>,
+    /// It left a protocol for another; exchanges are numbered on from those of before.
+    handed_over: bool,
+    exchanges_before: u64,
+    last_exchange: u64,
     facts: Vec<Field>,
     anomalies: Vec<&'static str>,
     /// What no driver accounts for.
@@ -127,6 +133,9 @@ impl Session {
             tls: false,
             protocol: None,
             looks_like: None,
+            handed_over: false,
+            exchanges_before: 0,
+            last_exchange: 0,
             facts: Vec::new(),
             anomalies: Vec::new(),
             base: [Account::default(); 2],

@@ -51,6 +51,9 @@ impl Session {
         ] {
             fields.push(Field::structure(name, bytes));
         }
+        if self.protocol.is_some() && both.unknown > 0 {
+            fields.push(Field::structure(names::BYTES_OPAQUE, both.unknown));
+        }
         if let Some(by_client) = self.reset_by_client {
             let by = if by_client { "client" } else { "server" };
             fields.push(Field::structure(names::OUTCOME, "reset"));
@@ -138,7 +141,7 @@ impl Session {
             Field::structure(names::NETWORK_TRANSPORT, transport_name(self.transport)),
             Field::structure(names::PROTOCOL_NAME, self.protocol_name()),
         ];
-        if self.protocol.is_none() {
+        if self.protocol.is_none() || self.handed_over && self.looks_like.is_some() {
             fields.push(Field::structure(names::PROTOCOL_LOOKS_LIKE, self.looks_like()));
         }
         self.addresses(&mut fields);

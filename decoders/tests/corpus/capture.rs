@@ -1,9 +1,10 @@
 //! The corpus: where it lies, what a capture says to us, what the second reader says of it.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use custody_decoders::event::Event;
+use custody_decoders::event::{Event, SocketId};
 use custody_decoders::pcap::{Capture, CaptureOptions};
 use custody_decoders::pipeline::{Pipeline, PipelineOptions};
 use custody_record::{Record, Value, names};
@@ -36,9 +37,40 @@ pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The records of a capture, and whether it is damaged: what stands before the damage is told. No decoder panicked, and
-/// memory was bounded.
-pub(crate) fn decode(path: &Path) -> (Vec<Record>, bool) {
+/// What a capture holds, as far as we read it.
+#[derive(Default)]
+pub(crate) struct Decoded {
+    pub(crate) records: Vec<Record>,
+    /// It is damaged: what stands before the damage is told.
+    pub(crate) damaged: bool,
+    /// Of each connection the bytes of both directions, without holes, and how many are missing.
+    pub(crate) bytes: BTreeMap<Stream, ([Vec<u8>; 2], u64)>,
+    sockets: BTreeMap<SocketId, Stream>,
+}
+
+impl Decoded {
+    fn hear(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Open(socket) => {
+                if let (Some(local), Some(remote)) = (socket.local, socket.remote) {
+                    self.sockets.insert(socket.id, stream(local.port.into(), remote.port.into()));
+                }
+            }
+            Event::Chunk(chunk) => {
+                let stream = self.sockets[&chunk.socket];
+                self.bytes.entry(stream).or_default().0[chunk.flow as usize].extend_from_slice(chunk.bytes);
+            }
+            Event::Hole(hole) => {
+                let stream = self.sockets[&hole.socket];
+                self.bytes.entry(stream).or_default().1 += hole.length;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Decodes a capture: no decoder panicked, and memory was bounded.
+pub(crate) fn decode(path: &Path) -> Decoded {
     let mut file = std::fs::read(path).expect("capture");
     if file.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
@@ -46,9 +78,10 @@ pub(crate) fn decode(path: &Path) -> (Vec<Record>, bool) {
         file = plain;
     }
     let mut pipeline = Pipeline::new(PipelineOptions::default());
-    let (mut records, mut held_bytes) = (Vec::new(), 0);
+    let (mut records, mut decoded, mut held_bytes) = (Vec::new(), Decoded::default(), 0);
     let mut capture = Capture::new(CaptureOptions::default());
     let mut hear = |event: Event<'_>| {
+        decoded.hear(&event);
         pipeline.feed(event, &mut |masked| records.push(masked.get().clone()));
         held_bytes = held_bytes.max(pipeline.held_bytes());
     };
@@ -62,7 +95,7 @@ pub(crate) fn decode(path: &Path) -> (Vec<Record>, bool) {
     assert!(held_bytes < HELD_BYTES_MAX, "{name}: held {held_bytes} bytes");
     let panicked = records.iter().any(|record| record.anomalies.contains(&"decoder_panicked".into()));
     assert!(!panicked, "{name}: a decoder panicked");
-    (records, read.is_err())
+    Decoded { records, damaged: read.is_err(), ..decoded }
 }
 
 /// Ports of a connection, the lower one first: what both readers know of it.

@@ -1,21 +1,42 @@
-//! Two readers of one capture, connection by connection, and the table of what they agree on.
+//! Two readers of one capture, connection by connection, exchange by exchange, and the table of what they agree on.
 //!
-//! The second reader errs too, so a difference needs a reason, and the reason says whose fault it is. One without a
-//! reason is ours until somebody shows otherwise; there may be none.
+//! The second reader errs too, so a difference needs a reason: a fact that the capture proves, for this exchange, and
+//! that says whose fault it is. A difference without one is ours; there may be none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 
-use custody_record::{Kind, Record, names};
+use custody_record::{Kind, Record};
 
-use crate::capture::{Stream, captures, corpus, decode, file_name, number, stream_of};
+use crate::capture::{Decoded, Stream, captures, corpus, decode, file_name};
 
 /// Differences of one file that are printed.
 const SHOWN_MAX: usize = 8;
+/// Stands for a request or an answer that a reader does not tell.
+pub(crate) const NONE: &str = "none";
 
-/// What a reader says: of each connection what it holds, and how often.
-pub(crate) type Said = BTreeMap<Stream, BTreeMap<String, u64>>;
+/// An exchange as one reader tells it: `what` was asked, `how` it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    pub(crate) what: String,
+    pub(crate) how: String,
+    /// Of ours, the codes of its anomalies.
+    pub(crate) codes: BTreeSet<String>,
+}
+
+impl Exchange {
+    pub(crate) fn new(what: impl Into<String>, how: impl Into<String>) -> Exchange {
+        Exchange { what: what.into(), how: how.into(), codes: BTreeSet::new() }
+    }
+
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.codes.contains(code)
+    }
+}
+
+/// What a reader says: the exchanges of each connection, in their order.
+pub(crate) type Said = BTreeMap<Stream, Vec<Exchange>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
@@ -34,18 +55,27 @@ impl fmt::Display for Class {
     }
 }
 
-/// Why something stands with one reader alone.
+/// Why an exchange is told differently.
 pub(crate) type Reason = (Class, &'static str);
 
 const UNEXPLAINED: Reason = (Class::OursWrong, "no reason known, so ours until shown otherwise");
 
-/// Something that one reader alone says.
-pub(crate) struct Alone<'a> {
+/// An exchange that the two readers tell differently, or that one of them alone tells.
+pub(crate) struct Difference<'a> {
     pub(crate) file: &'a str,
-    pub(crate) said: &'a str,
-    pub(crate) ours: bool,
-    /// Our records of its connection.
-    pub(crate) records: &'a [&'a Record],
+    pub(crate) ours: Option<&'a Exchange>,
+    pub(crate) theirs: Option<&'a Exchange>,
+    /// The bytes of its connection as the capture holds them, of either direction, without holes.
+    pub(crate) bytes: &'a [Vec<u8>; 2],
+    /// Bytes of the connection that are missing.
+    pub(crate) lost: u64,
+}
+
+impl Difference<'_> {
+    /// Whether a line of the connection begins with these bytes.
+    pub(crate) fn has_line(&self, begins: &[u8]) -> bool {
+        self.bytes.iter().any(|bytes| bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(begins)))
+    }
 }
 
 /// How a folder of the corpus is compared.
@@ -55,7 +85,8 @@ pub(crate) struct Comparison {
     pub(crate) unit: &'static str,
     pub(crate) theirs: fn(&Path, &Path) -> Option<Said>,
     pub(crate) ours: fn(&[Record]) -> Said,
-    pub(crate) reason: fn(&Alone<'_>) -> Option<Reason>,
+    /// The fact that explains a difference, where the capture proves one.
+    pub(crate) reason: fn(&Difference<'_>) -> Option<Reason>,
 }
 
 #[derive(Default)]
@@ -65,13 +96,13 @@ pub(crate) struct Table {
     /// Files that the second reader was asked about.
     compared: u64,
     same: u64,
-    records: u64,
+    /// Exchanges of ours in all files.
+    told: u64,
+    /// Exchanges that either reader tells, in the files that are compared.
     exchanges: u64,
-    ours: u64,
-    theirs: u64,
     pub(crate) equal: u64,
-    /// Files, ours alone, theirs alone.
-    differing: BTreeMap<Reason, (BTreeSet<String>, u64, u64)>,
+    /// Files and exchanges.
+    differing: BTreeMap<Reason, (BTreeSet<String>, u64)>,
 }
 
 impl Comparison {
@@ -80,54 +111,49 @@ impl Comparison {
         let corpus = corpus()?;
         let mut table = Table::default();
         for path in captures(&corpus, self.folder) {
-            let (records, damaged) = decode(&path);
+            let decoded = decode(&path);
             table.files += 1;
-            table.damaged += u64::from(damaged);
-            table.records += records.len() as u64;
+            table.damaged += u64::from(decoded.damaged);
             let is_exchange = |record: &&Record| matches!(record.kind, Kind::Exchange | Kind::ExchangeOpen);
-            table.exchanges += records.iter().filter(is_exchange).count() as u64;
+            table.told += decoded.records.iter().filter(is_exchange).count() as u64;
             if let Some(theirs) = (self.theirs)(&corpus, &path) {
-                self.file(&file_name(&path), &records, theirs, &mut table);
+                self.file(&file_name(&path), &decoded, &theirs, &mut table);
             }
         }
         table.print(self);
-        assert_eq!(table.equal_and_alone(), (table.ours, table.theirs), "the table adds up");
         let wrong: Vec<_> = table.differing.keys().filter(|(class, _)| *class == Class::OursWrong).collect();
         assert!(wrong.is_empty(), "{}: {wrong:?}", self.folder);
         assert!(table.equal > 0, "{}: nothing was decoded", self.folder);
         Some(table)
     }
 
-    fn file(&self, file: &str, records: &[Record], theirs: Said, table: &mut Table) {
-        let ours = (self.ours)(records);
+    fn file(&self, file: &str, decoded: &Decoded, theirs: &Said, table: &mut Table) {
+        let ours = (self.ours)(&decoded.records);
         let mut shown = 0;
-        let streams: BTreeSet<Stream> = ours.keys().chain(theirs.keys()).copied().collect();
-        for stream in streams {
-            let ours = ours.get(&stream).cloned().unwrap_or_default();
-            let theirs = masked_alike(theirs.get(&stream).cloned().unwrap_or_default(), &ours);
-            let records: Vec<&Record> = records.iter().filter(|record| stream_of(record) == stream).collect();
-            for said in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
-                let count = |side: &BTreeMap<String, u64>| side.get(said).copied().unwrap_or(0);
-                let (we, they) = (count(&ours), count(&theirs));
-                table.ours += we;
-                table.theirs += they;
-                table.equal += we.min(they);
-                if we == they {
-                    continue;
-                }
-                let alone = Alone { file, said, ours: we > they, records: &records };
-                let reason = (self.reason)(&alone).unwrap_or(UNEXPLAINED);
+        for stream in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+            let side = |said: &'_ Said| said.get(stream).cloned().unwrap_or_default();
+            let (equal, pairs) = compared(side(&ours), side(theirs));
+            table.equal += equal;
+            table.exchanges += equal + pairs.len() as u64;
+            let (bytes, lost) = decoded.bytes.get(stream).cloned().unwrap_or_default();
+            for (ours, theirs) in &pairs {
+                let (ours, theirs) = (ours.as_ref(), theirs.as_ref());
+                let reason = (self.reason)(&Difference { file, ours, theirs, bytes: &bytes, lost });
+                let reason = reason.unwrap_or(UNEXPLAINED);
                 if shown < SHOWN_MAX || reason.0 == Class::OursWrong {
+                    let tell = |one: Option<&Exchange>| {
+                        one.map_or(NONE.to_owned(), |one| format!("{:.200} → {:.200}", one.what, one.how))
+                    };
+                    let (ours, theirs) = (tell(ours), tell(theirs));
                     println!(
-                        "    {file} {stream:?} {said:?}: ours {we}, theirs {they} ({}: {})",
+                        "    {file} {stream:?} ours {ours:?}, theirs {theirs:?} ({}: {})",
                         reason.0, reason.1
                     );
                 }
                 shown += 1;
-                let (files, we_alone, they_alone) = table.differing.entry(reason).or_default();
+                let (files, count) = table.differing.entry(reason).or_default();
                 files.insert(file.to_owned());
-                *we_alone += we.saturating_sub(they);
-                *they_alone += they.saturating_sub(we);
+                *count += 1;
             }
         }
         table.compared += 1;
@@ -135,64 +161,71 @@ impl Comparison {
     }
 }
 
-impl Table {
-    fn equal_and_alone(&self) -> (u64, u64) {
-        let alone = self.differing.values().fold((0, 0), |sum, (_, we, they)| (sum.0 + we, sum.1 + they));
-        (self.equal + alone.0, self.equal + alone.1)
-    }
+/// A difference: ours, theirs, or how each tells it.
+type Pair = (Option<Exchange>, Option<Exchange>);
 
+/// Whether ours and theirs belong side by side.
+type Alike<'a> = &'a dyn Fn(&Exchange, &Exchange) -> bool;
+
+/// How many exchanges of a connection both tell, and what remains: those that name the same, or the same answer to a
+/// request that one of them does not tell, stand side by side.
+fn compared(ours: Vec<Exchange>, theirs: Vec<Exchange>) -> (u64, Vec<Pair>) {
+    let mut known: HashMap<(String, String), Vec<Exchange>> = HashMap::new();
+    for one in ours.into_iter().rev() {
+        known.entry((one.what.clone(), one.how.clone())).or_default().push(one);
+    }
+    let mut equal = 0;
+    let mut rest = Vec::new();
+    for one in theirs {
+        match known.get_mut(&(one.what.clone(), one.how.clone())).and_then(Vec::pop) {
+            Some(_) => equal += 1,
+            None => rest.push(one),
+        }
+    }
+    let mut ours: Vec<Exchange> = known.into_values().flatten().collect();
+    let mut pairs = Vec::new();
+    let alike: [Alike<'_>; 3] = [
+        &|ours, theirs| alike(&ours.what, &theirs.what) && alike(&ours.how, &theirs.how),
+        &|ours, theirs| alike(&ours.what, &theirs.what),
+        &|ours, theirs| ours.how == theirs.how && (ours.what == NONE || theirs.what == NONE),
+    ];
+    for (round, alike) in alike.iter().enumerate() {
+        for theirs in std::mem::take(&mut rest) {
+            match ours.iter().position(|ours| alike(ours, &theirs)) {
+                Some(at) if round == 0 => {
+                    equal += 1;
+                    ours.swap_remove(at);
+                }
+                Some(at) => pairs.push((Some(ours.swap_remove(at)), Some(theirs))),
+                None => rest.push(theirs),
+            }
+        }
+    }
+    pairs.extend(ours.into_iter().map(|ours| (Some(ours), None)));
+    pairs.extend(rest.into_iter().map(|theirs| (None, Some(theirs))));
+    (equal, pairs)
+}
+
+impl Table {
     fn print(&self, comparison: &Comparison) {
-        let Table { files, damaged, compared, same, records, exchanges, ours, theirs, equal, .. } = self;
-        println!(
-            "{}: {files} files ({damaged} damaged), {records} records, {exchanges} exchanges ours",
-            comparison.folder
-        );
+        let Table { files, damaged, compared, same, told, exchanges, equal, .. } = self;
+        println!("{}: {files} files ({damaged} damaged), {told} exchanges told by us", comparison.folder);
         println!("  compared with a second reader: {compared} files, {same} of them equal whole");
         println!("  counted: {}", comparison.unit);
-        println!("  {:>7} ours  {:>7} theirs  {:>7} equal", ours, theirs, equal);
-        for ((class, reason), (files, we, they)) in &self.differing {
-            println!(
-                "  {we:>7} ours alone  {they:>7} theirs alone  {:>3} files  {class}: {reason}",
-                files.len()
-            );
+        println!("  {exchanges:>7} exchanges  {equal:>7} equal");
+        for ((class, reason), (files, count)) in &self.differing {
+            println!("  {count:>7} differ  {:>3} files  {class}: {reason}", files.len());
         }
-        let wrong: u64 = self
-            .differing
-            .iter()
-            .filter(|(key, _)| key.0 == Class::OursWrong)
-            .map(|(_, row)| row.1 + row.2)
-            .sum();
-        println!("  {wrong:>7} ours wrong");
+        let wrong = self.differing.iter().filter(|(key, _)| key.0 == Class::OursWrong);
+        println!("  {:>7} ours wrong", wrong.map(|(_, (_, count))| count).sum::<u64>());
     }
 }
 
-/// What records say of themselves that explains a difference: there is something of the connection that no two readers
-/// need to read alike.
-pub(crate) fn oddness(records: &[&Record]) -> Option<Reason> {
-    let closes = || records.iter().filter(|record| record.kind == Kind::SessionClose);
-    let any = |code: &str| records.iter().any(|record| record.anomalies.iter().any(|known| known == code));
-    let one_sided =
-        |record: &&Record| number(record, names::BYTES_UP) == 0 || number(record, names::BYTES_DOWN) == 0;
-    let why = if closes().any(|record| number(record, names::BYTES_LOST) > 0) {
-        "bytes missing in the capture"
-    } else if closes().any(one_sided) {
-        "one direction is missing in the capture"
-    } else if any("http1_truncated") {
-        "an answer that ends before its length"
-    } else if any("http1_bad_status") || any("http1_blank_before_status") {
-        "a status line that is none, or empty lines before it"
-    } else if any("http1_bad_length") || any("http1_bad_transfer_coding") || any("http1_obs_fold") {
-        "lengths that two parsers may read differently"
-    } else if closes().any(|record| number(record, names::BYTES_UNPARSED) > 0) {
-        "bytes that are no message"
-    } else {
-        return None;
-    };
-    Some((Class::NotComparable, why))
-}
-
-/// What masking left of a text, if this is that text: masks stand for anything.
-fn is_masked(masked: &str, text: &str) -> bool {
+/// Whether masking left this of that text: masks stand for anything.
+fn alike(masked: &str, text: &str) -> bool {
+    if masked == text {
+        return true;
+    }
     let mut pieces = masked.split('‹').map(|piece| piece.split_once('›').map_or(piece, |(_, after)| after));
     let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
     for piece in pieces {
@@ -203,14 +236,4 @@ fn is_masked(masked: &str, text: &str) -> bool {
         rest = &rest[found + piece.len()..];
     }
     masked.contains('‹') && rest.is_empty()
-}
-
-/// What they say as we say it, where ours is masked.
-fn masked_alike(theirs: BTreeMap<String, u64>, ours: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let mut alike = BTreeMap::new();
-    for (said, count) in theirs {
-        let masked = ours.keys().find(|masked| is_masked(masked, &said));
-        *alike.entry(masked.cloned().unwrap_or(said)).or_default() += count;
-    }
-    alike
 }

@@ -8,9 +8,9 @@ use crate::capture::{corpus, decode, number, text};
 
 /// All records of a made capture, which is whole.
 fn made(corpus: &Path, name: &str) -> Vec<Record> {
-    let (records, damaged) = decode(&corpus.join("made").join(name));
-    assert!(!damaged, "{name} is damaged");
-    records
+    let decoded = decode(&corpus.join("made").join(name));
+    assert!(!decoded.damaged, "{name} is damaged");
+    decoded.records
 }
 
 #[test]

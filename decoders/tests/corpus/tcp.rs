@@ -7,13 +7,16 @@ use std::path::Path;
 use custody_record::{Kind, Record, names};
 
 use crate::capture::{Stream, number, rows, stream_of};
-use crate::compare::{Alone, Class, Comparison, Reason, Said};
+use crate::compare::{Class, Comparison, Difference, Exchange, Reason, Said};
+
+/// Of segments that overlap.
+const OVERLAP: &str = "tcp_overlap";
 
 type Sent = BTreeMap<Stream, u64>;
 
 fn said(sent: Sent) -> Said {
     let carries = sent.into_iter().filter(|(_, bytes)| *bytes > 0);
-    carries.map(|(stream, bytes)| (stream, BTreeMap::from([(format!("{bytes} bytes"), 1)]))).collect()
+    carries.map(|(stream, bytes)| (stream, vec![Exchange::new("bytes", bytes.to_string())])).collect()
 }
 
 fn theirs(corpus: &Path, file: &Path) -> Option<Said> {
@@ -30,22 +33,29 @@ fn theirs(corpus: &Path, file: &Path) -> Option<Said> {
 /// What is missing is a part of what each end sent; ciphertext stands apart.
 fn ours(records: &[Record]) -> Said {
     let mut sent = Sent::new();
+    let mut overlapped = BTreeSet::new();
     for record in records.iter().filter(|record| record.kind == Kind::SessionClose) {
         let bytes =
             [names::BYTES_UP, names::BYTES_DOWN, names::BYTES_SKIPPED].map(|name| number(record, name));
         *sent.entry(stream_of(record)).or_default() +=
             bytes.iter().sum::<u64>() - number(record, names::BYTES_LOST);
+        if record.anomalies.iter().any(|code| code == OVERLAP) {
+            overlapped.insert(stream_of(record));
+        }
     }
-    said(sent)
+    let mut said = said(sent);
+    for (_, exchanges) in said.iter_mut().filter(|(stream, _)| overlapped.contains(stream)) {
+        exchanges.iter_mut().for_each(|one| one.codes.extend([OVERLAP.to_owned()]));
+    }
+    said
 }
 
-fn reason(alone: &Alone<'_>) -> Option<Reason> {
-    let overlaps = |record: &&Record| record.anomalies.iter().any(|code| code == "tcp_overlap");
-    if alone.records.iter().any(overlaps) {
+fn reason(difference: &Difference<'_>) -> Option<Reason> {
+    if difference.ours.is_some_and(|ours| ours.is(OVERLAP)) {
         Some((Class::NotComparable, "segments that overlap: it counts the bytes of each"))
-    } else if alone.file.starts_with("tcpdump__tcp_rst_") {
+    } else if difference.file.starts_with("tcpdump__tcp_rst_") {
         Some((Class::NotComparable, "bytes within a reset, which we take for no part of the stream"))
-    } else if alone.file == "pcapplusplus__one_tcp_stream.pcap" {
+    } else if difference.file == "pcapplusplus__one_tcp_stream.pcap" {
         Some((Class::TheirsWrong, "the byte of a keep-alive, which had been sent before"))
     } else {
         None
@@ -54,6 +64,6 @@ fn reason(alone: &Alone<'_>) -> Option<Reason> {
 
 #[test]
 fn bytes_of_odd_tcp() {
-    let unit = "connections, by the bytes of both directions";
+    let unit = "the bytes of both directions of each connection";
     Comparison { folder: "tcp", unit, theirs, ours, reason }.run();
 }

@@ -1,6 +1,5 @@
 //! Each decoder's README lists the messages of its specification, and each row names the fixture and the test that
-//! show it. A row that promises what nothing shows is a breach. A fixture that no row names is told, and no breach: it
-//! may show loss or an attack, which are no message.
+//! show it. A row that promises what nothing shows is a breach, and so is a fixture that no row names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,9 +27,8 @@ pub(super) fn check(root: &Path, breaches: &mut Vec<String>) -> Result<()> {
         let known = Known { fixtures: fixtures_of(&path.join("fixtures"))?, tests };
         let (broken, unnamed) = known.breaches(&text);
         breaches.extend(broken.into_iter().map(|(line, what)| format!("{readme}:{line}: {what}")));
-        for fixture in unnamed {
-            eprintln!("{readme}: no row names the fixture `{fixture}`");
-        }
+        let unnamed = unnamed.into_iter();
+        breaches.extend(unnamed.map(|fixture| format!("{readme}: no row names the fixture `{fixture}`")));
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! The sum of what exchanges hold, however they end.
 
+use custody_record::Value;
+
 use super::*;
+use crate::item::Class;
 
 fn field(bytes: usize) -> Vec<Field> {
     vec![Field::new("db.query.text", "x".repeat(bytes), Class::Text)]

@@ -103,6 +103,7 @@ impl Out for Told {
     fn switch_tls(&mut self) {
         self.tls = true;
     }
+    fn switch_probed(&mut self) {}
     fn switch_unknown(&mut self) {
         self.unknown = true;
     }

@@ -75,6 +75,7 @@ fn redis_is_recognised_on_any_port_and_nothing_else_is() {
     assert_eq!(probed("*2\r\n$3\r\nG", "", 1), Probe::More);
     assert_eq!(probed("*1\r\n$9\r\nFT.SEARCH\r\n", "", 1), Probe::Yes);
     assert_eq!(probed("PING\r\n", "+PONG\r\n", 1), Probe::Yes);
+    assert_eq!(probed("*0\r\n*-1\r\n*1\r\n$4\r\nPING\r\n", "", 1), Probe::Yes, "commands of no words");
     assert_eq!(probed("PING\r\n", "", 1), Probe::More);
     assert_eq!(probed("PING\r\n", "", 6379), Probe::Yes);
     for words in ["-NOAUTH Authentication required.\r\n", "-DENIED Redis is running in protected mode"] {
