@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey};
+use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey};
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn batch(chain: &mut Chain) -> SignedBatch {
         sealed: None,
     };
     chain.append(&draft).unwrap();
-    chain.close_batch(BTreeMap::new(), None).unwrap()
+    chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }
 
 fn open(folder: &Path) -> (Spool, Recovery) {

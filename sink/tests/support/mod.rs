@@ -11,7 +11,7 @@ use custody_ledger::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
     JoinToken, Refusal,
 };
-use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey, Resume, SignedBatch};
+use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
@@ -269,5 +269,5 @@ pub(crate) fn batch_of(chain: &mut Chain, body: &[u8]) -> SignedBatch {
         sealed: None,
     };
     chain.append(&draft).unwrap();
-    chain.close_batch(BTreeMap::new(), None).unwrap()
+    chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }
