@@ -51,7 +51,7 @@ impl Sink {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
             "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n[store]\ngroup_commit_ms = 5\n\
-             disk_reserve_bytes = 0\n{settings}\n",
+             checkpoint_ms = 5\ndisk_reserve_bytes = 0\n{settings}\n",
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
