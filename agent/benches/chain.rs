@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use custody_agent::config;
 use custody_agent::spool::Spool;
-use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey};
+use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey};
 
 const ROUNDS: usize = 5;
 /// Bytes of bodies in one round, and entries at most.
@@ -47,7 +47,7 @@ fn round(work: Work, body: &[u8], count: usize) -> Result<f64> {
         }
         chain.append(&draft)?;
         if chain.pending().is_due() || entry == count {
-            let batch = chain.close_batch(Default::default(), None)?;
+            let batch = chain.close_batch(Default::default(), Default::default())?;
             if let Work::Spool = work {
                 spool.append(&batch)?;
                 spool.sync()?;

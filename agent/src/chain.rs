@@ -261,8 +261,7 @@ impl Recorder {
             return Ok(());
         }
         let counters = lock(&self.shared.counters).clone();
-        let last_receipt = *lock(&self.shared.last_receipt);
-        let batch = self.chain.close_batch(counters, last_receipt)?;
+        let batch = self.chain.close_batch(counters, self.shared.echo())?;
         lock(&self.shared.spool).append(&batch)?;
         self.shared.batch_closed(batch.position, self.oldest_pending_ns);
         self.last_local = Some(batch.position);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use custody_ledger::tlog::Alarm;
 use custody_ledger::wire::{Refusal, RefusalCode};
 use custody_ledger::{Position, PublicKey};
 
@@ -10,7 +11,7 @@ use crate::spool::Recovery;
 
 /// The agent is up: probes, canary and sink.
 pub fn ready(sink: &PublicKey) {
-    tracing::info!(%sink, "ready: probes are attached, the canary was seen, the sink acknowledged a batch");
+    tracing::info!(%sink, "ready: probes are attached, the canary was seen, the sink committed a batch");
 }
 
 /// The agent's own exchange does not come out of the rings.
@@ -67,6 +68,18 @@ pub fn batches_refused(first: &Position, batches: u64, sink_epoch: u64, refusal:
     );
     tracing::error!(code = ?refusal.code, "{sentence}");
     sentence
+}
+
+/// What the sink shows of its log does not hold, or not with what it showed before.
+pub fn log_alarm(alarm: &Alarm) {
+    tracing::error!(
+        "{alarm}: nothing leaves the spool; the sink was restored from an old copy, or somebody changes what it holds"
+    );
+}
+
+/// What the sink shows goes on from what this host keeps.
+pub fn log_alarm_over() {
+    tracing::warn!("the sink's log goes on again from the checkpoint that this host keeps");
 }
 
 /// A worker runs.

@@ -1,5 +1,6 @@
-//! Spooled batches → sink, oldest first, unchanged, for ever: there is no limit of attempts. A batch is freed
-//! only by a receipt that the sink's enrolled key signed. Must not make, change or reorder a batch.
+//! Spooled batches → sink, oldest first, unchanged, for ever: there is no limit of attempts. A receipt that the sink's
+//! enrolled key signed says that a batch is stored; it stays in the spool until it is committed ([`crate::witness`]).
+//! Must not make, change or reorder a batch.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use custody_ledger::tlog::{Awaited, BatchLeaf};
 use custody_ledger::wire::{self, AppendResponse, HeadResponse, Refusal, RefusalCode};
 use custody_ledger::{HostId, Position, PublicKey};
 use hyper::Method;
@@ -16,12 +18,13 @@ use crate::chain::Input;
 use crate::events;
 use crate::shared::{Shared, lock};
 use crate::sink_client::{self, Address, Client};
-use crate::spool::FreeAt;
 
 /// First wait after a failed attempt; doubles up to the configured bound.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// While nothing new comes, look again this often: a wake-up may have been taken by an earlier round.
 const IDLE: Duration = Duration::from_secs(5);
+/// Batches that may wait to be committed; then no more are sent until some are.
+const AWAITED_MAX: usize = 65_536;
 
 /// The way of batches to the sink.
 pub struct Forwarder {
@@ -39,8 +42,6 @@ pub struct Forwarder {
     pub shared: Arc<Shared>,
     /// To ask for a new epoch.
     pub recorder: SyncSender<Input>,
-    /// When a batch is freed.
-    pub free_at: FreeAt,
     /// Longest wait between two attempts.
     pub backoff_max: Duration,
     /// The newest epoch of this host that the sink told of.
@@ -75,8 +76,7 @@ impl Forwarder {
         }
     }
 
-    /// Asks where the sink stands: what it has already is freed. That answer is not signed, so it frees only
-    /// what is followed by a receipt: an append of the batch at the head gives its receipt again.
+    /// Asks where the sink stands. That answer is not signed, so nothing is freed by it.
     async fn synchronise(&mut self) -> Result<()> {
         let address = self.address.clone();
         let addresses =
@@ -98,10 +98,13 @@ impl Forwarder {
 
     /// Sends one run of batches; false when there was none.
     async fn append(&mut self) -> Result<bool> {
+        if lock(&self.shared.awaited).len() >= AWAITED_MAX {
+            return Ok(false);
+        }
         let shared = Arc::clone(&self.shared);
         let oldest = tokio::task::spawn_blocking(move || {
             // Each frame has a length of four bytes before it.
-            lock(&shared.spool).oldest(wire::APPEND_BYTES_MAX, wire::APPEND_BATCHES_MAX)
+            lock(&shared.spool).unsent(wire::APPEND_BYTES_MAX, wire::APPEND_BATCHES_MAX)
         });
         let batches = oldest.await.context("reading the spool")??;
         if batches.is_empty() {
@@ -118,36 +121,38 @@ impl Forwarder {
         let Ok(response) = wire::decode::<AppendResponse>(&answer.body) else {
             bail!(sink_client::refusal(&answer));
         };
-        let sent: Vec<Position> = batches.iter().map(|(position, _)| *position).collect();
-        let freed = self.receipts(&sent, &response).await?;
+        let stored = self.receipts(&batches, &response)?;
         match response.refusal {
-            None if freed == 0 => bail!("the sink answered without receipts"),
+            None if stored == 0 => bail!("the sink answered without receipts"),
             None => {}
-            Some(refusal) => self.refused(refusal, sent.get(freed)).await?,
+            Some(refusal) => {
+                self.refused(refusal, batches.get(stored).map(|(position, _)| position)).await?;
+            }
         }
         Ok(true)
     }
 
-    /// Checks receipts in order and frees what they cover; how many batches that were.
-    async fn receipts(&mut self, sent: &[Position], response: &AppendResponse) -> Result<usize> {
-        let mut last = None;
-        for (index, (position, signed)) in sent.iter().zip(&response.receipts).enumerate() {
+    /// Checks receipts in order; how many batches they cover. Each is then awaited by the leaf that the host itself makes
+    /// of it.
+    fn receipts(&mut self, sent: &[(Position, Vec<u8>)], response: &AppendResponse) -> Result<usize> {
+        let mut stored = Vec::new();
+        let mut reference = None;
+        for ((position, frame), signed) in sent.iter().zip(&response.receipts) {
             let receipt = signed.verify(&self.sink).context("a receipt of the sink does not hold")?;
             if receipt.host != self.host || receipt.batch != *position {
                 bail!("the sink sent a receipt for another batch");
             }
-            if !self.free_at.is_reached(receipt.level) {
-                break;
-            }
-            last = Some((index, *position, signed.reference(*position)));
+            let leaf =
+                BatchLeaf::of_frame(frame, receipt.received_ns).context("a batch of the spool")?.hash();
+            stored.push(Awaited { batch: *position, leaf });
+            reference = Some(signed.reference(*position));
         }
-        let Some((index, position, reference)) = last else { return Ok(0) };
-        *lock(&self.shared.last_receipt) = Some(reference);
-        let shared = Arc::clone(&self.shared);
-        let free = tokio::task::spawn_blocking(move || lock(&shared.spool).free(&position));
-        free.await.context("freeing the spool")??;
-        self.shared.batch_acknowledged(&position);
-        Ok(index + 1)
+        let Some(last) = stored.last() else { return Ok(0) };
+        *lock(&self.shared.last_receipt) = reference;
+        lock(&self.shared.spool).mark_sent(&last.batch);
+        let count = stored.len();
+        self.shared.batches_stored(stored);
+        Ok(count)
     }
 
     async fn refused(&mut self, refusal: Refusal, batch: Option<&Position>) -> Result<()> {
@@ -168,7 +173,16 @@ impl Forwarder {
         let behind = head.is_none_or(|head| {
             head.epoch < batch.epoch || (head.epoch == batch.epoch && head.number < batch.number)
         });
-        if behind { self.put_aside(&refusal, batch).await } else { bail!(refusal) }
+        if !behind {
+            bail!(refusal);
+        }
+        // What it had stored it has no more, before it was committed: it is still here.
+        let rewound = lock(&self.shared.spool).rewind();
+        if rewound {
+            lock(&self.shared.awaited).clear();
+            return Ok(());
+        }
+        self.put_aside(&refusal, batch).await
     }
 
     /// One bad batch never blocks a host: it is kept aside with all of its epoch, which hangs on it. If that epoch

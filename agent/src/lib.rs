@@ -24,5 +24,6 @@ pub mod shared;
 pub mod sink_client;
 pub mod spool;
 pub mod status;
+pub mod witness;
 pub mod worker;
 pub mod workers;

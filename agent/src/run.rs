@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use custody_decoders::item::Field;
 use custody_decoders::mask::Masker;
+use custody_ledger::tlog::Witness;
 use custody_ledger::{BootId, EntryType, PublicKey};
 use custody_record::names;
 use rustix::fs::FlockOperation;
@@ -28,8 +29,9 @@ use crate::forward::Forwarder;
 use crate::identity::Identity;
 use crate::shared::{Shared, lock};
 use crate::sink_client::{Address, Client};
-use crate::spool::{FreeAt, Spool};
+use crate::spool::Spool;
 use crate::status;
+use crate::witness::{self, Watcher};
 use crate::worker::isolate::Account;
 use crate::workers::{Downlink, Orders, RingFd, Workers};
 use crate::{events, files, privileges};
@@ -67,6 +69,10 @@ pub fn run(config_path: &Path) -> Result<()> {
         status.aside.batches = aside.batches;
         status.configuration = format!("loaded {}", config_path.display());
     }
+    let kept = witness::load(&config.state_directory)?;
+    if let Some(kept) = &kept {
+        shared.checkpoint_kept(kept.checkpoint());
+    }
     let signer = Signer {
         host: identity.facts.host,
         key: identity.host_key()?,
@@ -87,7 +93,7 @@ pub fn run(config_path: &Path) -> Result<()> {
     tell_start(&inputs, &config, &recovery)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
-    let agent = Agent::start(config, config_path, identity, shared, inputs, failed)?;
+    let agent = Agent::start(config, config_path, identity, kept, shared, inputs, failed)?;
     let result = runtime.block_on(agent.live(recording));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -149,6 +155,7 @@ impl Agent {
         config: Config,
         config_path: &Path,
         identity: Identity,
+        kept: Option<Witness>,
         shared: Arc<Shared>,
         inputs: SyncSender<Input>,
         failed: Arc<AtomicBool>,
@@ -202,12 +209,23 @@ impl Agent {
             capture: capture_sender.clone(),
             shared: Arc::clone(&shared),
             recorder: inputs.clone(),
-            free_at: FreeAt::default(),
             backoff_max: Duration::from_secs(config.forward.backoff_seconds_max),
             sink_epoch: 0,
         };
         let sink_key = identity.facts.sink;
         tokio::spawn(forwarder.run());
+        let watcher = Watcher {
+            host: identity.facts.host,
+            sink: identity.facts.sink,
+            client: Client::enrolled(&identity, Duration::from_secs(config.forward.timeout_seconds))?,
+            wait: Duration::from_secs(config.forward.timeout_seconds) / 2,
+            shared: Arc::clone(&shared),
+            recorder: inputs.clone(),
+            state_directory: config.state_directory.clone(),
+            backoff_max: Duration::from_secs(config.forward.backoff_seconds_max),
+            kept,
+        };
+        tokio::spawn(watcher.run());
         files::make_private_folder(&config.runtime_directory)?;
         let status = status::Server::listen(
             &config.runtime_directory,

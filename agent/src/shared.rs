@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use custody_ledger::batch::ReceiptReference;
-use custody_ledger::{Counters, EpochId, Position};
+use custody_ledger::tlog::{Awaited, CheckpointReference};
+use custody_ledger::{Counters, Echo, EpochId, Position};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -17,7 +18,7 @@ use crate::spool::Spool;
 
 /// Exposure times that figures are made of.
 const EXPOSURES_MAX: usize = 1024;
-/// Batches whose first kernel time is remembered until their receipt.
+/// Batches whose first kernel time is remembered until they are committed.
 const BATCH_TIMES_MAX: usize = 65_536;
 
 /// The parts' common ground.
@@ -30,6 +31,12 @@ pub struct Shared {
     pub counters: Mutex<BTreeMap<String, Counters>>,
     /// The newest receipt.
     pub last_receipt: Mutex<Option<ReceiptReference>>,
+    /// The newest checkpoint of the sink's log that was checked and is kept durably.
+    pub checkpoint: Mutex<Option<CheckpointReference>>,
+    /// Batches that are stored and not committed yet, oldest first.
+    pub awaited: Mutex<VecDeque<Awaited>>,
+    /// Something is stored.
+    pub batch_stored: Notify,
     /// Batches that were moved aside because the sink does not take them.
     pub refused: Mutex<Refused>,
     /// The figures.
@@ -48,7 +55,7 @@ pub struct Refused {
 
 #[derive(Default)]
 struct Times {
-    /// Kernel time of the oldest entry of each batch without a receipt.
+    /// Kernel time of the oldest entry of each batch that is not committed.
     batches: VecDeque<(Position, u64)>,
     exposures: VecDeque<u64>,
 }
@@ -56,7 +63,7 @@ struct Times {
 /// What `custody-agent status` shows.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
-    /// Probes are attached, a canary was seen, the sink acknowledged a batch.
+    /// Probes are attached, a canary was seen, the sink committed a batch.
     pub ready: bool,
     /// The canary exchange came out of the decoders.
     pub canary_seen: bool,
@@ -78,15 +85,19 @@ pub struct Status {
     pub spool: SpoolState,
     /// The newest batch of this host: epoch/number.
     pub head: String,
-    /// The newest batch with a receipt.
+    /// The newest batch that the sink has stored.
+    pub stored: String,
+    /// The newest batch that is committed: it is in the sink's log, and this host has seen the proof.
     pub acknowledged: String,
-    /// When that receipt came, wall clock ns.
+    /// When that was, wall clock ns.
     pub acknowledged_wall_ns: u64,
+    /// The sink's log.
+    pub log: LogState,
     /// Why the last attempt to reach the sink failed; empty when it did not.
     pub sink_error: String,
     /// What the sink does not take.
     pub aside: AsideState,
-    /// From kernel time to receipt.
+    /// From kernel time to commitment.
     pub exposure: Exposure,
     /// What happened to the configuration last.
     pub configuration: String,
@@ -168,7 +179,18 @@ pub struct AsideState {
     pub reason: String,
 }
 
-/// From kernel time to receipt, ms, over the last 1,024 batches.
+/// The sink's log as this host watches it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LogState {
+    /// Its name.
+    pub origin: String,
+    /// Leaves under the newest checkpoint that was checked.
+    pub size: u64,
+    /// What does not hold of what the sink shows; empty when all does. Meanwhile nothing leaves the spool.
+    pub alarm: String,
+}
+
+/// From kernel time to commitment, ms, over the last 1,024 batches.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Exposure {
     /// Half of them were faster.
@@ -192,6 +214,9 @@ impl Shared {
             batch_ready: Notify::new(),
             counters: Mutex::default(),
             last_receipt: Mutex::default(),
+            checkpoint: Mutex::default(),
+            awaited: Mutex::default(),
+            batch_stored: Notify::new(),
             refused: Mutex::default(),
             status: Mutex::default(),
             times: Mutex::default(),
@@ -234,7 +259,7 @@ impl Shared {
         loop {
             let aside = {
                 let mut spool = lock(&self.spool);
-                match spool.oldest_position() {
+                match spool.next_unsent() {
                     Some(position) if position.epoch == epoch => spool.put_aside()?,
                     _ => None,
                 }
@@ -247,7 +272,31 @@ impl Shared {
         Ok(count)
     }
 
-    /// The sink has everything up to this batch.
+    /// What the next batch says of the sink.
+    pub fn echo(&self) -> Echo {
+        Echo { last_receipt: *lock(&self.last_receipt), checkpoint: lock(&self.checkpoint).clone() }
+    }
+
+    /// A checkpoint was checked and is kept.
+    pub fn checkpoint_kept(&self, checkpoint: &CheckpointReference) {
+        *lock(&self.checkpoint) = Some(checkpoint.clone());
+        let mut status = self.status();
+        status.log.origin.clone_from(&checkpoint.origin);
+        status.log.size = checkpoint.size;
+    }
+
+    /// The sink has stored everything up to the last of these.
+    pub fn batches_stored(&self, stored: Vec<Awaited>) {
+        let Some(last) = stored.last() else { return };
+        let mut status = self.status();
+        status.stored = name(&last.batch);
+        status.sink_error.clear();
+        drop(status);
+        lock(&self.awaited).extend(stored);
+        self.batch_stored.notify_one();
+    }
+
+    /// The sink has committed everything up to this batch.
     pub fn batch_acknowledged(&self, position: &Position) {
         let now = clock::boottime_ns();
         if position.epoch.counter == self.status().epoch {

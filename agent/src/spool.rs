@@ -1,5 +1,5 @@
 //! Batches on disk until the sink has them: the ledger's segment files, one cursor, no second truth. A batch
-//! may leave only after [`Spool::sync`]; it is freed when the policy's receipt is there, the cursor first, the
+//! may leave only after [`Spool::sync`]; it is freed when it is committed, the cursor first, the
 //! file then. Opening a spool is its recovery: the same walk over the same files, whatever happened before.
 //!
 //! Each start writes files of its own, so a torn tail can stand at the end of any start's last file: those
@@ -15,29 +15,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use custody_ledger::segment::{self, RecordKind};
-use custody_ledger::{Position, ReceiptLevel, SignedBatch};
+use custody_ledger::{Position, SignedBatch};
 
 use crate::config;
 use crate::files;
 
 pub use recovery::{Aside, Recovery};
-
-/// Which receipt frees a batch. One place for all that follows from it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FreeAt {
-    /// The sink has verified it, written it and read it back.
-    #[default]
-    Stored,
-}
-
-impl FreeAt {
-    /// Whether a receipt of this level is enough.
-    pub fn is_reached(self, level: ReceiptLevel) -> bool {
-        match self {
-            FreeAt::Stored => level >= ReceiptLevel::Stored,
-        }
-    }
-}
 
 /// Where a batch lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +47,8 @@ pub struct Spool {
     /// All batches that are not freed, in the order of their chain; those from `synced` on may not leave.
     places: VecDeque<Place>,
     synced: usize,
+    /// Those before have a `stored` receipt of this start and wait to be committed.
+    sent: usize,
     /// Files with their sizes, oldest first; the last one may be the current one.
     files: VecDeque<(u64, u64)>,
     current: Option<Current>,
@@ -82,6 +67,7 @@ impl Spool {
             folder,
             limits: limits.clone(),
             synced: found.places.len(),
+            sent: 0,
             places: found.places,
             next_file: found.files.back().map_or(0, |&(number, _)| number + 1).max(found.next_file),
             files: found.files,
@@ -112,9 +98,22 @@ impl Spool {
         results.fold(Ok(()), Result::and)
     }
 
-    /// The oldest batch that waits.
-    pub fn oldest_position(&self) -> Option<Position> {
-        self.places.front().map(|place| place.position)
+    /// The oldest batch that the sink has not.
+    pub fn next_unsent(&self) -> Option<Position> {
+        self.places.get(self.sent).map(|place| place.position)
+    }
+
+    /// The sink has stored everything up to and including this batch. It stays here until it is committed.
+    pub fn mark_sent(&mut self, position: &Position) {
+        let unsent = self.places.iter().take(self.synced).skip(self.sent);
+        if let Some(index) = unsent.map(|place| place.position).position(|other| other == *position) {
+            self.sent += index + 1;
+        }
+    }
+
+    /// The sink has lost what it had stored: all that is here is sent again. Whether there was anything.
+    pub fn rewind(&mut self) -> bool {
+        std::mem::take(&mut self.sent) > 0
     }
 
     /// Whether `more` bytes of ordinary records still fit; control records may use the reserve.
@@ -180,11 +179,11 @@ impl Spool {
         Ok(())
     }
 
-    /// The oldest durable batches, up to `bytes_max` of frames (at least one), in order.
-    pub fn oldest(&self, bytes_max: usize, batches_max: usize) -> Result<Vec<(Position, Vec<u8>)>> {
+    /// The oldest durable batches that the sink has not, up to `bytes_max` of frames (at least one), in order.
+    pub fn unsent(&self, bytes_max: usize, batches_max: usize) -> Result<Vec<(Position, Vec<u8>)>> {
         let mut frames = Vec::new();
         let mut bytes = 0;
-        for place in self.places.iter().take(self.synced.min(batches_max)) {
+        for place in self.places.iter().take(self.synced).skip(self.sent).take(batches_max) {
             let frame = self.read(place)?;
             bytes += frame.len() + 4;
             if bytes > bytes_max && !frames.is_empty() {
@@ -213,17 +212,26 @@ impl Spool {
         recovery::write_cursor(&self.folder, position)?;
         self.places.drain(..=index);
         self.synced -= index + 1;
+        self.sent = self.sent.saturating_sub(index + 1);
         self.remove_empty_files()?;
         Ok(index + 1)
     }
 
-    /// Takes the oldest durable batch out of the way without a receipt: the sink refused it for good. It stays on
-    /// disk, aside.
+    /// Takes the oldest durable batch that the sink has not out of the way: the sink refused it for good. It stays on
+    /// disk, aside; those before it wait on.
     pub fn put_aside(&mut self) -> Result<Option<Position>> {
-        let Some(place) = self.places.iter().take(self.synced).next().copied() else { return Ok(None) };
+        let Some(place) = self.places.iter().take(self.synced).nth(self.sent).copied() else {
+            return Ok(None);
+        };
         let frame = self.read(&place)?;
         recovery::put_aside(&self.folder, &place.position, &frame)?;
-        self.free(&place.position)?;
+        if self.sent == 0 {
+            self.free(&place.position)?;
+        } else {
+            // No cursor may pass those before it; the next start knows by the file aside.
+            self.places.remove(self.sent);
+            self.synced -= 1;
+        }
         Ok(Some(place.position))
     }
 

@@ -189,7 +189,22 @@ pub fn text(status: &serde_json::Value) -> String {
         get("/spool/bytes_max"),
         get("/spool/batches")
     ));
-    lines.push(format!("head          {}   acknowledged {}", get("/head"), get("/acknowledged")));
+    lines.push(format!(
+        "head          {}   stored {}   committed {}",
+        get("/head"),
+        get("/stored"),
+        get("/acknowledged")
+    ));
+    let (origin, alarm) = (get("/log/origin"), get("/log/alarm"));
+    if !origin.is_empty() {
+        lines.push(format!(
+            "log           {origin}   {} records under its newest checkpoint",
+            get("/log/size")
+        ));
+    }
+    if !alarm.is_empty() {
+        lines.push(format!("LOG ALARM     {alarm}; nothing leaves the spool"));
+    }
     lines.push(format!(
         "exposure      p50 {} ms   p99 {} ms   max {} ms",
         get("/exposure/p50_ms"),

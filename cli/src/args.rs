@@ -61,8 +61,10 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
     /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
     #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink/store\n  \
-        custody verify --from ./copy -o json\n\nNeeds no network and no key but the public ones in the store.\n\
-        Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing.")]
+        custody verify --from ./copy -o json\n  \
+        custody verify --from ./copy --checkpoint ./last-month\n\nNeeds no network and no key but the public ones in the store.\n\
+        Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing,\n5 it \
+        contradicts a signed checkpoint that a host or you hold: it was rolled back or forked.")]
     Verify(VerifyArgs),
     /// Explain a code: an anomaly, the cause of a gap; or list `codes` or `fields`.
     #[command(after_help = "Examples:\n  custody explain order_unknown\n  custody explain codes\n  \
@@ -140,6 +142,9 @@ pub(crate) struct VerifyArgs {
     /// got at login counts, and without login whatever key the store itself names.
     #[arg(long, value_name = "KEY")]
     pub(crate) sink_key: Option<String>,
+    /// A checkpoint of the sink's log that you kept from before: the store must go on from it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Unreachable = 3,
     /// The answer is not the whole answer.
     Incomplete = 4,
+    /// What is here contradicts a signed checkpoint that somebody holds: it was rolled back or forked.
+    Forked = 5,
 }
 
 /// An end with a sentence.

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "profile.toml";
+const CHECKPOINTS: &str = "checkpoints";
 
 /// One sink and who we are to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,25 @@ impl Profile {
             None => self.identity.clone(),
         }
     }
+}
+
+/// The newest checkpoint of a log that this user has seen.
+pub(crate) fn checkpoint(origin: &str) -> Option<String> {
+    fs::read_to_string(folder().ok()?.join(CHECKPOINTS).join(file_name(origin))).ok()
+}
+
+/// Keeps the newest one.
+pub(crate) fn keep_checkpoint(origin: &str, note: &str) -> anyhow::Result<()> {
+    let folder = folder()?.join(CHECKPOINTS);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let draft = folder.join(format!(".draft.{}", std::process::id()));
+    fs::write(&draft, note)?;
+    Ok(fs::rename(&draft, folder.join(file_name(origin)))?)
+}
+
+/// An origin as a file's name: it comes from outside.
+fn file_name(origin: &str) -> String {
+    origin.bytes().map(|byte| if byte.is_ascii_alphanumeric() { byte as char } else { '-' }).collect()
 }
 
 /// `$CUSTODY_HOME`, else `$XDG_CONFIG_HOME/custody`, else `~/.config/custody`.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError, Fields, put_prefixed};
 use crate::entry::{BODY_BYTES_MAX, EntryHeader, HEADER_BYTES_MAX};
 use crate::ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Salt, Seq, Signature};
+use crate::tlog::CheckpointReference;
 use crate::tree;
 
 /// Version of the batch header that this code writes.
@@ -22,8 +23,9 @@ pub const BATCH_VERSION: u16 = 1;
 pub const BATCH_ENTRIES_MAX: usize = 1024;
 /// Longest frame that a reader accepts, bytes.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Longest batch header that a reader accepts, bytes.
-pub const BATCH_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Longest batch header that a reader accepts, bytes. With it a leaf of the sink's log stays within the 65,535 bytes
+/// that an entry bundle can hold.
+pub const BATCH_HEADER_BYTES_MAX: usize = 60 * 1024;
 /// Most sources of counters in one batch header.
 pub const SOURCES_MAX: usize = 64;
 /// Most quarantined batches that one opening names.
@@ -132,6 +134,10 @@ pub struct BatchHeader {
     /// The newest receipt that the host holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_receipt: Option<ReceiptReference>,
+    /// The newest checkpoint of its sink's log that the host has checked: by echoing it the host is a witness of that
+    /// log. It follows all that the host echoed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReference>,
     /// Only in number 0, and always there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,
@@ -231,6 +237,11 @@ impl<'a> Batch<'a> {
         let (bytes, header, _) = read_head(&mut Fields::new(frame))?;
         let position = Position { epoch: header.epoch, number: header.number, hash: tree::batch_hash(bytes) };
         Ok((header, position))
+    }
+
+    /// Reads only the head of a frame: the header as stored and as read, and its signature.
+    pub(crate) fn decode_head(frame: &'a [u8]) -> Result<(&'a [u8], BatchHeader, Signature), FrameError> {
+        read_head(&mut Fields::new(frame))
     }
 
     /// Its name.

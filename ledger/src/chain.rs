@@ -11,6 +11,7 @@ use crate::codec::CodecError;
 use crate::entry::{BODY_BYTES_MAX, ENTRY_VERSION, EntryHeader, EntryType, SealedReference};
 use crate::ids::{BatchNumber, BootId, EpochId, EpochNonce, Hash, HostId, Position, Salt, Seq};
 use crate::keys::{self, BatchKey, HostKey, KeyError};
+use crate::tlog::CheckpointReference;
 use crate::tree;
 
 /// A batch is due at this many entries.
@@ -67,6 +68,15 @@ pub struct Draft<'a> {
     pub body: &'a [u8],
     /// The sealed original, where there is one.
     pub sealed: Option<SealedReference>,
+}
+
+/// What a host has heard of its sink and signs with its next batch, so that both stand to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Echo {
+    /// The newest receipt.
+    pub last_receipt: Option<ReceiptReference>,
+    /// The newest checkpoint that was checked.
+    pub checkpoint: Option<CheckpointReference>,
 }
 
 /// How much waits to be signed.
@@ -204,7 +214,7 @@ impl Chain {
     pub fn close_batch(
         &mut self,
         counters: BTreeMap<String, Counters>,
-        last_receipt: Option<ReceiptReference>,
+        echo: Echo,
     ) -> Result<SignedBatch, ChainError> {
         if self.leaves.is_empty() {
             return Err(ChainError::Empty);
@@ -225,7 +235,8 @@ impl Chain {
             previous: self.previous_batch,
             next_key: next_key.public(),
             counters,
-            last_receipt,
+            last_receipt: echo.last_receipt,
+            checkpoint: echo.checkpoint,
             opening: self.opening.clone(),
         }
         .encode()?;

@@ -81,6 +81,8 @@ entry_types! {
     Config = "config";
     /// The host's key changes; signed by the key before.
     Key = "key";
+    /// What the sink shows of its log does not hold, as this host sees it.
+    LogAlarm = "log.alarm";
     /// What this epoch knows of the one before.
     Resume = "resume";
     /// The agent started.

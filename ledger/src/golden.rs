@@ -9,18 +9,22 @@ use crate::entry::{ENTRY_VERSION, SealedReference};
 use crate::ids::EpochNonce;
 use crate::segment::{self, RecordKind};
 use crate::statement::{Signed, Stated};
+use crate::tlog::checkpoint::CertifiedLogKey;
+use crate::tlog::{self, BatchLeaf, Checkpoint, CheckpointReference, InclusionProof};
 use crate::verify::Finding;
 use crate::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, HeadResponse, JoinToken,
 };
 use crate::*;
 
-/// PKCS#8 of Ed25519 keys that are used nowhere else.
+/// Ed25519 keys that are used nowhere else.
+fn pair(seed: &str) -> ring::signature::Ed25519KeyPair {
+    let pkcs8 = hex::decode(format!("302e020100300506032b657004220420{}", seed.repeat(32))).unwrap();
+    ring::signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).unwrap()
+}
+
 fn sink_key() -> SinkKey {
-    let seed = "302e020100300506032b657004220420";
-    let pkcs8 = hex::decode(format!("{seed}{}", "5a".repeat(32))).unwrap();
-    let pair = ring::signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).unwrap();
-    SinkKey::from_pair(pair)
+    SinkKey::from_pair(pair("5a"))
 }
 
 fn compare(name: &str, bytes: &[u8]) {
@@ -100,6 +104,7 @@ fn batch_header(number: u64) -> BatchHeader {
         next_key: PublicKey([0x95; 32]),
         counters: BTreeMap::from([("data.bytes".to_owned(), counters)]),
         last_receipt: Some(ReceiptReference { batch: BATCH, receipt: Hash([0x96; 32]) }),
+        checkpoint: None,
         opening: (number == 0).then_some(opening),
     }
 }
@@ -202,6 +207,54 @@ fn golden_wire_messages() {
     compare("append-body.hex", &body);
     assert_eq!(wire::frames(&body).collect::<Vec<_>>(), [Some(&b"one"[..]), Some(b"two")]);
     assert_eq!(wire::frames(&body[..9]).collect::<Vec<_>>(), [Some(&b"one"[..]), None]);
+}
+
+#[test]
+fn golden_log() {
+    let reference =
+        CheckpointReference { origin: "custody-log/0011".to_owned(), size: 7, root: Hash([0xc1; 32]) };
+    let echo = BatchHeader { checkpoint: Some(reference), ..batch_header(5) }.encode().unwrap();
+    compare("batch-header-checkpoint.hex", &echo);
+    let mut frame = frame_head(&batch_header(5).encode().unwrap(), &Signature([0x97; 64]));
+    put_entry(&mut frame, &entry(10, None).encode().unwrap(), None);
+    let receipt = SignedReceipt::sign(&sink_key(), ReceiptLevel::Stored, HOST, BATCH, 1_800_000_000).unwrap();
+    let record = |kind, meta: Vec<u8>, payload: &[u8]| segment::Record {
+        kind,
+        meta,
+        payload: payload.to_vec(),
+        offset: 8,
+        length: 99,
+    };
+    let leaf =
+        tlog::leaf::of_record(&record(RecordKind::Batch, wire::encode(&receipt).unwrap(), &frame)).unwrap();
+    compare("leaf-batch.hex", &leaf);
+    let read = BatchLeaf::decode(&leaf).unwrap();
+    assert_eq!((read.host, read.received_ns, read.content), (HOST, 1_800_000_000, tree::hash_of(&frame)));
+    let statement = record(RecordKind::Statement, Vec::new(), b"payload");
+    compare("leaf-record.hex", &tlog::leaf::of_record(&statement).unwrap());
+    let (log, witness_key) = (LogKey::from_pair(pair("5b")), LogKey::from_pair(pair("5c")));
+    let checkpoint = Checkpoint {
+        origin: tlog::checkpoint::log_key(log.public()).name().to_owned(),
+        size: 7,
+        root: Hash([0xc1; 32]),
+    };
+    let mut note = checkpoint.sign(&log);
+    let witness =
+        tlog::checkpoint::cosign(&mut note, "witness.example/w1", &witness_key, 1_800_000_000).unwrap();
+    let proof = InclusionProof { index: 3, hashes: vec![Hash([0xc2; 32])], checkpoint: note };
+    let certified = CertifiedLogKey::certify(&sink_key(), log.public());
+    assert!(certified.verify(&sink_key().public()).is_ok());
+    let keys = [tlog::checkpoint::log_key(log.public()), witness].map(|key| key.to_string()).join("\n");
+    compare("log-keys.hex", keys.as_bytes());
+    compare("tlog-proof.hex", proof.to_string().as_bytes());
+    assert_eq!(proof.to_string().parse::<InclusionProof>().unwrap(), proof);
+    let answer = wire::CommittedResponse {
+        log: certified,
+        checkpoint: proof.checkpoint.to_string(),
+        consistency: vec![Hash([0xc3; 32])],
+        batches: vec![wire::CommittedBatch { batch: BATCH, index: 3, proof: proof.hashes }],
+    };
+    compare("committed-response.hex", &wire::encode(&answer).unwrap());
 }
 
 /// Only records that are stored as they are: zstd's bytes may change with its version, its meaning does not.

@@ -1,5 +1,6 @@
 //! Signing keys: the host's enrolled key, the keys of single batches that are wiped after one use, and the
-//! sink's receipt key. Each signature covers a context line first, so that none can stand for another.
+//! sink's receipt key. Each signature covers a context line first, so that none can stand for another; only notes have a public form of their own, and keys of
+//! their own for it.
 //!
 //! Ed25519 by ring. ring does not wipe the expanded key that it builds for a signature, so what must not
 //! outlive its use is expanded at the last moment in a frame that is overwritten afterwards.
@@ -23,6 +24,8 @@ pub enum Context {
     Receipt,
     /// The sink signs what it wrote down itself.
     Statement,
+    /// The sink certifies the key of its log.
+    Log,
 }
 
 impl Context {
@@ -33,6 +36,7 @@ impl Context {
             Context::Enrolment => b"custody/1 enrolment\n",
             Context::Receipt => b"custody/1 receipt\n",
             Context::Statement => b"custody/1 statement\n",
+            Context::Log => b"custody/1 log\n",
         }
     }
 }
@@ -51,6 +55,12 @@ pub enum KeyError {
 /// Whether `signature` is that of `key` over `message` in this context.
 pub fn verify(key: &PublicKey, context: Context, message: &[u8], signature: &Signature) -> bool {
     UnparsedPublicKey::new(&ED25519, &key.0).verify(&framed(context, message), &signature.0).is_ok()
+}
+
+/// Whether `signature` is that of `key` over a note's text. Notes have their own form, so no context line stands
+/// before them; keys of notes sign nothing else.
+pub(crate) fn verify_note(key: &PublicKey, text: &[u8], signature: &Signature) -> bool {
+    UnparsedPublicKey::new(&ED25519, &key.0).verify(text, &signature.0).is_ok()
 }
 
 fn framed(context: Context, message: &[u8]) -> Vec<u8> {
@@ -115,6 +125,20 @@ stored_key! {
 stored_key! {
     /// The key by which a sink signs receipts and its own statements.
     SinkKey
+}
+
+stored_key! {
+    /// The key by which a log signs its checkpoints, or a witness those of others. It signs notes and nothing else.
+    LogKey
+}
+
+impl LogKey {
+    /// Signs the text of a note.
+    pub(crate) fn sign_note(&self, text: &[u8]) -> Signature {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.0.sign(text).as_ref());
+        Signature(bytes)
+    }
 }
 
 impl HostKey {
@@ -207,6 +231,13 @@ fn scrub_stack() {
     frames.zeroize();
 }
 
+#[cfg(test)]
+impl LogKey {
+    /// A key of known bytes.
+    pub(crate) fn from_pair(pair: Ed25519KeyPair) -> Self {
+        LogKey(pair)
+    }
+}
 #[cfg(test)]
 impl SinkKey {
     /// A key of known bytes.

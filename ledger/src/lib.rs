@@ -6,7 +6,7 @@
 //!
 //! In flow order: [`ids`], [`codec`] (one MessagePack convention), [`keys`], [`entry`], [`tree`], [`batch`],
 //! [`chain`] (the host's side), [`receipt`], [`statement`] (the sink's own records), [`wire`] (between host and sink), [`segment`] (files of the spool
-//! and of the store), [`verify`] (the same checks for the sink and for offline readers).
+//! and of the store), [`tlog`] (the sink's transparency log), [`verify`] (the same checks for the sink and for offline readers).
 #![forbid(unsafe_code)]
 
 pub mod batch;
@@ -18,6 +18,7 @@ pub mod keys;
 pub mod receipt;
 pub mod segment;
 pub mod statement;
+pub mod tlog;
 pub mod tree;
 pub mod verify;
 pub mod wire;
@@ -26,9 +27,9 @@ pub mod wire;
 mod golden;
 
 pub use batch::{Batch, BatchHeader, Counters, Opening, Resume};
-pub use chain::{Chain, Draft, SignedBatch};
+pub use chain::{Chain, Draft, Echo, SignedBatch};
 pub use entry::{EntryHeader, EntryType};
 pub use ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Salt, Seq, Signature};
-pub use keys::{HostKey, SinkKey};
+pub use keys::{HostKey, LogKey, SinkKey};
 pub use receipt::{Receipt, ReceiptLevel, SignedReceipt};
 pub use statement::{Enrolment, Statement};

@@ -41,7 +41,8 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    const fn to_byte(self) -> u8 {
+    /// The byte that is stored.
+    pub(crate) const fn to_byte(self) -> u8 {
         match self {
             RecordKind::Batch => 1,
             RecordKind::Enrolment => 2,

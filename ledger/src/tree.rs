@@ -25,7 +25,8 @@ pub fn leaf(header: &[u8]) -> Hash {
     sha256(&[&[0x00], header])
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+/// Inner node of a Merkle tree.
+pub(crate) fn node(left: &Hash, right: &Hash) -> Hash {
     sha256(&[&[0x01], &left.0, &right.0])
 }
 

@@ -6,6 +6,7 @@
 //! | `POST /v1/enroll` | [`EnrolRequest`] | [`EnrolResponse`] |
 //! | `POST /v1/hosts/{id}/batches` | frames, see [`put_frame`] | [`AppendResponse`] |
 //! | `GET /v1/hosts/{id}/head` | | [`HeadResponse`] |
+//! | `GET /v1/hosts/{id}/committed?…` ([`CommittedQuery`]) | | [`CommittedResponse`] |
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +19,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::codec::{self, Fields, put_prefixed};
 use crate::ids::{Hash, HostId, Position, PublicKey, Seq, Signature};
 use crate::receipt::SignedReceipt;
+use crate::tlog::checkpoint::CertifiedLogKey;
 
 /// Content type of every body.
 pub const CONTENT_TYPE: &str = "application/vnd.custody.msgpack";
@@ -41,6 +43,32 @@ pub fn batches_path(host: HostId) -> String {
 /// Where a host asks for its head.
 pub fn head_path(host: HostId) -> String {
     format!("/v1/hosts/{host}/head")
+}
+
+/// Most batches that one answer proves to be committed.
+pub const COMMITTED_BATCHES_MAX: usize = 256;
+/// Longest time that a sink lets a host wait for the next checkpoint, ms.
+pub const COMMITTED_WAIT_MS_MAX: u64 = 30_000;
+
+/// Where a host asks what is committed. The answer comes when the batch is, or after the wait.
+pub fn committed_path(host: HostId, query: &CommittedQuery) -> String {
+    let CommittedQuery { epoch, number, size, wait_ms } = query;
+    format!("/v1/hosts/{host}/committed?epoch={epoch}&number={number}&size={size}&wait_ms={wait_ms}")
+}
+
+/// From where on a host asks what is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedQuery {
+    /// Counter of the epoch of the oldest batch that it waits for.
+    pub epoch: u64,
+    /// Number of that batch.
+    pub number: u64,
+    /// Leaves of the newest checkpoint that it has checked, 0 for none.
+    #[serde(default)]
+    pub size: u64,
+    /// How long it waits, ms; at most [`COMMITTED_WAIT_MS_MAX`].
+    #[serde(default)]
+    pub wait_ms: u64,
 }
 
 /// One string that enrols: where the sink is, how to know it, and the right to join once or a few times.
@@ -175,6 +203,30 @@ pub struct HeadResponse {
     pub head: Option<Position>,
     /// Seq that the next entry of that epoch has.
     pub next_seq: Seq,
+}
+
+/// What is committed of a host's batches: the third level of promise after an answer and a `stored` receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedResponse {
+    /// The log's key.
+    pub log: CertifiedLogKey,
+    /// The newest checkpoint, a signed note ([`crate::tlog::checkpoint`]).
+    pub checkpoint: String,
+    /// That it goes on from the tree of the size that was asked with; empty when that is not smaller.
+    pub consistency: Vec<Hash>,
+    /// The host's batches in that tree, from the one that was asked for on, in order.
+    pub batches: Vec<CommittedBatch>,
+}
+
+/// A `committed` receipt: with the checkpoint beside it a proof that the batch is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedBatch {
+    /// Which.
+    pub batch: Position,
+    /// Its leaf's index.
+    pub index: u64,
+    /// From its leaf's sibling up.
+    pub proof: Vec<Hash>,
 }
 
 /// Why something was refused.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use custody_ledger::segment::{self, Reader, RecordKind};
 use custody_ledger::verify::{Verdict, Verifier};
 use custody_ledger::wire::{self, AppendResponse, EnrolRequest, JoinToken};
-use custody_ledger::{Batch, BootId, Chain, Draft, EntryType, HostId, HostKey};
+use custody_ledger::{Batch, BootId, Chain, Draft, Echo, EntryType, HostId, HostKey};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -82,7 +82,7 @@ proptest! {
                     Draft { entry_type, first_ns: 1, last_ns: 2, wall_ns: 3, session: None, body, sealed: None };
                 chain.append(&draft).unwrap();
             }
-            let batch = chain.close_batch(BTreeMap::new(), None).unwrap();
+            let batch = chain.close_batch(BTreeMap::new(), Echo::default()).unwrap();
             verifier.promise(batch.position);
             verifier.batch(&batch.frame);
         }

@@ -299,6 +299,8 @@ names! {
     AGENT_OBJECT_HASH = "custody.agent.object";
     /// What happened to the configuration: `loaded`, `reloaded`, or why it was refused.
     AGENT_CONFIG_STATE = "custody.agent.config.state";
+    /// What does not hold of the sink's log, as this host sees it.
+    AGENT_LOG_ALARM = "custody.agent.log.alarm";
     /// How often the worker was replaced since the agent's start.
     AGENT_WORKER_RESTARTS = "custody.agent.worker.restarts";
 }

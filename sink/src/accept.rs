@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use axum::body::Bytes;
 use custody_ledger::keys::{self, Context};
 use custody_ledger::statement::{Signed, Stated};
+use custody_ledger::tlog::CheckpointReference;
 use custody_ledger::verify::{Check, Fault, Finding, Head, follow};
 use custody_ledger::wire::{self, APPEND_BATCHES_MAX, AppendResponse, HeadResponse, Refusal, RefusalCode};
 use custody_ledger::{
@@ -18,6 +19,7 @@ use crate::clock::now_ns;
 use crate::http::Refused;
 use crate::metrics::Metrics;
 use crate::store::{BatchRow, Job, Store, StoreError};
+use crate::tree::Tree;
 
 /// Statements about one host's refused batches that are kept per run of the sink; more are only counted. A
 /// hostile host must not fill the disk with its own lies.
@@ -27,12 +29,15 @@ const STATEMENTS_PER_HOST_MAX: u32 = 32;
 struct HostChain {
     key: PublicKey,
     head: Option<Head>,
+    /// The checkpoint that its batches echo, once it was compared with the log.
+    echoed: Option<CheckpointReference>,
     statements_left: u32,
 }
 
 /// Accepts batches into the store.
 pub struct Acceptor {
     store: Arc<Store>,
+    tree: Arc<Tree>,
     key: Arc<SinkKey>,
     metrics: Arc<Metrics>,
     hosts: Arc<RwLock<HashMap<HostId, Arc<Mutex<HostChain>>>>>,
@@ -40,11 +45,16 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Takes up where the store stands.
-    pub fn new(store: Arc<Store>, key: Arc<SinkKey>, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+    pub fn new(
+        store: Arc<Store>,
+        tree: Arc<Tree>,
+        key: Arc<SinkKey>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let hosts =
             store.hosts()?.into_iter().map(|row| (row.enrolment.host, chain(row.enrolment.key, row.head)));
         let hosts = Arc::new(RwLock::new(hosts.collect()));
-        Ok(Acceptor { store, key, metrics, hosts })
+        Ok(Acceptor { store, tree, key, metrics, hosts })
     }
 
     /// The key that signs receipts and statements.
@@ -69,10 +79,11 @@ impl Acceptor {
             Ok(chain) => chain,
             Err(refused) => return AppendResponse { receipts: Vec::new(), refusal: Some(*refused.0) },
         };
-        let (store, key, metrics) =
-            (Arc::clone(&self.store), Arc::clone(&self.key), Arc::clone(&self.metrics));
+        let (store, tree) = (Arc::clone(&self.store), Arc::clone(&self.tree));
+        let (key, metrics) = (Arc::clone(&self.key), Arc::clone(&self.metrics));
         let appended = tokio::task::spawn_blocking(move || {
-            let append = Append { store: &store, key: &key, metrics: &metrics, host, job: Job::default() };
+            let job = Job::default();
+            let append = Append { store: &store, tree: &tree, key: &key, metrics: &metrics, host, job };
             append.run(&chain, &body)
         });
         appended.await.unwrap_or_else(|error| AppendResponse {
@@ -99,7 +110,7 @@ impl Acceptor {
 }
 
 fn chain(key: PublicKey, head: Option<Head>) -> Arc<Mutex<HostChain>> {
-    Arc::new(Mutex::new(HostChain { key, head, statements_left: STATEMENTS_PER_HOST_MAX }))
+    Arc::new(Mutex::new(HostChain { key, head, echoed: None, statements_left: STATEMENTS_PER_HOST_MAX }))
 }
 
 fn unknown_host(host: HostId) -> Refused {
@@ -117,6 +128,7 @@ fn head_response(host: HostId, head: Option<&Head>) -> HeadResponse {
 /// One request.
 struct Append<'a> {
     store: &'a Store,
+    tree: &'a Tree,
     key: &'a SinkKey,
     metrics: &'a Metrics,
     host: HostId,
@@ -182,7 +194,8 @@ impl Append<'_> {
         match follow(self.host, &chain.key, chain.head.as_ref(), frame) {
             Ok(step) => {
                 let received_ns = now_ns();
-                let findings = step.findings.clone();
+                let mut findings = step.findings.clone();
+                findings.extend(self.judge_echo(chain, &header));
                 let head = step.head.clone();
                 let entries = step.batch.entries.len() as u64;
                 let receipt =
@@ -198,6 +211,18 @@ impl Append<'_> {
             }
             Err(fault) => self.refuse(chain, &header, *fault),
         }
+    }
+
+    /// Compares the checkpoint that a host echoes with the log: one that is not of this log means that the log was rolled
+    /// back or forked, or that the host lies; either has to be known.
+    fn judge_echo(&self, chain: &mut HostChain, header: &BatchHeader) -> Option<Finding> {
+        let echoed = header.checkpoint.as_ref().filter(|echoed| chain.echoed.as_ref() != Some(*echoed))?;
+        chain.echoed = Some(echoed.clone());
+        let judged = self.tree.judge(echoed).unwrap_or_else(|error| {
+            tracing::error!(%error, "a checkpoint that a host holds could not be compared with the log");
+            None
+        });
+        judged.map(|difference| Finding::OtherLog { echoed: echoed.clone(), difference })
     }
 
     /// A batch for a place that the chain has passed: the same one again, or another one.

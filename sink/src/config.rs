@@ -46,6 +46,8 @@ pub struct StoreSection {
     pub group_bytes_max: usize,
     /// A segment is sealed when it is longer, bytes.
     pub segment_bytes_max: u64,
+    /// Least time between two checkpoints of the log, ms.
+    pub checkpoint_ms: u64,
     /// Free space below which nothing new is accepted, bytes.
     pub disk_reserve_bytes: u64,
 }
@@ -91,6 +93,7 @@ impl Default for StoreSection {
             group_commit_ms: 50,
             group_bytes_max: 8 * 1024 * 1024,
             segment_bytes_max: 64 * 1024 * 1024,
+            checkpoint_ms: 1000,
             disk_reserve_bytes: 256 * 1024 * 1024,
         }
     }
@@ -181,6 +184,7 @@ impl Config {
                 "store.segment_bytes_max",
                 "must be from 1048576 to 1073741824",
             ),
+            (within(self.store.checkpoint_ms, 0..=1000), "store.checkpoint_ms", "must be at most 1000"),
             (
                 within(self.limits.hosts_max as u64, 1..=1_000_000),
                 "limits.hosts_max",
@@ -223,6 +227,11 @@ impl Config {
     pub fn public_url(&self) -> String {
         let name = || self.server_names.first().cloned().unwrap_or_default();
         self.url.clone().unwrap_or_else(|| format!("https://{}:{}", name(), self.listen.port()))
+    }
+
+    /// Least time between two checkpoints.
+    pub const fn checkpoint_interval(&self) -> Duration {
+        Duration::from_millis(self.store.checkpoint_ms)
     }
 
     /// Bounds of the store.
@@ -269,6 +278,7 @@ mod tests {
             "group_commit_ms",
             "group_bytes_max",
             "segment_bytes_max",
+            "checkpoint_ms",
             "disk_reserve_bytes",
             "hosts_max",
             "tokens_max",

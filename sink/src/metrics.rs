@@ -120,6 +120,7 @@ impl Metrics {
             Finding::Quarantined { .. } => "quarantined",
             Finding::CounterWentBack { .. } => "counter_went_back",
             Finding::NotConserved { .. } => "not_conserved",
+            Finding::OtherLog { .. } => "other_log",
         };
         self.findings.get_or_create(&vec![("kind", kind.to_owned())]).inc();
     }

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::store::{Recovered, Store};
 use crate::token::Tokens;
+use crate::tree::Tree;
 
 /// Enrolments that are read at once.
 const ENROLMENTS_MAX: usize = 8;
@@ -44,12 +45,16 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     report(&recovered);
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::default());
-    let acceptor = Acceptor::new(Arc::clone(&store), Arc::new(key), Arc::clone(&metrics))?;
+    let tree = Tree::open(&config.state_directory, Arc::clone(&store), &key, config.checkpoint_interval())
+        .context("the log cannot be opened")?;
+    let tree = Arc::new(tree);
+    let acceptor = Acceptor::new(Arc::clone(&store), Arc::clone(&tree), Arc::new(key), Arc::clone(&metrics))?;
     let tls = authority.server_config(&config.server_names)?;
     let hosts_max = config.limits.hosts_max;
     let (stop, stopping) = watch::channel(false);
     let services = Arc::new(Services {
         store: Arc::clone(&store),
+        tree: Arc::clone(&tree),
         acceptor,
         authority,
         tokens,
@@ -65,11 +70,15 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     runtime.block_on(serve(config, tls, services, metrics, stop))?;
     // Ends tasks that still hold the store, so that its last commit is the last.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if tree.has_failed() {
+        tree.close().context("the log has failed; a restart recovers it")?;
+    }
     if store.has_failed() {
         store.close().context("the store has failed; a restart recovers it")?;
         bail!("the store has failed; a restart recovers it");
     }
-    store.close().context("the store could not be closed in order; the next start recovers it")
+    store.close().context("the store could not be closed in order; the next start recovers it")?;
+    tree.close().context("the log could not be closed in order; the next start recovers it")
 }
 
 async fn serve(
@@ -88,12 +97,12 @@ async fn serve(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let store = Arc::clone(&services.store);
+    let working = Arc::clone(&services);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("told to stop"),
             _ = interrupt.recv() => tracing::info!("told to stop"),
-            () = store_failure(&store) => tracing::error!("the store has failed: stopping, a restart recovers it"),
+            () = failure(&working) => tracing::error!("store or log has failed: stopping, a restart recovers it"),
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         // Nobody follows: then there is nobody to tell.
@@ -104,13 +113,13 @@ async fn serve(
     Ok(())
 }
 
-/// Done when the store has failed. While it works, it feeds systemd's watchdog; one that hangs cannot be stopped
+/// Done when store or log has failed. While they work, systemd's watchdog is fed; a disk that hangs cannot be stopped
 /// from inside, so that is left to systemd.
-async fn store_failure(store: &Store) {
+async fn failure(services: &http::Services) {
     let mut interval = tokio::time::interval(HEALTH_INTERVAL);
     let mut hung = false;
-    while !store.has_failed() {
-        let hangs = store.hangs();
+    while !services.has_failed() {
+        let hangs = services.hangs();
         if hangs && !hung {
             tracing::error!(
                 "the disk of the state directory does not answer: nothing is accepted, and the watchdog is not fed"

@@ -42,7 +42,7 @@ fn run(folder: &Path, limits: &config::Spool, inputs: Vec<Input>) -> Vec<(String
     inputs.into_iter().for_each(|input| sender.send(input).unwrap());
     drop(sender);
     recorder.run(&receiver).unwrap();
-    let frames = lock(&shared.spool).oldest(usize::MAX, usize::MAX).unwrap();
+    let frames = lock(&shared.spool).unsent(usize::MAX, usize::MAX).unwrap();
     let mut entries = Vec::new();
     for (_, frame) in frames {
         for entry in Batch::decode(&frame).unwrap().entries {
@@ -103,7 +103,7 @@ fn each_start_raises_the_epoch_and_resumes_the_one_before() {
     run(folder.path(), &config::Spool::default(), vec![]);
     run(folder.path(), &config::Spool::default(), vec![]);
     let (spool, _) = Spool::open(folder.path(), &config::Spool::default()).unwrap();
-    let frames = spool.oldest(usize::MAX, usize::MAX).unwrap();
+    let frames = spool.unsent(usize::MAX, usize::MAX).unwrap();
     let headers: Vec<_> = frames.iter().map(|(_, frame)| Batch::decode_header(frame).unwrap().0).collect();
     assert_eq!(headers.iter().map(|header| header.epoch.counter).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(headers[0].opening.as_ref().unwrap().resume, None);

@@ -140,8 +140,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What the cursor says was freed already, when a start died between cursor and deletion.
+    /// What stands aside already, and what the cursor says was freed, when a start died between cursor and deletion.
     fn drop_freed(&mut self) {
+        let folder = self.folder;
+        self.found.places.retain(|place| !is_aside(folder, &place.position));
         let Ok(Some(cursor)) = read_cursor(self.folder) else { return };
         if let Some(index) = self.found.places.iter().position(|place| place.position == cursor) {
             self.found.places.drain(..=index);
@@ -218,6 +220,11 @@ pub(super) fn named(folder: &Path, position: &Position) -> Result<()> {
     let aside = folder.join(ASIDE);
     let (from, to) = (aside.join(file_of(REFUSED, position)), aside.join(file_of(NAMED, position)));
     std::fs::rename(&from, to).with_context(|| format!("cannot rename {}", from.display()))
+}
+
+fn is_aside(folder: &Path, position: &Position) -> bool {
+    let aside = folder.join(ASIDE);
+    [REFUSED, NAMED].iter().any(|state| aside.join(file_of(state, position)).exists())
 }
 
 fn file_of(state: &str, position: &Position) -> String {

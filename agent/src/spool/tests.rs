@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey};
+use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey};
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn batch(chain: &mut Chain) -> SignedBatch {
         sealed: None,
     };
     chain.append(&draft).unwrap();
-    chain.close_batch(BTreeMap::new(), None).unwrap()
+    chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }
 
 fn open(folder: &Path) -> (Spool, Recovery) {
@@ -46,7 +46,7 @@ fn filled(folder: &Path, counter: u64, count: usize) -> Vec<Position> {
 }
 
 fn positions(spool: &Spool) -> Vec<Position> {
-    spool.oldest(usize::MAX, usize::MAX).unwrap().into_iter().map(|(position, _)| position).collect()
+    spool.unsent(usize::MAX, usize::MAX).unwrap().into_iter().map(|(position, _)| position).collect()
 }
 
 fn file(folder: &Path, number: u64) -> PathBuf {
@@ -62,7 +62,7 @@ fn nothing_leaves_before_its_sync() {
     assert_eq!(positions(&spool), []);
     assert_eq!(spool.free(&batch.position).unwrap(), 0);
     spool.sync().unwrap();
-    assert_eq!(spool.oldest(usize::MAX, usize::MAX).unwrap(), [(batch.position, batch.frame)]);
+    assert_eq!(spool.unsent(usize::MAX, usize::MAX).unwrap(), [(batch.position, batch.frame)]);
 }
 
 #[test]
@@ -176,4 +176,23 @@ fn a_refused_batch_waits_for_the_chain_to_name_it_over_restarts() {
     // One that has no file of its own keeps no other from being marked.
     assert!(spool.named(&[kept[2], kept[0]]).is_err());
     assert_eq!((spool.aside().batches, spool.aside().unnamed), (2, kept[1..2].to_vec()));
+}
+
+/// Batches that wait to be committed stand before one that the sink refuses: they stay, and it does not come back.
+#[test]
+fn a_refused_batch_behind_stored_ones_takes_none_of_them_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = filled(folder.path(), 1, 4);
+    let (mut spool, _) = open(folder.path());
+    spool.mark_sent(&all[1]);
+    assert_eq!(spool.next_unsent(), Some(all[2]));
+    assert_eq!(spool.put_aside().unwrap(), Some(all[2]));
+    assert_eq!((spool.waiting(), positions(&spool)), (3, vec![all[3]]));
+    drop(spool);
+    let (mut spool, _) = open(folder.path());
+    assert_eq!(positions(&spool), [all[0], all[1], all[3]]);
+    spool.mark_sent(&all[3]);
+    assert_eq!(spool.free(&all[1]).unwrap(), 2);
+    assert!(spool.rewind());
+    assert_eq!(positions(&spool), [all[3]]);
 }

@@ -17,13 +17,18 @@ use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, Style};
 use crate::profile::Profile;
 
+mod log;
+
+use log::{LogCheck, LogPart};
+
 /// Batches between two signs of progress.
 const PROGRESS_BATCHES: u64 = 512;
 
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     let expected = expected_key(arguments.sink_key.as_deref())?;
     let folder = Folder::open(&arguments.from).map_err(Failure::usage)?;
-    let report = check(&folder, expected)?;
+    let log = LogCheck::open(&arguments.from, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
+    let report = check(&folder, log, expected)?;
     let mut lines = Lines::new();
     if arguments.output.format == Format::Json {
         lines.json(&report)?;
@@ -35,6 +40,7 @@ pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     Ok(match report.verdict {
         Word::Verified => Exit::Ok,
         Word::Altered => Exit::Negative,
+        Word::Forked => Exit::Forked,
         Word::Incomplete => Exit::Incomplete,
     })
 }
@@ -53,6 +59,7 @@ fn expected_key(argument: Option<&str>) -> Result<Option<PublicKey>, Failure> {
 enum Word {
     Verified,
     Incomplete,
+    Forked,
     Altered,
 }
 
@@ -65,6 +72,8 @@ struct Report {
     /// It is the one that was expected; `null` when nobody said which.
     sink_key_expected: Option<bool>,
     hosts: Vec<HostPart>,
+    /// The log over all records.
+    log: LogPart,
     /// What is wrong with the store's own files and signatures.
     store: Vec<String>,
     /// The newest segment ends inside a record: a sink was writing it.
@@ -98,12 +107,13 @@ struct Check {
     stated: BTreeMap<HostId, Stated>,
     faults: Vec<String>,
     batches: u64,
+    log: LogCheck,
 }
 
 /// Most sentences about the store, and of statements about one host, that are kept.
 const FAULTS_MAX: usize = 100;
 
-fn check(folder: &Folder, expected: Option<PublicKey>) -> Result<Report, Failure> {
+fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Result<Report, Failure> {
     let mut check = Check {
         expected,
         key: None,
@@ -111,6 +121,7 @@ fn check(folder: &Folder, expected: Option<PublicKey>) -> Result<Report, Failure
         stated: BTreeMap::new(),
         faults: Vec::new(),
         batches: 0,
+        log,
     };
     let progress = std::io::stderr().is_terminal();
     let (total, mut seen) = (folder.bytes().max(1), 0);
@@ -135,6 +146,7 @@ fn check(folder: &Folder, expected: Option<PublicKey>) -> Result<Report, Failure
 
 impl Check {
     fn record(&mut self, record: &custody_ledger::segment::Record) {
+        self.log.record(record);
         match record.kind {
             RecordKind::Enrolment => match Signed::open::<Enrolment>(&record.payload) {
                 Ok((enrolment, key)) => {
@@ -221,16 +233,24 @@ impl Check {
             let report = verifier.finish();
             hosts.push(HostPart { name, report, statements: stated.words, statements_more: stated.more });
         }
+        let log = self.log.finish(self.key.or(self.expected), self.expected.is_some());
         let verdicts = || hosts.iter().map(|host| host.report.verdict());
-        let verdict = if !self.faults.is_empty() || verdicts().any(|verdict| verdict == Verdict::Altered) {
+        let altered = !self.faults.is_empty() || !log.faults.is_empty();
+        let verdict = if altered || verdicts().any(|verdict| verdict == Verdict::Altered) {
             Word::Altered
-        } else if torn_tail || forked || verdicts().any(|verdict| verdict == Verdict::Incomplete) {
+        } else if !log.forks.is_empty() {
+            Word::Forked
+        } else if log.origin.is_none()
+            || torn_tail
+            || forked
+            || verdicts().any(|verdict| verdict == Verdict::Incomplete)
+        {
             Word::Incomplete
         } else {
             Word::Verified
         };
         let sink_key_expected = self.expected.map(|expected| self.key.is_none_or(|key| key == expected));
-        Report { verdict, sink_key: self.key, sink_key_expected, hosts, store: self.faults, torn_tail }
+        Report { verdict, sink_key: self.key, sink_key_expected, hosts, log, store: self.faults, torn_tail }
     }
 }
 
@@ -271,6 +291,7 @@ fn words(report: &Report, style: &Style) -> Vec<String> {
             ));
         }
     }
+    lines.extend(log_words(&report.log, style));
     lines.extend(
         report.store.iter().map(|fault| format!("{} {}", palette.paint(Paint::Bad, "✘"), escape(fault))),
     );
@@ -293,11 +314,41 @@ fn words(report: &Report, style: &Style) -> Vec<String> {
             "INCOMPLETE: what is here holds, but something is missing; the lines above say what.",
             Paint::Warn,
         ),
+        Word::Forked => (
+            "FORKED: what is here holds by itself, and somebody holds a signed checkpoint that contradicts it; the lines \
+             above say who.",
+            Paint::Bad,
+        ),
         Word::Altered => {
             ("ALTERED: at least one check does not hold; the lines above say which.", Paint::Bad)
         }
     };
     lines.push(palette.paint(paint, word).into_owned());
+    lines
+}
+
+fn log_words(log: &LogPart, style: &Style) -> Vec<String> {
+    let palette = style.palette;
+    let bad = |sentence: &String| format!("{} {}", palette.paint(Paint::Bad, "✘"), escape(sentence));
+    let mut lines: Vec<String> = log.faults.iter().chain(&log.forks).map(bad).collect();
+    let Some(origin) = &log.origin else {
+        let missing =
+            "there is no log with a checkpoint here: nothing shows that the newest records are all here";
+        lines.push(format!("{} {missing}", palette.paint(Paint::Warn, "…")));
+        return lines;
+    };
+    let mark =
+        if lines.is_empty() { palette.paint(Paint::Good, "✔") } else { palette.paint(Paint::Bad, "✘") };
+    lines.push(format!(
+        "{mark} {}  {} records under its signed checkpoint, {} checkpoints that hosts hold are of it",
+        palette.paint(Paint::Strong, &escape(origin)),
+        text::count(log.size),
+        text::count(log.echoes as u64),
+    ));
+    if log.uncommitted > 0 {
+        let records = text::count(log.uncommitted);
+        lines.push(format!("    {records} records are stored and not under a checkpoint yet"));
+    }
     lines
 }
 
@@ -308,6 +359,10 @@ fn fault_words(fault: &Fault) -> String {
 /// `None` for what the verifier finds itself.
 fn statement_words(what: &statement::Stated) -> Option<String> {
     match what {
+        // The verifier does not know the log as it was then: it may have been put right since.
+        statement::Stated::Found { batch, finding: finding @ Finding::OtherLog { .. } } => {
+            Some(format!("{} ({batch})", finding_words(finding)))
+        }
         statement::Stated::Found { .. } => None,
         statement::Stated::Equivocation { accepted, signed: true, .. } => Some(format!(
             "the host signed another {accepted} than the one that is here (a restored snapshot or a clone); the sink \
@@ -338,6 +393,11 @@ fn finding_words(finding: &Finding) -> String {
         }
         Finding::Quarantined { batch } => format!("the host keeps {batch} aside, which the sink had refused"),
         Finding::CounterWentBack { source } => format!("a counter of {} went back", escape(source)),
+        Finding::OtherLog { echoed, .. } => format!(
+            "the host holds a checkpoint over {} records of {} that is none of the sink's log",
+            echoed.size,
+            escape(&echoed.origin)
+        ),
         Finding::NotConserved { source } => {
             format!("counters of {} do not add up: produced is not what became of it", escape(source))
         }

@@ -13,7 +13,7 @@ pub(super) fn is_left_out(check: Check) -> bool {
 use std::collections::BTreeMap;
 
 use super::{HostReport, Verdict, Verifier};
-use crate::{BootId, Chain, Draft, EntryType, HostId, HostKey, SignedBatch};
+use crate::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, SignedBatch};
 
 const HOST: HostId = HostId::from_bytes([7; 16]);
 
@@ -23,7 +23,7 @@ fn draft(entry_type: EntryType, body: &[u8]) -> Draft<'_> {
 
 fn epoch(key: &HostKey, counter: u64, resume: Option<crate::Resume>, batches: usize) -> Vec<SignedBatch> {
     let mut chain = Chain::start(key, HOST, BootId([1; 16]), counter, resume).unwrap();
-    let close = |chain: &mut Chain| chain.close_batch(BTreeMap::new(), None).unwrap();
+    let close = |chain: &mut Chain| chain.close_batch(BTreeMap::new(), Echo::default()).unwrap();
     (0..batches)
         .map(|batch| {
             for entry in 0..3 {
@@ -228,7 +228,7 @@ fn a_batch_of_a_foreign_host_is_found() {
     let boot = BootId([1; 16]);
     let mut foreign = Chain::start(&key, HostId::from_bytes([8; 16]), boot, 1, None).unwrap();
     foreign.append(&draft(EntryType::Heartbeat, b"")).unwrap();
-    let foreign = foreign.close_batch(BTreeMap::new(), None).unwrap().frame;
+    let foreign = foreign.close_batch(BTreeMap::new(), Echo::default()).unwrap().frame;
     assert_stopped_by(&[Check::Host], || verify_all(&key, std::slice::from_ref(&foreign)));
 }
 
@@ -247,7 +247,7 @@ fn history_signed_again_with_a_later_key_is_found() {
     let mut batches = Vec::new();
     for body in ["before", "evidence of the break-in"] {
         chain.append(&draft(EntryType::Exchange, body.as_bytes())).unwrap();
-        batches.push(chain.close_batch(BTreeMap::new(), None).unwrap());
+        batches.push(chain.close_batch(BTreeMap::new(), Echo::default()).unwrap());
     }
     let stolen = chain.steal_key();
     let mut forged = Vec::new();
@@ -283,10 +283,10 @@ fn entries_after_a_stop_are_found() {
     let key = key();
     let mut chain = Chain::start(&key, HOST, BootId([1; 16]), 1, None).unwrap();
     chain.append(&draft(EntryType::AgentStop, b"")).unwrap();
-    let stop = chain.close_batch(BTreeMap::new(), None).unwrap().frame;
+    let stop = chain.close_batch(BTreeMap::new(), Echo::default()).unwrap().frame;
     chain.undo_stop();
     chain.append(&draft(EntryType::Exchange, b"after")).unwrap();
-    let history = [stop, chain.close_batch(BTreeMap::new(), None).unwrap().frame];
+    let history = [stop, chain.close_batch(BTreeMap::new(), Echo::default()).unwrap().frame];
     assert_stopped_by(&[Check::Stop], || verify_all(&key, &history));
 }
 

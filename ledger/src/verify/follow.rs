@@ -9,6 +9,7 @@ use crate::batch::{BATCH_VERSION, Batch, BatchHeader, Counters, EntryView, Resum
 use crate::entry::{ENTRY_VERSION, EntryType};
 use crate::ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Seq};
 use crate::keys::{self, Context};
+use crate::tlog::CheckpointReference;
 use crate::tree;
 
 /// Where a host's chain stands: all that is needed to say what must come next.
@@ -152,6 +153,41 @@ pub enum Finding {
         /// Of which source.
         source: String,
     },
+    /// The host holds a checkpoint that is none of this log: the log was rolled back or forked.
+    OtherLog {
+        /// What the host holds.
+        echoed: CheckpointReference,
+        /// How this log differs.
+        difference: LogDifference,
+    },
+}
+
+/// How a log differs from a checkpoint that somebody holds of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogDifference {
+    /// It is smaller.
+    Smaller,
+    /// Its tree of that size has another root.
+    OtherRoot,
+    /// It has another name, so another key.
+    OtherOrigin,
+}
+
+/// Compares a checkpoint that somebody holds with a log. `root_at` gives the root over that many leaves, `None` when
+/// there are fewer.
+pub fn judge_checkpoint(
+    held: &CheckpointReference,
+    origin: &str,
+    root_at: impl FnOnce(u64) -> Option<Hash>,
+) -> Option<LogDifference> {
+    if held.origin != origin {
+        return Some(LogDifference::OtherOrigin);
+    }
+    match root_at(held.size) {
+        None => Some(LogDifference::Smaller),
+        Some(root) => (root != held.root).then_some(LogDifference::OtherRoot),
+    }
 }
 
 /// A step that holds.

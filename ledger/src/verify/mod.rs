@@ -4,7 +4,7 @@
 mod follow;
 mod report;
 
-pub use follow::{Check, Fault, Finding, Head, Step, follow};
+pub use follow::{Check, Fault, Finding, Head, LogDifference, Step, follow, judge_checkpoint};
 pub use report::{End, EpochReport, HostReport, Verdict, Verifier};
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod answer;
 mod append;
 mod enroll;
 mod intake;
+mod log;
 mod observe;
 pub mod server;
 
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::store::Store;
 use crate::token::Tokens;
+use crate::tree::Tree;
 
 pub use answer::Refused;
 pub use intake::Intake;
@@ -33,6 +35,8 @@ pub use intake::Intake;
 pub struct Services {
     /// The store; its read functions block, so handlers call them in `spawn_blocking`.
     pub store: Arc<Store>,
+    /// The log over it; it blocks as well.
+    pub tree: Arc<Tree>,
     /// Accepts batches.
     pub acceptor: Acceptor,
     /// Issues certificates.
@@ -62,14 +66,24 @@ pub type State = Arc<Services>;
 pub fn router(services: State) -> Router {
     let hosts = Router::new()
         .route("/v1/hosts/{id}/batches", post(append::append))
-        .route("/v1/hosts/{id}/head", get(append::head));
+        .route("/v1/hosts/{id}/head", get(append::head))
+        .route("/v1/hosts/{id}/committed", get(log::committed));
+    let log = Router::new()
+        .route("/v1/log/checkpoint", get(log::checkpoint))
+        .route("/v1/log/tile/{*path}", get(log::tile));
     let enrolment = Router::new().route("/v1/enroll", post(enroll::enroll));
     let observation = Router::new()
         .route("/metrics", get(observe::metrics))
         .route("/livez", get(observe::livez))
         .route("/readyz", get(observe::readyz));
     let readers = crate::query::routes();
-    Router::new().merge(hosts).merge(enrolment).merge(observation).merge(readers).with_state(services)
+    Router::new()
+        .merge(hosts)
+        .merge(log)
+        .merge(enrolment)
+        .merge(observation)
+        .merge(readers)
+        .with_state(services)
 }
 
 /// The caller, as the connection's client certificate says. As an extractor it refuses who has none.
@@ -112,6 +126,16 @@ impl FromRequestParts<State> for Caller {
 }
 
 impl Services {
+    /// Whether store or log has failed: the process must restart through recovery.
+    pub fn has_failed(&self) -> bool {
+        self.store.has_failed() || self.tree.has_failed()
+    }
+
+    /// Whether the disk does not answer.
+    pub fn hangs(&self) -> bool {
+        self.store.hangs() || self.tree.busy_for().is_some_and(|busy| busy > self.store.commit_max())
+    }
+
     /// Whether this caller is no longer believed. Requests are refused before they begin; what lasts asks again.
     pub fn is_revoked(&self, caller: &Caller) -> bool {
         self.revocations.is_revoked(&caller.identity, caller.issued_s)

@@ -12,9 +12,9 @@ pub(super) async fn metrics(Shared(services): Shared<State>) -> impl IntoRespons
 }
 
 pub(super) async fn livez(Shared(services): Shared<State>) -> (StatusCode, &'static str) {
-    if services.store.has_failed() {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store has failed; a restart recovers it\n")
-    } else if services.store.hangs() {
+    if services.has_failed() {
+        (StatusCode::SERVICE_UNAVAILABLE, "store or log has failed; a restart recovers it\n")
+    } else if services.hangs() {
         (StatusCode::SERVICE_UNAVAILABLE, "the disk does not answer\n")
     } else {
         (StatusCode::OK, "ok\n")

@@ -12,6 +12,7 @@
 
 mod files;
 mod index;
+mod progress;
 mod pulse;
 mod read;
 mod recover;
@@ -26,13 +27,14 @@ use custody_ledger::{Enrolment, HostId, Position, SignedReceipt};
 use tokio::sync::broadcast;
 
 pub use index::{BatchRow, HostRow, Place};
+pub use pulse::Pulse;
 pub use read::{Entries, StoredEntry};
 pub use recover::Recovered;
 pub use writer::{Job, Limits};
 
 use files::Segments;
 use index::Index;
-use pulse::Pulse;
+use progress::Progress;
 use writer::Writer;
 
 /// Trouble of the store. All but [`StoreError::Full`], [`StoreError::Hangs`] and [`StoreError::Closed`] need a restart or a person.
@@ -125,6 +127,7 @@ pub struct Store {
     stored: broadcast::Sender<Arc<StoredBatch>>,
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
+    progress: Arc<Progress>,
     commit_max: std::time::Duration,
 }
 
@@ -137,6 +140,8 @@ impl Store {
         let (stored, _) = broadcast::channel(limits.subscriber_batches_max);
         let failed = Arc::new(AtomicBool::new(false));
         let pulse = Arc::new(Pulse::default());
+        let start = Place { segment: 0, offset: 0 };
+        let progress = Arc::new(Progress::at(index.covered()?.unwrap_or(start)));
         let writer = Writer::start(
             Arc::clone(&segments),
             Arc::clone(&index),
@@ -145,9 +150,10 @@ impl Store {
             stored.clone(),
             Arc::clone(&failed),
             Arc::clone(&pulse),
+            Arc::clone(&progress),
         )?;
         let commit_max = limits.commit_max;
-        Ok((Store { index, segments, writer, stored, failed, pulse, commit_max }, recovered))
+        Ok((Store { index, segments, writer, stored, failed, pulse, progress, commit_max }, recovered))
     }
 
     /// Every enrolled host with its head.
@@ -203,6 +209,11 @@ impl Store {
     /// ends, and systemd's watchdog is not fed.
     pub fn hangs(&self) -> bool {
         self.pulse.busy_for().is_some_and(|busy| busy > self.commit_max)
+    }
+
+    /// A commit that takes longer hangs.
+    pub const fn commit_max(&self) -> std::time::Duration {
+        self.commit_max
     }
 
     /// Ends the writer after all that was submitted, and seals the open segment.

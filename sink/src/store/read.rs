@@ -1,11 +1,16 @@
 //! Reading what is stored: entries in order, one entry by its citation, statements. Never blocks the writer.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufReader, Seek, SeekFrom};
+use std::time::Duration;
 
+use custody_ledger::segment::{self, Reader, Record};
 use custody_ledger::statement::{Signed, Statement};
 use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, HostId, Position, ReceiptLevel, Salt, Seq};
 
-use super::{BatchRow, Job, Pending, Store, StoreError, StoredBatch};
+use super::files::failed;
+use super::{BatchRow, Job, Pending, Place, Store, StoreError, StoredBatch};
 
 /// Rows of the index that an iterator holds at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -75,6 +80,52 @@ impl Store {
         number: BatchNumber,
     ) -> Result<Option<BatchRow>, StoreError> {
         self.index.batch(host, epoch.counter, number)
+    }
+
+    /// Up to `limit` batches from this one on, in order of acceptance.
+    pub fn batches_from(
+        &self,
+        host: HostId,
+        counter: u64,
+        number: u64,
+        limit: usize,
+    ) -> Result<Vec<BatchRow>, StoreError> {
+        self.index.batches_from(host, counter, number, limit)
+    }
+
+    /// Hands over what is durable from a place on, record by record, until `take` has enough. Answers the place behind
+    /// the last one.
+    pub fn records(
+        &self,
+        from: Place,
+        mut take: impl FnMut(&Record) -> Result<bool, StoreError>,
+    ) -> Result<Place, StoreError> {
+        let until = self.progress.covered();
+        let mut at = from;
+        let wanted = from.segment..=until.segment;
+        for number in self.segments.numbers()?.into_iter().filter(|number| wanted.contains(number)) {
+            let start = if number == from.segment { from.offset } else { 0 }.max(segment::MAGIC.len() as u64);
+            let path = self.segments.path(number);
+            let mut file = File::open(&path).map_err(failed("open", &path))?;
+            file.seek(SeekFrom::Start(start)).map_err(failed("read", &path))?;
+            let mut reader = Reader::at(BufReader::with_capacity(1 << 20, file), start);
+            while (Place { segment: number, offset: reader.offset() }) < until {
+                let Some(record) = reader.next() else { break };
+                let record = record.map_err(|error| StoreError::Damaged {
+                    detail: format!("{}: {error}", path.display()),
+                })?;
+                at = Place { segment: number, offset: reader.offset() };
+                if !take(&record)? {
+                    return Ok(at);
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// Whether something is durable behind this place, waiting for it at most so long. Blocks.
+    pub fn wait_beyond(&self, place: Place, most: Duration) -> bool {
+        self.progress.wait_beyond(place, most)
     }
 
     /// The frame of a stored batch, byte for byte as it came.

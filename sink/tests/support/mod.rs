@@ -11,7 +11,7 @@ use custody_ledger::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
     JoinToken, Refusal,
 };
-use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey, Resume, SignedBatch};
+use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
@@ -51,7 +51,7 @@ impl Sink {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
             "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n[store]\ngroup_commit_ms = 5\n\
-             disk_reserve_bytes = 0\n{settings}\n",
+             checkpoint_ms = 5\ndisk_reserve_bytes = 0\n{settings}\n",
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
@@ -269,5 +269,5 @@ pub(crate) fn batch_of(chain: &mut Chain, body: &[u8]) -> SignedBatch {
         sealed: None,
     };
     chain.append(&draft).unwrap();
-    chain.close_batch(BTreeMap::new(), None).unwrap()
+    chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }

@@ -1,0 +1,246 @@
+//! The log beside a store: its tree built again from the records and compared with every tile, with the signed
+//! checkpoint, with what hosts echo of it, and with checkpoints that were kept elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use custody_ledger::segment::{Record, RecordKind};
+use custody_ledger::tlog::checkpoint::CertifiedLogKey;
+use custody_ledger::tlog::tile::{self, TILE_WIDTH, TileKind};
+use custody_ledger::tlog::{Checkpoint, CheckpointReference, MemoryTree, Note, NoteKey, Tile, leaf};
+use custody_ledger::verify::{LogDifference, judge_checkpoint};
+use custody_ledger::{Batch, PublicKey, tree};
+use serde::Serialize;
+
+use crate::profile;
+
+/// Sentences that are kept.
+const FAULTS_MAX: usize = 100;
+/// Different checkpoints of hosts that are compared; the count of others is told.
+const ECHOES_MAX: usize = 1 << 20;
+
+/// What was found of the log.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct LogPart {
+    /// Its name; `null` when there is no log that can be read.
+    pub(super) origin: Option<String>,
+    /// Records under its checkpoint.
+    pub(super) size: u64,
+    /// Root over them.
+    pub(super) root: Option<custody_ledger::Hash>,
+    /// Records behind the checkpoint: stored, and not committed yet.
+    pub(super) uncommitted: u64,
+    /// Different checkpoints that hosts echo and that are of this tree.
+    pub(super) echoes: usize,
+    /// What does not hold of its files.
+    pub(super) faults: Vec<String>,
+    /// Checkpoints held elsewhere that are none of this tree: it was rolled back or forked.
+    pub(super) forks: Vec<String>,
+}
+
+/// The log while the records are read.
+pub(super) struct LogCheck {
+    folder: Option<PathBuf>,
+    /// As it stood before the first record was read: a running sink goes on meanwhile.
+    note: Option<String>,
+    size: u64,
+    tree: MemoryTree,
+    bundle: Vec<u8>,
+    /// Who holds which checkpoint.
+    echoes: BTreeMap<CheckpointReference, String>,
+    echoes_more: u64,
+    held: Vec<(String, Note)>,
+    part: LogPart,
+}
+
+impl LogCheck {
+    /// Looks for the log of the store in `directory`; `kept` is a file with a checkpoint from before.
+    pub(super) fn open(directory: &Path, kept: Option<&Path>) -> anyhow::Result<Self> {
+        let beside = directory.parent().map(|parent| parent.join("log"));
+        let candidates = [Some(directory.join("log")), Some(directory.to_owned()), beside];
+        let folder = candidates.into_iter().flatten().find(|folder| folder.join("checkpoint").is_file());
+        let note = folder.as_ref().map(|folder| fs::read_to_string(folder.join("checkpoint")));
+        let note = note.transpose().context("cannot read the log's checkpoint")?;
+        // Not believed yet: it only says up to where tiles are expected.
+        let size = note.as_ref().and_then(|note| note.lines().nth(1)?.parse().ok()).unwrap_or(0);
+        let mut held = Vec::new();
+        if let Some(path) = kept {
+            let shown = path.display().to_string();
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+            let note = text.parse().with_context(|| format!("{shown} holds no checkpoint"))?;
+            held.push((format!("the checkpoint in {shown}"), note));
+        }
+        Ok(LogCheck {
+            folder,
+            note,
+            size,
+            tree: MemoryTree::default(),
+            bundle: Vec::new(),
+            echoes: BTreeMap::new(),
+            echoes_more: 0,
+            held,
+            part: LogPart::default(),
+        })
+    }
+
+    fn fault(&mut self, sentence: String) {
+        if self.part.faults.len() < FAULTS_MAX {
+            self.part.faults.push(sentence);
+        }
+    }
+
+    /// Takes the next record of the store.
+    pub(super) fn record(&mut self, record: &Record) {
+        let leaf = match leaf::of_record(record) {
+            Ok(leaf) => leaf,
+            // The store's own checks tell more of it; without its leaf the tree has another root.
+            Err(error) => return self.fault(format!("a record has no leaf in the log: {error}")),
+        };
+        self.tree.push(tree::leaf(&leaf));
+        if tile::put_entry(&mut self.bundle, &leaf).is_none() {
+            self.fault("a record is too long for the log".to_owned());
+        }
+        let (size, width) = (self.tree.size(), u64::from(TILE_WIDTH));
+        if size == self.size || (size.is_multiple_of(width) && size < self.size) {
+            let index = (size - 1) / width;
+            if let Some(tile) = Tile::in_tree(TileKind::Entries, index, size) {
+                let bundle = std::mem::take(&mut self.bundle);
+                self.compare(tile, &bundle);
+                self.bundle = bundle;
+            }
+        }
+        if size.is_multiple_of(width) {
+            self.bundle.clear();
+        }
+        if record.kind == RecordKind::Batch {
+            self.echo(&record.payload);
+        }
+    }
+
+    fn echo(&mut self, frame: &[u8]) {
+        let Ok((header, position)) = Batch::decode_header(frame) else { return };
+        let Some(echoed) = header.checkpoint else { return };
+        if self.echoes.len() >= ECHOES_MAX && !self.echoes.contains_key(&echoed) {
+            self.echoes_more += 1;
+            return;
+        }
+        let who = || format!("host {} in {position}", header.host);
+        self.echoes.entry(echoed).or_insert_with(who);
+    }
+
+    /// Compares a published tile with what the records give. A partial one that is gone stands at the beginning of the
+    /// full one.
+    fn compare(&mut self, tile: Tile, expected: &[u8]) {
+        let Some(folder) = &self.folder else { return };
+        let read = |tile: Tile| fs::read(folder.join(tile.path()));
+        let bytes = read(tile).or_else(|_| read(Tile { width: TILE_WIDTH, ..tile }));
+        match bytes {
+            Ok(bytes) if bytes.starts_with(expected) => {}
+            Ok(_) => self.fault(format!("log/{} is not what the records give", tile.path())),
+            Err(error) => self.fault(format!("log/{} cannot be read: {error}", tile.path())),
+        }
+    }
+
+    /// Compares all with what was signed and held. `sink` is the key that the records are signed with.
+    pub(super) fn finish(mut self, sink: Option<PublicKey>, remember: bool) -> LogPart {
+        // Where records are missing the edge of what is here was never published.
+        let here = self.tree.size();
+        let tiles = Tile::all_in_tree(self.size.min(here)).filter(|tile| tile.is_full() || here >= self.size);
+        for tile in tiles.collect::<Vec<_>>() {
+            if let TileKind::Hashes(level) = tile.kind
+                && let Some(hashes) = self.tree.tile(level, tile.index, tile.width)
+            {
+                let bytes = tile::hashes_bytes(hashes);
+                self.compare(tile, &bytes);
+            }
+        }
+        match self.checkpoint(sink) {
+            Ok(Some((log, checkpoint))) => self.compare_checkpoint(&log, &checkpoint, remember),
+            Ok(None) => {}
+            Err(error) => self.fault(format!("{error:#}")),
+        }
+        self.part
+    }
+
+    /// The log's key and its checkpoint, both verified.
+    fn checkpoint(&self, sink: Option<PublicKey>) -> anyhow::Result<Option<(NoteKey, Checkpoint)>> {
+        let (Some(folder), Some(note), Some(sink)) = (&self.folder, &self.note, sink) else {
+            return Ok(None);
+        };
+        let text = fs::read_to_string(folder.join("key.pub")).context("the log's key cannot be read")?;
+        let (key, certificate) = text.trim_end().split_once('\n').context("the log's key is damaged")?;
+        let key: NoteKey = key.parse().context("the log's key is damaged")?;
+        let certificate = certificate.parse().map_err(|_| anyhow!("the log's key is damaged"))?;
+        let log = CertifiedLogKey { key: key.key(), certificate }.verify(&sink)?;
+        let checkpoint = Checkpoint::open_text(note, &log).context("the log's checkpoint does not hold")?;
+        Ok(Some((log, checkpoint)))
+    }
+
+    fn compare_checkpoint(&mut self, log: &NoteKey, checkpoint: &Checkpoint, remember: bool) {
+        let here = self.tree.size();
+        self.part.origin = Some(checkpoint.origin.clone());
+        (self.part.size, self.part.root) = (checkpoint.size, Some(checkpoint.root));
+        self.part.uncommitted = here.saturating_sub(checkpoint.size);
+        match self.tree.root(checkpoint.size) {
+            None => self.fault(format!(
+                "the log's checkpoint is over {} records, and {here} are here: records were taken out",
+                checkpoint.size
+            )),
+            Some(root) if root != checkpoint.root => self.fault(format!(
+                "the {} records under the log's checkpoint are not those that are here: they were changed, reordered or \
+                 exchanged",
+                checkpoint.size
+            )),
+            Some(_) => {}
+        }
+        for (echoed, who) in std::mem::take(&mut self.echoes) {
+            let holds = self.judge(&echoed, &format!("the checkpoint of {who}"), &checkpoint.origin);
+            self.part.echoes += usize::from(holds);
+        }
+        if self.echoes_more > 0 {
+            self.fault(format!("{} checkpoints that hosts hold were too many to compare", self.echoes_more));
+        }
+        let remembered = if remember { profile::checkpoint(&checkpoint.origin) } else { None };
+        let remembered = remembered.and_then(|text| text.parse().ok());
+        self.held.extend(remembered.map(|note| ("the checkpoint that you saw last".to_owned(), note)));
+        for (who, note) in std::mem::take(&mut self.held) {
+            match Checkpoint::open(&note, log) {
+                Ok(held) => {
+                    self.judge(&held.reference(), &who, &checkpoint.origin);
+                }
+                Err(error) => self.part.forks.push(format!("{who} is none of this log: {error}")),
+            }
+        }
+        if remember && self.part.forks.is_empty() && self.part.faults.is_empty() {
+            // Without it the next look compares with an older one, which is weaker and not wrong.
+            let _ = profile::keep_checkpoint(&checkpoint.origin, self.note.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn judge(&mut self, held: &CheckpointReference, who: &str, origin: &str) -> bool {
+        let Some(difference) = judge_checkpoint(held, origin, |size| self.tree.root(size)) else {
+            return true;
+        };
+        if self.part.forks.len() < FAULTS_MAX {
+            self.part.forks.push(difference_words(difference, held, who, self.tree.size()));
+        }
+        false
+    }
+}
+
+fn difference_words(difference: LogDifference, held: &CheckpointReference, who: &str, here: u64) -> String {
+    match difference {
+        LogDifference::Smaller => {
+            format!("ROLLED BACK: {who} is over {} records, and {here} are here", held.size)
+        }
+        LogDifference::OtherRoot => {
+            format!("FORKED: {who} is over other {} records than those that are here", held.size)
+        }
+        LogDifference::OtherOrigin => format!("{who} is of another log, {}", held.origin),
+    }
+}
+
+#[cfg(test)]
+mod tests;

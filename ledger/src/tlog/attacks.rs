@@ -1,0 +1,248 @@
+//! What a hostile sink or log can try, and by which check it is stopped.
+
+use super::checkpoint::{CertifiedLogKey, CheckpointError, cosign, cosigners, is_witnessed, log_key};
+use super::text::ProofError;
+use super::witness::Alarm;
+use super::*;
+use crate::ids::{BatchNumber, EpochId, EpochNonce, Hash, Position};
+use crate::keys::{LogKey, SinkKey};
+use crate::tree;
+use crate::verify::{LogDifference, judge_checkpoint};
+use crate::wire::{CommittedBatch, CommittedResponse};
+
+/// A sink with a log of numbered leaves, all of one host.
+struct Log {
+    sink: SinkKey,
+    key: LogKey,
+    leaves: Vec<Hash>,
+    tree: MemoryTree,
+}
+
+fn batch(number: u64) -> Position {
+    let epoch = EpochId { counter: 1, nonce: EpochNonce([1; 16]) };
+    Position { epoch, number: BatchNumber(number), hash: Hash([9; 32]) }
+}
+
+impl Log {
+    fn with(sink: SinkKey, leaves: impl Iterator<Item = u64>) -> Self {
+        let leaves: Vec<Hash> = leaves.map(|leaf| tree::leaf(&leaf.to_be_bytes())).collect();
+        let mut tree = MemoryTree::default();
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        Log { sink, key: LogKey::generate().unwrap().0, leaves, tree }
+    }
+
+    fn new() -> Self {
+        Log::with(SinkKey::generate().unwrap().0, 0..20)
+    }
+
+    /// The same sink and key with other leaves.
+    fn forked(self, leaves: impl Iterator<Item = u64>) -> Self {
+        let Log { sink, key, .. } = self;
+        Log { key, ..Log::with(sink, leaves) }
+    }
+
+    fn checkpoint(&self, size: u64) -> Checkpoint {
+        let origin = log_key(self.key.public()).name().to_owned();
+        Checkpoint { origin, size, root: self.tree.root(size).unwrap() }
+    }
+
+    /// What an honest sink answers to a host that knows the tree of `held` and waits for these batches.
+    fn answer(&self, held: u64, size: u64, batches: &[u64]) -> CommittedResponse {
+        let committed = |index: &u64| CommittedBatch {
+            batch: batch(*index),
+            index: *index,
+            proof: proof::inclusion(&self.tree, *index, size).unwrap().unwrap(),
+        };
+        CommittedResponse {
+            log: CertifiedLogKey::certify(&self.sink, self.key.public()),
+            checkpoint: self.checkpoint(size).sign(&self.key).to_string(),
+            consistency: proof::consistency(&self.tree, held, size).unwrap().unwrap_or_default(),
+            batches: batches.iter().map(committed).collect(),
+        }
+    }
+
+    fn awaited(&self, batches: &[u64]) -> Vec<Awaited> {
+        let awaited = |index: &u64| Awaited { batch: batch(*index), leaf: self.leaves[*index as usize] };
+        batches.iter().map(awaited).collect()
+    }
+
+    fn kept(&self, size: u64) -> Witness {
+        Witness::see(None, &self.sink.public(), &self.answer(0, size, &[]), &[]).unwrap().witness
+    }
+
+    fn see(&self, kept: &Witness, answer: &CommittedResponse, awaited: &[Awaited]) -> Result<usize, Alarm> {
+        Witness::see(Some(kept), &self.sink.public(), answer, awaited).map(|seen| seen.committed)
+    }
+}
+
+#[test]
+fn an_honest_log_is_followed_and_its_batches_are_committed() {
+    let log = Log::new();
+    let kept = log.kept(7);
+    let awaited = log.awaited(&[7, 8, 9, 19]);
+    assert_eq!(log.see(&kept, &log.answer(7, 20, &[7, 8, 9, 19]), &awaited), Ok(4));
+    assert_eq!(log.see(&kept, &log.answer(7, 12, &[7, 8, 9]), &awaited), Ok(3));
+    assert_eq!(log.see(&kept, &log.answer(7, 7, &[]), &awaited), Ok(0));
+    assert!(kept.is_whole());
+}
+
+#[test]
+fn a_rolled_back_checkpoint_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    let alarm = log.see(&kept, &log.answer(9, 8, &[]), &[]);
+    assert_eq!(alarm, Err(Alarm::RolledBack { held: 9, shown: 8 }));
+}
+
+#[test]
+fn a_forked_tree_of_the_same_size_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    let forked = log.forked((0..9).map(|leaf| leaf + 100));
+    assert_eq!(forked.see(&kept, &forked.answer(9, 9, &[]), &[]), Err(Alarm::Forked { held: 9, shown: 9 }));
+}
+
+#[test]
+fn a_longer_tree_that_does_not_go_on_from_the_old_one_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    // One leaf of the past is another, all later ones are there.
+    let forked = log.forked((0..20).map(|leaf| if leaf == 4 { 99 } else { leaf }));
+    let alarm = Err(Alarm::Forked { held: 9, shown: 20 });
+    assert_eq!(forked.see(&kept, &forked.answer(9, 20, &[]), &[]), alarm);
+    let mut without = forked.answer(9, 20, &[]);
+    without.consistency.clear();
+    assert_eq!(forked.see(&kept, &without, &[]), alarm);
+}
+
+#[test]
+fn a_receipt_for_a_batch_that_is_not_in_the_tree_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    let awaited = [Awaited { batch: batch(10), leaf: tree::leaf(b"another") }];
+    let alarm = Err(Alarm::NotInTree { batch: batch(10) });
+    assert_eq!(log.see(&kept, &log.answer(9, 20, &[10]), &awaited), alarm);
+}
+
+#[test]
+fn a_proof_of_another_leaf_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    let awaited = log.awaited(&[10]);
+    let mut answer = log.answer(9, 20, &[11]);
+    answer.batches[0].batch = batch(10);
+    assert_eq!(log.see(&kept, &answer, &awaited), Err(Alarm::NotInTree { batch: batch(10) }));
+    let mut answer = log.answer(9, 20, &[10]);
+    answer.batches[0].index = 12;
+    assert_eq!(log.see(&kept, &answer, &awaited), Err(Alarm::NotInTree { batch: batch(10) }));
+    let mut answer = log.answer(9, 20, &[10]);
+    answer.batches[0].proof[2].0[0] ^= 1;
+    assert_eq!(log.see(&kept, &answer, &awaited), Err(Alarm::NotInTree { batch: batch(10) }));
+}
+
+#[test]
+fn a_checkpoint_that_another_key_signed_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    let other = LogKey::generate().unwrap().0;
+    let mut answer = log.answer(9, 20, &[]);
+    answer.checkpoint = log.checkpoint(20).sign(&other).to_string();
+    assert_eq!(log.see(&kept, &answer, &[]), Err(Alarm::Checkpoint(CheckpointError::Signature)));
+    // With a log of its own: certified by nobody, and by the sink.
+    let other_log = Log { key: other, ..Log::new() };
+    let foreign = other_log.answer(9, 20, &[]);
+    assert_eq!(log.see(&kept, &foreign, &[]), Err(Alarm::Checkpoint(CheckpointError::Certificate)));
+    let mut certified = other_log.answer(9, 20, &[]);
+    certified.log = CertifiedLogKey::certify(&log.sink, other_log.key.public());
+    assert_eq!(log.see(&kept, &certified, &[]), Err(Alarm::OtherLog));
+}
+
+#[test]
+fn a_checkpoint_of_a_wrong_origin_is_an_alarm() {
+    let log = Log::new();
+    let kept = log.kept(9);
+    let mut answer = log.answer(9, 20, &[]);
+    let elsewhere = Checkpoint { origin: "custody-log/0000000000000000".to_owned(), ..log.checkpoint(20) };
+    answer.checkpoint = elsewhere.sign(&log.key).to_string();
+    assert_eq!(log.see(&kept, &answer, &[]), Err(Alarm::Checkpoint(CheckpointError::Origin)));
+}
+
+/// What is changed in a checkpoint's text after it was signed is not signed.
+#[test]
+fn every_flipped_bit_of_a_checkpoint_is_found() {
+    let log = Log::new();
+    let note = log.checkpoint(20).sign(&log.key).to_string();
+    let key = log_key(log.key.public());
+    assert!(Checkpoint::open_text(&note, &key).is_ok());
+    for bit in 0..note.len() * 8 {
+        let mut bytes = note.clone().into_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let opened = String::from_utf8(bytes).map(|text| Checkpoint::open_text(&text, &key));
+        assert!(!matches!(opened, Ok(Ok(_))), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_log_that_is_smaller_than_an_echo_or_has_another_root_there_is_known() {
+    let log = Log::new();
+    let held = log.checkpoint(12).reference();
+    let judge = |held: &CheckpointReference, size: u64| {
+        judge_checkpoint(held, &log.checkpoint(1).origin, |at| (at <= size).then(|| log.tree.root(at))?)
+    };
+    assert_eq!(judge(&held, 20), None);
+    assert_eq!(judge(&held, 12), None);
+    assert_eq!(judge(&held, 11), Some(LogDifference::Smaller));
+    let forked = CheckpointReference { root: Hash([1; 32]), ..held.clone() };
+    assert_eq!(judge(&forked, 20), Some(LogDifference::OtherRoot));
+    let elsewhere = CheckpointReference { origin: "custody-log/00".to_owned(), ..held };
+    assert_eq!(judge(&elsewhere, 20), Some(LogDifference::OtherOrigin));
+}
+
+#[test]
+fn a_proof_file_proves_its_own_leaf_under_its_own_log_only() {
+    let log = Log::new();
+    let hashes = proof::inclusion(&log.tree, 5, 20).unwrap().unwrap();
+    let proof = InclusionProof { index: 5, hashes, checkpoint: log.checkpoint(20).sign(&log.key) };
+    let proof: InclusionProof = proof.to_string().parse().unwrap();
+    let key = log_key(log.key.public());
+    assert_eq!(proof.verify(&log.leaves[5], &key), Ok(log.checkpoint(20)));
+    assert_eq!(proof.verify(&log.leaves[6], &key), Err(ProofError::Inclusion));
+    let other = log_key(LogKey::generate().unwrap().0.public());
+    assert_eq!(proof.verify(&log.leaves[5], &other), Err(ProofError::Checkpoint(CheckpointError::Origin)));
+    let swapped = proof.to_string().replace("index 5\n", "index 4\n");
+    assert_eq!(
+        swapped.parse::<InclusionProof>().unwrap().verify(&log.leaves[5], &key),
+        Err(ProofError::Inclusion)
+    );
+    for text in [
+        "",
+        "c2sp.org/tlog-proof@v1\n",
+        "c2sp.org/tlog-proof@v2\nindex 0\n\n",
+        "c2sp.org/tlog-proof@v1\nindex 00\n\na",
+    ] {
+        assert!(text.parse::<InclusionProof>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_witnessed_by_a_quorum_of_different_keys() {
+    let log = Log::new();
+    let mut note = log.checkpoint(20).sign(&log.key);
+    let witnesses = [LogKey::generate().unwrap().0, LogKey::generate().unwrap().0];
+    let first = cosign(&mut note, "witness.example/1", &witnesses[0], 1_800_000_000).unwrap();
+    let again = cosign(&mut note, "witness.example/1b", &witnesses[0], 1_800_000_001).unwrap();
+    let absent =
+        NoteKey::new("witness.example/2", note::KeyKind::CosignatureV1, witnesses[1].public()).unwrap();
+    let note: Note = note.to_string().parse().unwrap();
+    let known = [first.clone(), again, absent];
+    assert_eq!(cosigners(&note, &known[..1]), [("witness.example/1", 1_800_000_000)]);
+    assert!(is_witnessed(&note, &known, 1));
+    assert!(!is_witnessed(&note, &known, 2), "one key under two names is one witness");
+    // A log's own signature is no cosignature, and a cosignature of one tree is none of another.
+    let own = NoteKey::new(log_key(log.key.public()).name(), note::KeyKind::CosignatureV1, log.key.public())
+        .unwrap();
+    assert!(!is_witnessed(&note, &[own], 1));
+    let moved: Note = note.to_string().replacen("\n20\n", "\n21\n", 1).parse().unwrap();
+    assert!(!is_witnessed(&moved, &known, 1));
+    assert!(Checkpoint::open(&note, &log_key(log.key.public())).is_ok(), "the log's signature still holds");
+}

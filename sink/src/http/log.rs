@@ -1,0 +1,85 @@
+//! The log over HTTPS: to people as the static files that it is, to a host what is committed of its own chain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State as Shared};
+use axum::http::{HeaderValue, Response, header};
+use custody_ledger::tlog::Tile;
+use custody_ledger::wire::{COMMITTED_WAIT_MS_MAX, CommittedQuery, CommittedResponse, RefusalCode};
+
+use super::answer::ok;
+use super::append::own_host;
+use super::{Caller, Refused, State};
+use crate::tree::Published;
+
+/// `GET /v1/log/checkpoint`
+pub(super) async fn checkpoint(
+    Shared(services): Shared<State>,
+    caller: Result<Caller, Refused>,
+) -> Result<Response<Body>, Refused> {
+    caller?.reader()?;
+    let published = Arc::clone(&services.tree.subscribe().borrow());
+    Ok(file(published.note.clone().into_bytes(), "text/plain; charset=utf-8", "no-store"))
+}
+
+/// `GET /v1/log/tile/…`
+pub(super) async fn tile(
+    Shared(services): Shared<State>,
+    caller: Result<Caller, Refused>,
+    Path(path): Path<String>,
+) -> Result<Response<Body>, Refused> {
+    caller?.reader()?;
+    let missing = || Refused::new(RefusalCode::NotFound, "the log has no such tile");
+    // The path never reaches the disk: only the name of a tile does, as the tile itself spells it.
+    let tile = Tile::parse(&format!("tile/{path}")).ok_or_else(missing)?;
+    let read = tokio::task::spawn_blocking(move || services.tree.tile(tile));
+    let bytes = read.await.map_err(|error| Refused::internal(&error))?;
+    let bytes = bytes.map_err(|error| Refused::internal(&error))?.ok_or_else(missing)?;
+    Ok(file(bytes, "application/octet-stream", "max-age=31536000, immutable"))
+}
+
+fn file(bytes: Vec<u8>, content_type: &'static str, caching: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    response
+}
+
+/// `GET /v1/hosts/{id}/committed`: answers when the batch that was asked for is committed, or after the wait.
+pub(super) async fn committed(
+    Shared(services): Shared<State>,
+    caller: Result<Caller, Refused>,
+    Path(id): Path<String>,
+    query: Result<Query<CommittedQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response<Body>, Refused> {
+    let host = own_host(caller, &id)?;
+    let Query(query) = query.map_err(|error| Refused::new(RefusalCode::Malformed, error.body_text()))?;
+    let wait = Duration::from_millis(query.wait_ms.min(COMMITTED_WAIT_MS_MAX));
+    let until = tokio::time::Instant::now() + wait;
+    let mut newest = services.tree.subscribe();
+    loop {
+        let published = Arc::clone(&newest.borrow_and_update());
+        let answer = ask(&services, host, query, &published).await?;
+        if !answer.batches.is_empty() || query.size > published.checkpoint.size {
+            return Ok(ok(&answer));
+        }
+        match tokio::time::timeout_at(until, newest.changed()).await {
+            Ok(Ok(())) => {}
+            // The wait is over, or the log has ended.
+            Ok(Err(_)) | Err(_) => return Ok(ok(&answer)),
+        }
+    }
+}
+
+async fn ask(
+    services: &State,
+    host: custody_ledger::HostId,
+    query: CommittedQuery,
+    published: &Arc<Published>,
+) -> Result<CommittedResponse, Refused> {
+    let (services, published) = (Arc::clone(services), Arc::clone(published));
+    let asked = tokio::task::spawn_blocking(move || services.tree.committed(host, &query, &published));
+    asked.await.map_err(|error| Refused::internal(&error))?.map_err(|error| Refused::internal(&error))
+}

@@ -1,0 +1,253 @@
+//! The transparency log over the store: every record is a leaf, in the order of the segments
+//! ([`custody_ledger::tlog`]). Builds on what is durable there and never changes it; decides nothing about batches.
+//!
+//! ```text
+//! <state directory>/log/checkpoint, log/tile/…   a C2SP log as any file server can serve it; nothing secret
+//!                  /log/key.pub                  the log's key, certified by the receipt key
+//!                  /log.key                      signs checkpoints and nothing else
+//!                  /tree.redb                    the newest checkpoint, its staged tiles, where batches stand
+//! ```
+//!
+//! Order: records durable in the store → leaves → tiles staged, and the checkpoint swapped against the one before, in
+//! one durable transaction → tiles written from the stage, once and for ever → read back → checkpoint published →
+//! whoever waits is told. After the swap all is only done again, never undone. A start does the same from the stage on,
+//! and a store without a log gets one from its segments in the same rounds.
+
+mod database;
+mod files;
+mod key;
+mod sequencer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use custody_ledger::tlog::checkpoint::CertifiedLogKey;
+use custody_ledger::tlog::proof;
+use custody_ledger::tlog::tile::TileError;
+use custody_ledger::tlog::{Checkpoint, CheckpointReference, Tile, TileNodes};
+use custody_ledger::verify::{LogDifference, judge_checkpoint};
+use custody_ledger::wire::{COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse};
+use custody_ledger::{HostId, SinkKey};
+use tokio::sync::watch;
+
+use crate::store::{Pulse, Store, StoreError};
+
+use database::Database;
+use files::Files;
+use sequencer::Sequencer;
+
+/// How long the log's thread waits at once for more in the store, so that it also hears that it shall stop.
+const WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// Trouble of the log. All of it needs a restart or a person.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// A file operation failed.
+    #[error("cannot {action} {path}: {source}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The database cannot be used.
+    #[error(
+        "the log's database does not work ({0}); stop the sink and move tree.redb away, it is built again from the segments"
+    )]
+    Database(#[from] redb::Error),
+    /// What was published is not what it was, or does not fit to the segments.
+    #[error("the log is damaged: {0}")]
+    Damaged(String),
+    /// Somebody else moved the checkpoint on.
+    #[error("another process writes this log; stop one of them")]
+    Swapped,
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A row of ours cannot be written or read.
+    #[error(transparent)]
+    Codec(#[from] custody_ledger::codec::CodecError),
+    /// The log's key.
+    #[error(transparent)]
+    Key(#[from] custody_ledger::keys::KeyError),
+}
+
+impl From<TileError<TreeError>> for TreeError {
+    fn from(error: TileError<TreeError>) -> Self {
+        match error {
+            TileError::Read(error) => error,
+            other => TreeError::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// The newest published checkpoint.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// As it is signed.
+    pub note: String,
+}
+
+/// The log of one sink.
+pub struct Tree {
+    store: Arc<Store>,
+    database: Arc<Database>,
+    files: Arc<Files>,
+    key: CertifiedLogKey,
+    published: watch::Receiver<Arc<Published>>,
+    failed: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+    stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<Result<(), TreeError>>>>,
+}
+
+impl Tree {
+    /// Opens the log beside its store, brings it up to what is there, and goes on behind the store, with one checkpoint
+    /// each `interval` at most.
+    pub fn open(
+        directory: &Path,
+        store: Arc<Store>,
+        sink: &SinkKey,
+        interval: Duration,
+    ) -> Result<Self, TreeError> {
+        let files = Arc::new(Files::open(directory)?);
+        let key = key::open(directory, &files)?;
+        let certified = CertifiedLogKey::certify(sink, key.public());
+        files.replace("key.pub", &key::public_file(&certified))?;
+        let database = Arc::new(Database::open(&directory.join("tree.redb"))?);
+        let mut sequencer =
+            Sequencer::open(Arc::clone(&store), Arc::clone(&database), Arc::clone(&files), key)?;
+        sequencer.catch_up()?;
+        let (sender, published) = watch::channel(Arc::new(sequencer.published()));
+        let (failed, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let pulse = Arc::new(Pulse::default());
+        let follow = Follow {
+            sequencer,
+            store: Arc::clone(&store),
+            published: sender,
+            interval,
+            stop: Arc::clone(&stop),
+            pulse: Arc::clone(&pulse),
+        };
+        let has_failed = Arc::clone(&failed);
+        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let result = follow.run();
+            has_failed.store(result.is_err(), Ordering::Release);
+            result
+        });
+        let thread = thread.map_err(files::failed("start", Path::new("the log's thread")))?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Tree { store, database, files, key: certified, published, failed, pulse, stop, thread })
+    }
+
+    /// The newest checkpoint, and the next ones.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.clone()
+    }
+
+    /// Whether the log's thread has failed: the process must restart through recovery.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// How long the present round takes already.
+    pub fn busy_for(&self) -> Option<Duration> {
+        self.pulse.busy_for()
+    }
+
+    /// The bytes of a published tile; `None` when there is none of that name.
+    pub fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, TreeError> {
+        self.files.read(&tile.path())
+    }
+
+    /// What is committed of a host's batches under this checkpoint. Blocks.
+    pub fn committed(
+        &self,
+        host: HostId,
+        query: &CommittedQuery,
+        published: &Published,
+    ) -> Result<CommittedResponse, TreeError> {
+        let size = published.checkpoint.size;
+        let nodes = self.nodes(size);
+        let mut batches = Vec::new();
+        for row in self.store.batches_from(host, query.epoch, query.number, COMMITTED_BATCHES_MAX)? {
+            let leaf = self.database.leaf(host, row.batch.epoch.counter, row.batch.number.0)?;
+            let Some(index) = leaf.filter(|index| *index < size) else { break };
+            let Some(proof) = proof::inclusion(&nodes, index, size)? else { break };
+            batches.push(CommittedBatch { batch: row.batch, index, proof });
+        }
+        let consistency = proof::consistency(&nodes, query.size, size)?.unwrap_or_default();
+        Ok(CommittedResponse { log: self.key, checkpoint: published.note.clone(), consistency, batches })
+    }
+
+    /// How this log differs from a checkpoint that a host holds of it. Blocks.
+    pub fn judge(&self, held: &CheckpointReference) -> Result<Option<LogDifference>, TreeError> {
+        let published = Arc::clone(&self.published.borrow());
+        let size = published.checkpoint.size;
+        let root = match held.size {
+            wanted if wanted > size => None,
+            wanted => Some(proof::root(&self.nodes(size), wanted)?),
+        };
+        Ok(judge_checkpoint(held, &published.checkpoint.origin, |_| root))
+    }
+
+    fn nodes(&self, size: u64) -> TileNodes<impl Fn(Tile) -> Result<Vec<u8>, TreeError> + '_> {
+        TileNodes::new(size, |tile| self.files.tile(tile))
+    }
+
+    /// Ends the thread after a last checkpoint over all that the store has. The store is closed before.
+    pub fn close(&self) -> Result<(), TreeError> {
+        self.stop.store(true, Ordering::Release);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let panicked = || Err(TreeError::Damaged("its thread panicked".to_owned()));
+        thread.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| panicked()))
+    }
+}
+
+/// The log's thread.
+struct Follow {
+    sequencer: Sequencer,
+    store: Arc<Store>,
+    published: watch::Sender<Arc<Published>>,
+    interval: Duration,
+    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+}
+
+impl Follow {
+    fn run(mut self) -> Result<(), TreeError> {
+        let mut next = Instant::now();
+        loop {
+            // Looked at first: what was stored before it was told to stop is still taken.
+            let stopping = self.stop.load(Ordering::Acquire);
+            let due = stopping || Instant::now() >= next;
+            if !due {
+                std::thread::sleep(WAIT_MAX.min(next.saturating_duration_since(Instant::now())));
+                continue;
+            }
+            if !self.store.wait_beyond(self.sequencer.covered(), WAIT_MAX) {
+                if stopping {
+                    return Ok(());
+                }
+                continue;
+            }
+            next = Instant::now() + self.interval;
+            self.pulse.begin();
+            let result = self.sequencer.catch_up();
+            self.pulse.end();
+            result?;
+            // Nobody waits is no error.
+            let _ = self.published.send_replace(Arc::new(self.sequencer.published()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
