@@ -4,9 +4,11 @@
 //! never the writer, and what it misses is told to it. Each request is logged by who made it.
 
 mod entries;
+mod evidence;
 mod hosts;
 pub(crate) mod parameters;
 mod past;
+mod search;
 mod sessions;
 mod tail;
 mod views;
@@ -21,6 +23,8 @@ use serde::Serialize;
 use crate::http::{Refused, State};
 use crate::store::StoreError;
 
+pub(crate) use views::Viewer;
+
 /// Stored entries that one request looks at; what lies beyond is told as missing.
 const LOOK_MAX: u64 = 2_000_000;
 
@@ -29,6 +33,7 @@ pub fn routes() -> Router<State> {
     Router::new()
         .route("/v1/hosts", get(hosts::hosts))
         .route("/v1/tail", get(tail::tail))
+        .route("/v1/search", get(search::search))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::page))
         .route("/v1/entries/{host}/{epoch}/{seq}", get(entries::entry))

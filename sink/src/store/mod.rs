@@ -15,6 +15,7 @@ mod index;
 mod pulse;
 mod read;
 mod recover;
+mod walk;
 mod writer;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ use tokio::sync::broadcast;
 pub use index::{BatchRow, HostRow, Place};
 pub use read::{Entries, StoredEntry};
 pub use recover::Recovered;
+pub use walk::Walk;
 pub use writer::{Job, Limits};
 
 use files::Segments;
