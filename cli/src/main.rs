@@ -35,6 +35,7 @@ async fn run(command: Command) -> Outcome {
         Command::Login(arguments) => commands::login::run(&arguments).await,
         Command::Hosts(arguments) => commands::hosts::run(&arguments).await,
         Command::Tail(arguments) => commands::tail::run(&arguments).await,
+        Command::Search(arguments) => commands::search::run(&arguments).await,
         Command::Sessions(arguments) => commands::sessions::run(&arguments).await,
         Command::Show(arguments) => commands::show::run(&arguments).await,
         Command::Decode(arguments) => commands::decode::run(&arguments),

@@ -4,6 +4,7 @@ pub(crate) mod decode;
 pub(crate) mod explain;
 pub(crate) mod hosts;
 pub(crate) mod login;
+pub(crate) mod search;
 pub(crate) mod sessions;
 pub(crate) mod show;
 pub(crate) mod tail;

@@ -36,6 +36,14 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// The one before it.
+    #[must_use]
+    pub fn before(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Cursor)
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.batch(), self.index())
@@ -90,6 +98,15 @@ impl Evidence {
     /// Something does not, and this is what.
     pub fn unverified(reason: impl Into<String>) -> Self {
         Evidence { verified: false, reason: Some(reason.into()) }
+    }
+
+    /// That of one entry in a batch that was checked: a body that is not there vouches for nothing.
+    #[must_use]
+    pub fn of_body(self, is_here: bool) -> Self {
+        if is_here || !self.verified {
+            return self;
+        }
+        Evidence::unverified("its body is withheld: only its header could be checked")
     }
 }
 

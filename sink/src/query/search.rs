@@ -192,7 +192,7 @@ impl<'s> Search<'s> {
         }
         let until = Instant::now() + TIME_MAX;
         let mut at = match self.asked.cursor {
-            Some(cursor) => cursor.0.checked_sub(1).map(Cursor).min(self.snapshot.newest()),
+            Some(cursor) => cursor.before().min(self.snapshot.newest()),
             None => self.snapshot.newest(),
         };
         while let Some(from) = at {
@@ -227,7 +227,6 @@ impl<'s> Search<'s> {
 
     /// Looks at one entry; answers where to go on.
     fn look(&mut self, place: Cursor, indexed: bool) -> Result<Option<Cursor>, SearchError> {
-        let before = |cursor: Cursor| cursor.0.checked_sub(1).map(Cursor);
         let number = place.batch();
         if self.read.as_ref().is_none_or(|read| read.number != number) {
             let batch = self.snapshot.batch(number)?.ok_or(SearchError::Damaged("a batch has no row"))?;
@@ -241,10 +240,10 @@ impl<'s> Search<'s> {
         }
         let outside = self.asked.wanted.since.is_some_and(|since| received < since)
             || self.asked.wanted.until.is_some_and(|until| received >= until);
-        let Some(host) = read.host.filter(|_| !outside) else { return Ok(before(Cursor::of(number, 0))) };
+        let Some(host) = read.host.filter(|_| !outside) else { return Ok(Cursor::of(number, 0).before()) };
         // Without words every place is asked for, those behind the last entry too.
         let Some(last) = u64::from(read.batch.count).checked_sub(1) else {
-            return Ok(before(Cursor::of(number, 0)));
+            return Ok(Cursor::of(number, 0).before());
         };
         if place.index() > last {
             return Ok(Some(Cursor::of(number, last)));
@@ -285,7 +284,7 @@ impl<'s> Search<'s> {
             }
         };
         self.page.found.extend(found);
-        Ok(before(place))
+        Ok(place.before())
     }
 }
 
@@ -304,11 +303,7 @@ fn hit(
     let withheld = stored.entries.get(index).is_some_and(|entry| entry.body.is_none());
     let (row, frame) = (&stored.row, &stored.frame.frame);
     let evidence = stored.evidence.get_or_insert_with(|| evidence::of(&services.store, host, row, frame));
-    let evidence = if evidence.verified && withheld {
-        Evidence::unverified("its body is withheld: only its header could be checked")
-    } else {
-        evidence.clone()
-    };
+    let evidence = evidence.clone().of_body(!withheld);
     Found::Hit(Box::new(Hit { id, evidence, entry: view }))
 }
 
