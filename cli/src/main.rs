@@ -36,6 +36,8 @@ async fn run(command: Command) -> Outcome {
         Command::Hosts(arguments) => commands::hosts::run(&arguments).await,
         Command::Tail(arguments) => commands::tail::run(&arguments).await,
         Command::Search(arguments) => commands::search::run(&arguments).await,
+        Command::Timeline(arguments) => commands::timeline::run(&arguments).await,
+        Command::Stats(arguments) => commands::stats::run(&arguments).await,
         Command::Sessions(arguments) => commands::sessions::run(&arguments).await,
         Command::Show(arguments) => commands::show::run(&arguments).await,
         Command::Decode(arguments) => commands::decode::run(&arguments),

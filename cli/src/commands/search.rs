@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use custody_record::search::{Found, Hit, Query, SearchPage};
-use custody_record::{Filter, text};
 
-use super::{path, sink, tell_damage};
+use super::{parsed, path, sink, tell_damage, tell_walk};
 use crate::args::{Format, SearchArgs};
 use crate::folder::Folder;
 use crate::outcome::{Exit, Failure, Outcome};
@@ -73,8 +72,7 @@ fn from_folder(
     window: select::Window,
 ) -> Result<(SearchPage, Exit), Failure> {
     let folder = Folder::open(directory).map_err(Failure::usage)?;
-    let filter: Option<Filter> =
-        if filter.is_empty() { None } else { Some(filter.parse().map_err(Failure::usage)?) };
+    let filter = parsed(filter)?;
     let hits = usize::from(arguments.hits);
     let mut page = SearchPage::default();
     let mut newest = VecDeque::new();
@@ -100,10 +98,7 @@ fn from_folder(
             Found::Hit(Box::new(Hit { id, evidence: placed.evidence, entry: placed.view }))
         })
         .collect();
-    eprintln!(
-        "custody: there is no index in a copy of a store: all of its {} entries were read",
-        text::count(page.looked)
-    );
+    tell_walk(page.looked);
     Ok((page, tell_damage(&damages)))
 }
 

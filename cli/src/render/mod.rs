@@ -3,4 +3,5 @@
 pub(crate) mod found;
 pub(crate) mod line;
 pub(crate) mod page;
+pub(crate) mod stats;
 pub(crate) mod table;

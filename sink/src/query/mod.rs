@@ -10,7 +10,9 @@ pub(crate) mod parameters;
 mod past;
 mod search;
 mod sessions;
+mod stats;
 mod tail;
+mod timeline;
 mod views;
 
 use axum::Router;
@@ -34,6 +36,8 @@ pub fn routes() -> Router<State> {
         .route("/v1/hosts", get(hosts::hosts))
         .route("/v1/tail", get(tail::tail))
         .route("/v1/search", get(search::search))
+        .route("/v1/stats", get(stats::stats))
+        .route("/v1/timeline", get(timeline::timeline))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::page))
         .route("/v1/entries/{host}/{epoch}/{seq}", get(entries::entry))

@@ -22,7 +22,7 @@ use crate::search::{IndexedBatch, Plan, SearchError, Snapshot};
 use crate::store::{BatchRow, HostRow, StoredBatch, StoredEntry};
 
 /// How long one search may take.
-const TIME_MAX: Duration = Duration::from_secs(20);
+pub(super) const READ_TIME_MAX: Duration = Duration::from_secs(20);
 /// Entries that one search may read.
 const READ_MAX: u64 = 200_000;
 /// Bodies of the hits of one page, bytes.
@@ -190,7 +190,7 @@ impl<'s> Search<'s> {
                 "a beginning fits more words than one search follows: entries were read for it".to_owned(),
             );
         }
-        let until = Instant::now() + TIME_MAX;
+        let until = Instant::now() + READ_TIME_MAX;
         let mut at = match self.asked.cursor {
             Some(cursor) => cursor.before().min(self.snapshot.newest()),
             None => self.snapshot.newest(),
@@ -217,7 +217,7 @@ impl<'s> Search<'s> {
         } else if self.bytes >= PAGE_BYTES_MAX {
             "the hits so far fill one answer".to_owned()
         } else if Instant::now() >= until {
-            format!("{} s have passed", TIME_MAX.as_secs())
+            format!("{} s have passed", READ_TIME_MAX.as_secs())
         } else {
             return false;
         };
