@@ -272,3 +272,163 @@ async fn bad_searches_get_a_sentence() {
     let page = search(&sink, &reader, "q=anything").await;
     assert_eq!((page.found.len(), page.next, page.answers_to), (0, None, None));
 }
+
+#[tokio::test]
+async fn an_altered_body_is_found_and_told_from_a_whole_one() {
+    let mut sink = Sink::start();
+    let hosts = several_hosts(&mut sink).await;
+    let reader = reader(&sink).await;
+    search(&sink, &reader, "n=1").await;
+    sink.stop();
+    // Whoever holds the disk can make the record's own hash right again; the host's signature it cannot.
+    let mut altered = 0;
+    for segment in std::fs::read_dir(sink.state().join("segments")).unwrap() {
+        let path = segment.unwrap().path();
+        let mut out = custody_ledger::segment::MAGIC.to_vec();
+        for record in custody_ledger::segment::Reader::open(std::fs::File::open(&path).unwrap()).unwrap() {
+            let record = record.unwrap();
+            // The last record of its segment: places of others stay.
+            let text = b"balance = 12";
+            let at = record.payload.windows(text.len()).position(|window| window == text);
+            let mut payload = record.payload;
+            if let Some(at) = at {
+                payload[at + text.len() - 1] = b'7';
+                altered += 1;
+            }
+            custody_ledger::segment::put_record(&mut out, record.kind, &record.meta, &payload).unwrap();
+        }
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::write(&path, out).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    }
+    assert_eq!(altered, 1);
+    sink.spawn();
+    let page = search(&sink, &reader, "q=update&n=100").await;
+    let doubted: Vec<&Hit> = hits(&page).into_iter().filter(|hit| !hit.evidence.verified).collect();
+    // The batch has three entries; none of them can be told to be whole when one is not.
+    assert_eq!(doubted.len(), 3, "{page:?}");
+    assert!(doubted.iter().all(|hit| hit.entry.host == hosts[2].id.to_string()
+        && hit.evidence.reason.as_ref().unwrap().contains("body")));
+    // The index knows what the altered entry said.
+    let page = search(&sink, &reader, "q=120").await;
+    assert!(
+        matches!(&page.found[..], [Found::Missing(missing)] if missing.reason.contains("no more")),
+        "{page:?}"
+    );
+}
+
+/// What `custody` prints, and its exit code, as a person with this profile.
+fn custody(home: &std::path::Path, arguments: &[&str]) -> (String, i32) {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_custody-sink")).with_file_name("custody");
+    assert!(program.exists(), "{} is not built: cargo build -p custody", program.display());
+    let output =
+        std::process::Command::new(program).args(arguments).env("CUSTODY_HOME", home).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.code() < Some(2) || output.status.code() == Some(4),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (text, output.status.code().unwrap())
+}
+
+/// A host whose program is started, says something on a connection, and ends.
+async fn a_program_speaks(sink: &Sink) {
+    let host = sink.enrol().await;
+    let mut chain = host.epoch(1, None);
+    let program = |start: u64| {
+        vec![
+            (names::PROCESS_EXECUTABLE, Value::from("/usr/bin/psql")),
+            (names::PROCESS_PID, Value::from(31_337u64)),
+            (names::PROCESS_START, Value::from(start)),
+            (names::SERVICE_NAME, Value::from("payments.service")),
+        ]
+    };
+    let mut batch = Batch { chain: &mut chain, next: 0 };
+    batch.put(EntryType::AgentStart, None, &record(Kind::Agent, &[]));
+    batch.put(EntryType::Exec, None, &record(Kind::Exec, &program(5)));
+    batch.put(EntryType::Exec, None, &record(Kind::Exec, &program(900_000)));
+    let session = batch.put(EntryType::SessionOpen, None, &record(Kind::SessionOpen, &program(900_000)));
+    let lost = [(names::BYTES_LOST, Value::from(14u64)), (names::GAP_CAUSE, Value::from("ring_full"))];
+    batch.put(EntryType::Gap, None, &record(Kind::Gap, &lost));
+    batch.exchange(Some(session), "SELECT 1 FROM accounts");
+    batch.exchange(None, "of nobody");
+    batch.exchange(Some(session), "SELECT 2 FROM accounts");
+    batch.put(EntryType::Heartbeat, None, &record(Kind::Agent, &[]));
+    batch.put(EntryType::SessionClose, Some(session), &record(Kind::SessionClose, &program(900_000)));
+    batch.put(EntryType::Exit, None, &record(Kind::Exit, &program(900_000)));
+    batch.put(EntryType::Exit, None, &record(Kind::Exit, &program(5)));
+    let batch = close(&mut chain);
+    assert_eq!(sink.append(&host, &[&batch]).await.receipts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_store_gives_the_answers_of_the_sink() {
+    let mut sink = Sink::start();
+    several_hosts(&mut sink).await;
+    a_program_speaks(&sink).await;
+    let home = sink.folder.path().join("home");
+    let token = sink.command().args(["enroll", "--role", "reader", "--name", "dana@corp"]).output().unwrap();
+    custody(&home, &["login", String::from_utf8(token.stdout).unwrap().trim()]);
+    let store = sink.state();
+    let store = store.to_str().unwrap();
+    let (session, _) = custody(&home, &["search", "payments", "session.open", "-o", "json"]);
+    let session: serde_json::Value = serde_json::from_str(session.lines().next().unwrap()).unwrap();
+    let session = session["hit"]["entry"]["session_id"].as_str().unwrap().to_owned();
+    let exchange = format!("{session}.1");
+    let questions: &[&[&str]] = &[
+        &["search", "accounts", "-n", "7"],
+        &["search", "set balance", "-n", "1000"],
+        &["search", "acc*", "--process", "prog1"],
+        &["search", "accounts", "-n", "3", "--cursor", "9.1"],
+        &["search", "--where", "type = gap or user = nobody"],
+        &["search", "nowhere"],
+        &["timeline", &session],
+        &["timeline", &exchange],
+        &["timeline", "--since", "1h", "--process", "psql"],
+        &["timeline", "--since", "1h", "--all"],
+        &["stats", "--by", "statement", "--since", "1h"],
+        &["stats", "--by", "service,process,statement", "--since", "1h", "-n", "3"],
+        &["stats", "--by", "host", "--since", "1h", "--where", "db.query.text =~ \"balance = 1\""],
+    ];
+    for question in questions {
+        for format in ["json", "text"] {
+            let asked = [question, &["-o", format, "--utc"][..]].concat();
+            let copied = [&asked[..], &["--from", store]].concat();
+            let (live, code) = custody(&home, &asked);
+            let (copy, copied_code) = custody(&home, &copied);
+            // Of how many entries were read each speaks for itself.
+            let alike = |text: &str| {
+                let value = |line: &str| serde_json::from_str::<serde_json::Value>(line);
+                let lines = text.lines().map(|line| match value(line) {
+                    Ok(mut value) => {
+                        for part in ["/page", ""] {
+                            let part = value.pointer_mut(part).and_then(|part| part.as_object_mut());
+                            drop(part.and_then(|part| part.remove("looked")));
+                        }
+                        value.to_string()
+                    }
+                    Err(_) => line.to_owned(),
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            };
+            assert_eq!((alike(&live), code), (alike(&copy), copied_code), "{asked:?}");
+        }
+    }
+    let (told, _) = custody(&home, &["timeline", &session, "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let types: Vec<&str> = told["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hit| hit["entry"]["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        types,
+        ["agent.start", "exec", "session.open", "gap", "exchange", "exchange", "session.close", "exit"]
+    );
+    let (counted, _) = custody(&home, &["stats", "--by", "statement,process", "-o", "json"]);
+    let counted: serde_json::Value = serde_json::from_str(&counted).unwrap();
+    assert_eq!(counted["rows"][0]["key"], serde_json::json!(["UPDATE accounts SET balance = ?", "prog0"]));
+    assert_eq!((&counted["rows"][0]["count"], &counted["rows"][0]["p99"]), (&9.into(), &1500.into()));
+}
