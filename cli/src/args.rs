@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use custody_record::search::{By, Cursor};
 
 const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing found), 2 usage or configuration, \
                      3 sink unreachable or access refused, 4 incomplete (something is missing).";
@@ -17,6 +18,36 @@ const DECODE_HELP: &str = "Examples:\n  custody decode capture.pcap\n  custody d
     and --until choose of it, and what is missing anywhere in it is told at the end.\n\
     Exit codes: 0 all was read, 1 nothing matched, 2 no capture file, 4 something is missing: bytes that were \
     sent and are not in the capture, packets that it cut off, or the end of the file.";
+
+const SEARCH_HELP: &str = "Examples:\n  custody search no_such_table\n  custody search refund 'card declined' --since 2d\n  \
+    custody search '/v1/char*' --errors -l env=prod\n  custody search --where 'db.user = svc_pay and duration > 1s' -n 100\n  \
+    custody search balance --from /var/lib/custody-sink/store    (the sink is down; reads all of it)\n\n\
+    Words are runs of letters and digits, in any case; an entry must have all of them, in whatever fields. An argument \
+    of several words (\"card declined\", no_such_table, 10.2.0.9) wants them one after the other in one value; word* is \
+    the beginning of a word. Words of a session's beginning (its program, its addresses) are words of its entries. \
+    --where is the filter of `custody tail`.\n\
+    Each hit is read from the store and checked: \u{2714} its body and header are those that its host signed, \u{2718} not, \
+    and why. MISSING: the index knows the entry and the store has it no more.\n\
+    Exit codes: 0 found, 1 nothing matched, 2 usage, 3 unreachable or refused, 4 not the whole answer: something is \
+    missing or could not be verified, the index is being built, or a limit was hit.";
+
+const TIMELINE_HELP: &str = "Examples:\n  custody timeline b81x           a session and what happened around it\n  \
+    custody timeline b81x.3         one exchange of it\n  \
+    custody timeline --host db-7 --host web-3 --since 10m --until 5m\n  \
+    custody timeline b81x --from ./copy -o json\n\n\
+    Of a session: its beginning and end, its exchanges and gaps; start and end of its program; and within a minute of it, \
+    gaps of no session, starts and stops of the agent, and what was not read of its program (coverage).\n\
+    Within a host the order is that of its chain; across hosts, that in which the sink received. The times that are shown \
+    are those of the hosts' clocks, and nothing is sorted by them.\n\
+    Exit codes: 0 told, 1 no such session or nothing there, 2 usage, 3 unreachable or refused, 4 not the whole answer.";
+
+const STATS_HELP: &str = "Examples:\n  custody stats --by service,statement\n  custody stats --by status --protocol http --since 15m\n  \
+    custody stats --by process,user --where 'server.port = 5432' -o json\n  custody stats --by statement --from ./copy\n\n\
+    --by takes up to four of: service, statement, host, protocol, user, process, status.\n\
+    Statements are counted without their values: SELECT * FROM t WHERE id = ?, GET /users/{}, HGETALL.\n\
+    An exchange counts when it ends; WAITING have no end yet. PER S is over the time from the first to the last of \
+    them. P50 and P99 are at most 3 % too high, MAX is exact. Without --since: the last hour; of a copy of a store, all.\n\
+    Exit codes: 0 counted, 1 nothing matched, 2 usage, 3 unreachable or refused, 4 not all was counted.";
 
 /// See what the programs of your hosts say to each other, from a record that the hosts cannot change.
 #[derive(Debug, Parser)]
@@ -45,6 +76,15 @@ pub(crate) enum Command {
         Values: psql, 57014, 500ms, 64KiB, 'quoted text'. `custody explain fields` lists all fields.\n\
         Flags never hide gaps and silence, because they say what is missing; --where does what it says.")]
     Tail(TailArgs),
+    /// Find entries by their words, newest first.
+    #[command(after_help = SEARCH_HELP)]
+    Search(SearchArgs),
+    /// Show all that concerns a session, an exchange, or some hosts for a while, in order.
+    #[command(after_help = TIMELINE_HELP)]
+    Timeline(TimelineArgs),
+    /// Count exchanges by what they have in common: how many, how many went wrong, how long they took.
+    #[command(after_help = STATS_HELP)]
+    Stats(StatsArgs),
     /// List sessions: connections and what became of them.
     #[command(
         after_help = "Examples:\n  custody sessions --open\n  custody sessions --process psql --since 1h"
@@ -96,6 +136,56 @@ pub(crate) struct TailArgs {
     pub(crate) no_follow: bool,
     #[command(flatten)]
     pub(crate) shown: Shown,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// Words, phrases and beginnings (word*), all of which must be there.
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// At most N on this page, of at most 1000.
+    #[arg(short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) hits: u16,
+    /// The page before this place, as the last page ended.
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<Cursor>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimelineArgs {
+    /// b81x or b81x.3; without it, what the hosts that are chosen did since --since.
+    #[arg(conflicts_with_all = CHOICES)]
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Heartbeats too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What chooses entries, and has no part in the timeline of one session.
+const CHOICES: [&str; 13] = [
+    "host", "label", "service", "process", "user", "login", "open", "protocol", "errors", "slow", "since",
+    "until", "filter",
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// What exchanges of one group have in common, by comma.
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) by: By,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// At most the N largest groups, of at most 1000.
+    #[arg(short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rows: u16,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Debug, Args)]

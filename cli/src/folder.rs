@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use custody_ledger::segment::{self, Reader, RecordKind, SegmentError};
 use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::verify::{Head, follow};
 use custody_ledger::{Batch, HostId, ReceiptLevel, SignedReceipt, codec};
+use custody_record::search::{Cursor, Evidence};
 use custody_record::{Assembler, Facts, Status, View};
 
 /// Deepest folder that is looked into.
@@ -78,8 +80,19 @@ impl Folder {
 
     /// Hands over the view of every entry in order.
     pub(crate) fn views<E>(&self, mut take: impl FnMut(View) -> Result<(), E>) -> Result<Vec<Damage>, E> {
+        self.walk(false, |placed| take(placed.view))
+    }
+
+    /// Hands over every entry in order, checked against its chain as far as that is here.
+    pub(crate) fn checked<E>(&self, take: impl FnMut(Placed) -> Result<(), E>) -> Result<Vec<Damage>, E> {
+        self.walk(true, take)
+    }
+
+    fn walk<E>(&self, check: bool, mut take: impl FnMut(Placed) -> Result<(), E>) -> Result<Vec<Damage>, E> {
         let mut hosts: BTreeMap<HostId, Enrolment> = BTreeMap::new();
+        let mut heads: BTreeMap<HostId, Head> = BTreeMap::new();
         let mut assembler = Assembler::default();
+        let mut number = 0;
         self.records(|record| {
             match record.kind {
                 RecordKind::Enrolment => {
@@ -88,10 +101,18 @@ impl Folder {
                     }
                 }
                 RecordKind::Batch => {
+                    number += 1;
                     let Ok(batch) = Batch::decode(&record.payload) else { return Ok(()) };
                     let host = hosts.get(&batch.header.host);
-                    for view in views_of(&batch, &record.meta, host, &mut assembler) {
-                        take(view)?;
+                    let evidence = if check {
+                        evidence(host, &batch, &record.payload, &mut heads)
+                    } else {
+                        Evidence::unverified("it was not checked")
+                    };
+                    let views = views_of(&batch, &record.meta, host, &mut assembler);
+                    for (index, (view, entry)) in (0..).zip(views.into_iter().zip(&batch.entries)) {
+                        let evidence = evidence.clone().of_body(entry.body.is_some());
+                        take(Placed { view, place: Cursor::of(number - 1, index), evidence })?;
                     }
                 }
                 RecordKind::Statement | RecordKind::Other(_) => {}
@@ -99,6 +120,32 @@ impl Folder {
             Ok(())
         })
     }
+}
+
+/// An entry with its place in the order of the store.
+pub(crate) struct Placed {
+    pub(crate) view: View,
+    pub(crate) place: Cursor,
+    pub(crate) evidence: Evidence,
+}
+
+/// Checks a batch as the sink did when it accepted it, and goes on from it whatever came out.
+fn evidence(
+    host: Option<&Enrolment>,
+    batch: &Batch<'_>,
+    frame: &[u8],
+    heads: &mut BTreeMap<HostId, Head>,
+) -> Evidence {
+    let id = batch.header.host;
+    let Some(host) = host else { return Evidence::unverified("its host was never enrolled here") };
+    let evidence = match follow(id, &host.key, heads.get(&id), frame) {
+        Ok(_) => Evidence::verified(),
+        Err(fault) => Evidence::unverified(fault.to_string()),
+    };
+    if let Some(head) = Head::after(batch) {
+        heads.insert(id, head);
+    }
+    evidence
 }
 
 fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {

@@ -48,6 +48,11 @@ impl Style {
         self.format(unix_ns, "%Y-%m-%d %H:%M:%S%.3f")
     }
 
+    /// `2026-01-31`
+    pub(crate) fn day(&self, unix_ns: i64) -> String {
+        self.format(unix_ns, "%Y-%m-%d")
+    }
+
     fn format(&self, unix_ns: i64, pattern: &str) -> String {
         match Timestamp::from_nanosecond(unix_ns.into()) {
             Ok(time) => time.to_zoned(self.zone.clone()).strftime(pattern).to_string(),

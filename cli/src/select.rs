@@ -37,6 +37,19 @@ pub(crate) fn filter(selection: &Selection, all_types: bool) -> Result<String, F
     Ok(text)
 }
 
+/// The filter of these flags for exchanges alone: gaps are no exchanges, and are not let through for being told.
+pub(crate) fn exchanges(selection: &Selection) -> Result<String, Failure> {
+    let own = selection.traffic.filter.as_ref().map(|text| text.parse::<Filter>()).transpose();
+    let mut parts = hosts(&selection.hosts)?;
+    parts.extend(traffic(selection)?);
+    parts.extend(own.map_err(Failure::usage)?.map(|own| format!("({})", own.source())));
+    let text = parts.join(" and ");
+    if !text.is_empty() {
+        text.parse::<Filter>().map_err(Failure::usage)?;
+    }
+    Ok(text)
+}
+
 /// The part that chooses hosts.
 pub(crate) fn hosts(selection: &HostSelection) -> Result<Vec<String>, Failure> {
     let mut parts = Vec::new();

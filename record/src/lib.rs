@@ -2,7 +2,7 @@
 //! and read it. Pure: no I/O, no clock.
 //!
 //! In flow order: [`value`], [`fields`] and [`record`] (the shape), [`names`] (the one table of field names), [`view`]
-//! (an entry as people get it), [`assemble`] and [`sessions`] (views out of stored entries), [`id`] (how they name it), [`filter`] (how they choose it), [`text`] (how it
+//! (an entry as people get it), [`assemble`] and [`sessions`] (views out of stored entries), [`id`] (how they name it), [`filter`] (how they choose it), [`search`] (how they find and count it), [`text`] (how it
 //! reaches a terminal).
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod filter;
 pub mod id;
 pub mod names;
 pub mod record;
+pub mod search;
 pub mod sessions;
 pub mod text;
 pub mod value;

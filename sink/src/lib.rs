@@ -1,7 +1,8 @@
 //! The sink: accepts the chains of hosts, stores them write-once, and answers those who may read.
 //!
 //! It never links a decoder and never reads a body to decide about it. In flow order: [`config`], [`run`],
-//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`accept`], [`store`], [`tree`], [`query`].
+//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`accept`], [`store`], [`tree`], [`search`],
+//! [`query`].
 #![forbid(unsafe_code)]
 
 pub mod accept;
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod query;
 pub mod revocation;
 pub mod run;
+pub mod search;
 pub mod status;
 pub mod store;
 pub mod token;

@@ -27,6 +27,42 @@ pub struct Metrics {
     connections_refused: Counter,
     handshakes_failed: Counter,
     revoked: Counter,
+    search: SearchMetrics,
+}
+
+/// Of the index of words and those who use it.
+#[derive(Default)]
+struct SearchMetrics {
+    ready: Gauge,
+    batches: Gauge,
+    segment: Gauge,
+    rebuilds: Counter,
+    unreadable: Counter,
+    searches: Counter,
+    limits: Counter,
+    missing: Counter,
+}
+
+impl SearchMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let search = SearchMetrics::default();
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("search_ready", "1 when the index of words has all that is stored", &search.ready);
+        gauge("search_batches", "Batches in the index of words", &search.batches);
+        gauge("search_segment", "Segment up to which the index of words is built", &search.segment);
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("search_rebuilds", "Times that the index of words was thrown away", &search.rebuilds);
+        counter("search_unreadable", "Parts of the store that could not be indexed", &search.unreadable);
+        counter("searches", "Searches, timelines and statistics asked for", &search.searches);
+        counter("search_limits", "Answers that a limit ended early", &search.limits);
+        counter(
+            "search_missing",
+            "Entries that the index knows and the store lacks, as told",
+            &search.missing,
+        );
+        search
+    }
 }
 
 impl Default for Metrics {
@@ -58,6 +94,7 @@ impl Default for Metrics {
         let findings = labelled("findings", "What has to be known of accepted batches, by kind");
         let connections = Gauge::default();
         registry.register("connections", "Connections open", connections.clone());
+        let search = SearchMetrics::register(&mut registry);
         Metrics {
             registry,
             batches,
@@ -74,6 +111,7 @@ impl Default for Metrics {
             connections_refused,
             handshakes_failed,
             revoked,
+            search,
         }
     }
 }
@@ -138,5 +176,24 @@ impl Metrics {
     }
     pub(crate) fn handshake_failed(&self) {
         self.handshakes_failed.inc();
+    }
+
+    pub(crate) fn search_ready(&self, ready: bool) {
+        self.search.ready.set(i64::from(ready));
+    }
+    pub(crate) fn search_reached(&self, batches: u64, segment: u64) {
+        self.search.batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
+        self.search.segment.set(i64::try_from(segment).unwrap_or(i64::MAX));
+    }
+    pub(crate) fn search_rebuilt(&self) {
+        self.search.rebuilds.inc();
+    }
+    pub(crate) fn search_unreadable(&self) {
+        self.search.unreadable.inc();
+    }
+    pub(crate) fn searched(&self, limits: usize, missing: usize) {
+        self.search.searches.inc();
+        self.search.limits.inc_by(limits as u64);
+        self.search.missing.inc_by(missing as u64);
     }
 }

@@ -16,12 +16,15 @@ use crate::config::Config;
 use crate::http::{self, Intake, Services, server};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::search::Search;
 use crate::store::{Recovered, Store};
 use crate::token::Tokens;
 use crate::tree::Tree;
 
 /// Enrolments that are read at once.
 const ENROLMENTS_MAX: usize = 8;
+/// Searches that run at once: each may take a core for as long as its limit of time.
+const SEARCHES_MAX: usize = 4;
 /// How often the store is asked whether it has failed.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -48,6 +51,9 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     let tree = Tree::open(&config.state_directory, Arc::clone(&store), &key, config.checkpoint_interval())
         .context("the log cannot be opened")?;
     let tree = Arc::new(tree);
+    let search =
+        Search::start(Arc::clone(&store), config.state_directory.join("search"), Arc::clone(&metrics))
+            .context("cannot start the thread that fills the index of words")?;
     let acceptor = Acceptor::new(Arc::clone(&store), Arc::clone(&tree), Arc::new(key), Arc::clone(&metrics))?;
     let tls = authority.server_config(&config.server_names)?;
     let hosts_max = config.limits.hosts_max;
@@ -63,11 +69,16 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
         appends: Intake::new(config.limits.appends_max),
         enrolments: Intake::new(ENROLMENTS_MAX),
         readers: Arc::new(Semaphore::new(config.limits.readers_max)),
+        search,
+        searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
         stopping,
         hosts_max,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(serve(config, tls, services, metrics, stop))?;
+    let served = runtime.block_on(serve(config, tls, Arc::clone(&services), metrics, stop));
+    services.search.stop();
+    drop(services);
+    served?;
     // Ends tasks that still hold the store, so that its last commit is the last.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if tree.has_failed() {

@@ -4,10 +4,15 @@ pub(crate) mod decode;
 pub(crate) mod explain;
 pub(crate) mod hosts;
 pub(crate) mod login;
+pub(crate) mod search;
 pub(crate) mod sessions;
 pub(crate) mod show;
+pub(crate) mod stats;
 pub(crate) mod tail;
+pub(crate) mod timeline;
 pub(crate) mod verify;
+
+use custody_record::Filter;
 
 use crate::client::Client;
 use crate::folder::Damage;
@@ -41,6 +46,19 @@ fn percent(text: &str) -> String {
         }
     }
     out
+}
+
+/// Says that a folder was read whole: it holds no index.
+fn tell_walk(looked: u64) {
+    eprintln!(
+        "custody: there is no index in a copy of a store: all of its {} entries were read",
+        custody_record::text::count(looked)
+    );
+}
+
+/// The filter of this text; none of an empty one.
+fn parsed(filter: &str) -> Result<Option<Filter>, Failure> {
+    (!filter.is_empty()).then(|| filter.parse().map_err(Failure::usage)).transpose()
 }
 
 /// Says what of a folder could not be read. A torn end of the newest segment is how a running sink looks.

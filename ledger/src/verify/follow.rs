@@ -31,6 +31,22 @@ pub struct Head {
     pub stopped: bool,
 }
 
+impl Head {
+    /// Where a chain stands after this batch, whether it holds or not; `None` of a batch without entries.
+    pub fn after(batch: &Batch<'_>) -> Option<Self> {
+        let (header, last) = (&batch.header, batch.entries.last()?);
+        Some(Head {
+            batch: batch.position(),
+            boot: header.boot,
+            next_key: header.next_key,
+            next_seq: Seq(header.first_seq.0.saturating_add(batch.entries.len() as u64)),
+            last_entry: tree::leaf(last.header_bytes),
+            counters: header.counters.clone(),
+            stopped: last.header.entry_type == EntryType::AgentStop,
+        })
+    }
+}
+
 /// The checks, each a reason for refusal of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,6 +14,7 @@
 mod error;
 mod field;
 mod lexer;
+mod need;
 mod parser;
 
 use std::cmp::Ordering;
@@ -27,6 +28,7 @@ pub use field::all as fields;
 use field::{Field, Scalar};
 
 use crate::View;
+use crate::search::Need;
 
 /// Longest filter, bytes.
 pub const SOURCE_BYTES_MAX: usize = 8 * 1024;
@@ -55,6 +57,11 @@ impl Filter {
     /// Whether entries of this host can match at all; only the view's host and labels are looked at.
     pub fn admits_host(&self, view: &View) -> bool {
         self.root.of_host(view) != Some(false)
+    }
+
+    /// Words without which no entry matches; `None` when there are none that are sure.
+    pub fn need(&self) -> Option<Need> {
+        self.root.need()
     }
 
     /// The text that it was made from.

@@ -24,6 +24,7 @@ use crate::authority::Authority;
 use crate::identity::{Identity, Role};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::search::Search;
 use crate::store::Store;
 use crate::token::Tokens;
 use crate::tree::Tree;
@@ -53,6 +54,10 @@ pub struct Services {
     pub enrolments: Intake,
     /// Room for those who follow.
     pub readers: Arc<Semaphore>,
+    /// The index of words.
+    pub search: Search,
+    /// Room for those who search.
+    pub searches: Arc<Semaphore>,
     /// Changes when the sink is told to stop: who follows would not end by itself.
     pub stopping: watch::Receiver<bool>,
     /// Most hosts that may be enrolled.

@@ -4,11 +4,15 @@
 //! never the writer, and what it misses is told to it. Each request is logged by who made it.
 
 mod entries;
+mod evidence;
 mod hosts;
 pub(crate) mod parameters;
 mod past;
+mod search;
 mod sessions;
+mod stats;
 mod tail;
+mod timeline;
 mod views;
 
 use axum::Router;
@@ -21,6 +25,8 @@ use serde::Serialize;
 use crate::http::{Refused, State};
 use crate::store::StoreError;
 
+pub(crate) use views::Viewer;
+
 /// Stored entries that one request looks at; what lies beyond is told as missing.
 const LOOK_MAX: u64 = 2_000_000;
 
@@ -29,6 +35,9 @@ pub fn routes() -> Router<State> {
     Router::new()
         .route("/v1/hosts", get(hosts::hosts))
         .route("/v1/tail", get(tail::tail))
+        .route("/v1/search", get(search::search))
+        .route("/v1/stats", get(stats::stats))
+        .route("/v1/timeline", get(timeline::timeline))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::page))
         .route("/v1/entries/{host}/{epoch}/{seq}", get(entries::entry))

@@ -68,6 +68,11 @@ impl Wanted {
         })
     }
 
+    /// What was received between these times and passes the filter.
+    pub(super) fn past(filter: Option<Filter>, since: Option<i64>, until: Option<i64>) -> Self {
+        Wanted { filter, since, until, lines: None, follow: false, open: false, exchange: None }
+    }
+
     /// Whether the entry is wanted.
     pub(super) fn has(&self, view: &View) -> bool {
         self.until.is_none_or(|until| view.received < until)

@@ -101,19 +101,28 @@ pub(super) async fn page(
     tracing::info!(reader, session = prefix.as_str(), "session read");
     let wanted = Wanted::of(query)?;
     let page = blocking(move || {
-        let store = &services.store;
-        let hosts = store.hosts().map_err(store_trouble)?;
-        let found = find(store, &hosts, &prefix).map_err(store_trouble)?;
-        match &found[..] {
-            [] => Err(not_found(format!("there is no session {} at this sink", prefix.as_str()))),
-            [one] => read(store, one, wanted.exchange).map_err(store_trouble),
-            several => {
-                let ids: Vec<&str> = several.iter().map(|found| found.id.as_str()).collect();
-                Err(not_found(format!("{} begins several sessions: {}", prefix.as_str(), ids.join(", "))))
-            }
-        }
+        let hosts = services.store.hosts().map_err(store_trouble)?;
+        page_of(&services.store, &hosts, &prefix, wanted.exchange)
     });
     json(&page.await?)
+}
+
+/// The one session of these hosts whose id begins so, with its entries or those of one exchange.
+pub(super) fn page_of(
+    store: &Store,
+    hosts: &[HostRow],
+    prefix: &SessionPrefix,
+    exchange: Option<u64>,
+) -> Result<SessionPage, Refused> {
+    let found = find(store, hosts, prefix).map_err(store_trouble)?;
+    match &found[..] {
+        [] => Err(not_found(format!("there is no session {} at this sink", prefix.as_str()))),
+        [one] => read(store, one, exchange).map_err(store_trouble),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|found| found.id.as_str()).collect();
+            Err(not_found(format!("{} begins several sessions: {}", prefix.as_str(), ids.join(", "))))
+        }
+    }
 }
 
 /// Where a session begins.

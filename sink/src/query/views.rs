@@ -12,13 +12,13 @@ use crate::store::{HostRow, Store, StoreError, StoredEntry};
 const ABSENT_MAX: usize = 10_000;
 
 /// Makes views of one reader.
-pub(super) struct Viewer {
+pub(crate) struct Viewer {
     assembler: Assembler,
     absent: HashSet<SessionId>,
 }
 
 impl Viewer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Viewer { assembler: Assembler::default(), absent: HashSet::new() }
     }
 
@@ -32,6 +32,13 @@ impl Viewer {
     ) -> Result<(Option<View>, View), StoreError> {
         let beginning = self.find_beginning(store, host, entry)?;
         Ok((beginning, self.assemble(host, entry)))
+    }
+
+    /// The view of an entry; without the fields of its session where that one's beginning cannot be read.
+    pub(crate) fn view_or_alone(&mut self, store: &Store, host: &HostRow, entry: &StoredEntry) -> View {
+        // Whoever looks for what is damaged must not be stopped by it.
+        drop(self.find_beginning(store, host, entry));
+        self.assemble(host, entry)
     }
 
     fn find_beginning(

@@ -16,6 +16,7 @@ mod progress;
 mod pulse;
 mod read;
 mod recover;
+mod walk;
 mod writer;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use index::{BatchRow, HostRow, Place};
 pub use pulse::Pulse;
 pub use read::{Entries, StoredEntry};
 pub use recover::Recovered;
+pub use walk::Walk;
 pub use writer::{Job, Limits};
 
 use files::Segments;
