@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use custody_agent::config;
 use custody_agent::spool::Spool;
-use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey};
+use custody_ledger::{BootId, Chain, Draft, EntryType, HostId, HostKey};
 
 const ROUNDS: usize = 5;
 /// Bytes of bodies in one round, and entries at most.
