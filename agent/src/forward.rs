@@ -177,7 +177,7 @@ impl Forwarder {
             bail!(refusal);
         }
         // What it had stored it has no more, before it was committed: it is still here.
-        let rewound = lock(&self.shared.spool).rewind();
+        let rewound = lock(&self.shared.spool).rewind(head.as_ref());
         if rewound {
             lock(&self.shared.awaited).clear();
             return Ok(());

@@ -111,9 +111,18 @@ impl Spool {
         }
     }
 
-    /// The sink has lost what it had stored: all that is here is sent again. Whether there was anything.
-    pub fn rewind(&mut self) -> bool {
-        std::mem::take(&mut self.sent) > 0
+    /// Where the sink stands before a batch of which it gave a `stored` receipt, it has lost that one: all that is here
+    /// is sent again. Whether it was so.
+    pub fn rewind(&mut self, head: Option<&Position>) -> bool {
+        let Some(last) = self.sent.checked_sub(1).and_then(|index| self.places.get(index)) else {
+            return false;
+        };
+        let place = |position: &Position| (position.epoch.counter, position.number);
+        let lost = head.is_none_or(|head| place(head) < place(&last.position));
+        if lost {
+            self.sent = 0;
+        }
+        lost
     }
 
     /// Whether `more` bytes of ordinary records still fit; control records may use the reserve.

@@ -87,7 +87,8 @@ impl Watcher {
             };
             match self.round(oldest, &awaited).await {
                 Ok(true) => backoff = BACKOFF_FIRST,
-                // The forwarder tells of a sink that is not reached; an alarm stands until it is over.
+                // The forwarder tells of a sink that is not reached; an alarm stands until it is over; a sink that commits
+                // nothing is not asked again at once.
                 Ok(false) | Err(_) => {
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(self.backoff_max);
@@ -96,14 +97,15 @@ impl Watcher {
         }
     }
 
-    /// One question and what follows from it; false at an alarm.
+    /// One question and what follows from it; whether something was committed.
     async fn round(&mut self, oldest: &Awaited, awaited: &[Awaited]) -> Result<bool> {
         let answer = self.ask(oldest).await?;
         match Witness::see(self.kept.as_ref(), &self.sink, &answer, awaited) {
             Ok(seen) => {
                 self.over();
+                let committed = seen.committed > 0;
                 self.keep(seen, awaited).await?;
-                Ok(true)
+                Ok(committed)
             }
             Err(alarm) => {
                 self.raise(&alarm).await?;

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use custody_ledger::segment::{self, Reader, RecordKind};
+use custody_ledger::tlog::{
+    BatchLeaf, InclusionProof, Note, NoteKey, Tile, tile, verify_consistency, verify_inclusion,
+};
 use custody_ledger::verify::{Verdict, Verifier};
-use custody_ledger::wire::{self, AppendResponse, EnrolRequest, JoinToken};
-use custody_ledger::{Batch, BootId, Chain, Draft, Echo, EntryType, HostId, HostKey};
+use custody_ledger::wire::{self, AppendResponse, CommittedResponse, EnrolRequest, JoinToken};
+use custody_ledger::{Batch, BootId, Chain, Draft, Echo, EntryType, Hash, HostId, HostKey};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,6 +26,22 @@ fn file_of(payloads: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
 }
 
 proptest! {
+    #[test]
+    fn proofs_and_counts_of_a_liar_are_refused_without_panic(
+        hashes in vec(any::<[u8; 32]>(), 0..130),
+        (one, other) in (any::<u64>(), any::<u64>()),
+        (index, size) in (0..40_u64, 0..40_u64),
+    ) {
+        let hashes: Vec<Hash> = hashes.into_iter().map(Hash).collect();
+        let root = Hash([1; 32]);
+        for (one, other) in [(one, other), (index, size), (u64::MAX, u64::MAX), (index, u64::MAX)] {
+            prop_assert!(!verify_inclusion(&Hash([2; 32]), one, other, &root, &hashes));
+            prop_assert!(!verify_consistency(one, &Hash([2; 32]), other, &root, &hashes));
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
@@ -31,7 +50,11 @@ proptest! {
         let _ = wire::decode::<AppendResponse>(&bytes);
         let _ = wire::decode::<EnrolRequest>(&bytes);
         let _ = wire::frames(&bytes).count();
-        let _ = String::from_utf8_lossy(&bytes).parse::<JoinToken>();
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = text.parse::<JoinToken>();
+        let _ = (text.parse::<Note>(), text.parse::<NoteKey>(), text.parse::<InclusionProof>());
+        let _ = wire::decode::<CommittedResponse>(&bytes);
+        let _ = (Tile::parse(&text), tile::entries(&bytes, 3), BatchLeaf::decode(&bytes));
         let mut file = segment::MAGIC.to_vec();
         file.extend_from_slice(&bytes);
         if let Ok(reader) = Reader::open(file.as_slice()) {

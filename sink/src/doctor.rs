@@ -45,6 +45,11 @@ pub fn examine(config: &Config) -> Report {
     for name in ["ca.key", "receipt.key"] {
         examine_key(&mut report, &directory.join(name));
     }
+    // A store of before the log gets it at its next start.
+    let log_key = directory.join("log.key");
+    if log_key.exists() {
+        examine_key(&mut report, &log_key);
+    }
     match authority::fingerprint(directory) {
         Ok(hash) => report.line(true, &format!("authority {hash}")),
         Err(error) => report.line(false, &error.to_string()),

@@ -193,6 +193,6 @@ fn a_refused_batch_behind_stored_ones_takes_none_of_them_along() {
     assert_eq!(positions(&spool), [all[0], all[1], all[3]]);
     spool.mark_sent(&all[3]);
     assert_eq!(spool.free(&all[1]).unwrap(), 2);
-    assert!(spool.rewind());
+    assert!(spool.rewind(None));
     assert_eq!(positions(&spool), [all[3]]);
 }

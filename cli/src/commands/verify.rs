@@ -346,8 +346,7 @@ fn log_words(log: &LogPart, style: &Style) -> Vec<String> {
         text::count(log.echoes as u64),
     ));
     if log.uncommitted > 0 {
-        let records = text::count(log.uncommitted);
-        lines.push(format!("    {records} records are stored and not under a checkpoint yet"));
+        lines.push(format!("    stored and not under a checkpoint yet: {}", text::count(log.uncommitted)));
     }
     lines
 }

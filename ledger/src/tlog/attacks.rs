@@ -124,6 +124,18 @@ fn a_receipt_for_a_batch_that_is_not_in_the_tree_is_an_alarm() {
     assert_eq!(log.see(&kept, &log.answer(9, 20, &[10]), &awaited), alarm);
 }
 
+/// The host waits for 7 and 12, and the sink has 8 too: the host came back from an old copy.
+#[test]
+fn batches_that_the_host_has_forgotten_are_no_alarm() {
+    let log = Log::new();
+    let kept = log.kept(7);
+    assert_eq!(log.see(&kept, &log.answer(7, 20, &[7, 8, 9]), &log.awaited(&[7, 12])), Ok(1));
+    let mut other = log.answer(7, 20, &[7]);
+    other.batches[0].batch.hash = Hash([8; 32]);
+    let alarm = Err(Alarm::NotInTree { batch: batch(7) });
+    assert_eq!(log.see(&kept, &other, &log.awaited(&[7])), alarm, "another batch in its place");
+}
+
 #[test]
 fn a_proof_of_another_leaf_is_an_alarm() {
     let log = Log::new();

@@ -59,16 +59,18 @@ pub(super) async fn committed(
     let wait = Duration::from_millis(query.wait_ms.min(COMMITTED_WAIT_MS_MAX));
     let until = tokio::time::Instant::now() + wait;
     let mut newest = services.tree.subscribe();
+    let mut stopping = services.stopping.clone();
     loop {
         let published = Arc::clone(&newest.borrow_and_update());
         let answer = ask(&services, host, query, &published).await?;
         if !answer.batches.is_empty() || query.size > published.checkpoint.size {
             return Ok(ok(&answer));
         }
-        match tokio::time::timeout_at(until, newest.changed()).await {
-            Ok(Ok(())) => {}
-            // The wait is over, or the log has ended.
-            Ok(Err(_)) | Err(_) => return Ok(ok(&answer)),
+        tokio::select! {
+            // An error: the log has ended.
+            changed = newest.changed() => if changed.is_err() { return Ok(ok(&answer)) },
+            _ = stopping.changed() => return Ok(ok(&answer)),
+            () = tokio::time::sleep_until(until) => return Ok(ok(&answer)),
         }
     }
 }

@@ -9,6 +9,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::progress::Progress;
 
 /// host → [`HostRow`]
 const HOSTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("hosts/1");
@@ -71,12 +72,13 @@ const CACHE_BYTES: usize = 32 << 20;
 
 pub(super) struct Index {
     database: Database,
+    progress: Progress,
 }
 
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-        let index = Index { database };
+        let index = Index { database, progress: Progress::at(Place { segment: 0, offset: 0 }) };
         let transaction = index.database.begin_write()?;
         transaction.open_table(HOSTS)?;
         transaction.open_table(BATCHES)?;
@@ -85,6 +87,7 @@ impl Index {
         transaction.open_table(STATEMENTS)?;
         transaction.open_table(COVERED)?;
         transaction.commit()?;
+        index.progress.move_to(index.covered()?.unwrap_or(start));
         Ok(index)
     }
 
@@ -97,7 +100,13 @@ impl Index {
         }
         transaction.open_table(COVERED)?.insert((), (covered.segment, covered.offset))?;
         transaction.commit()?;
+        self.progress.move_to(covered);
         Ok(())
+    }
+
+    /// How far it covers the segments, for those who wait for more.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Keeps every other write waiting while the answer lives.

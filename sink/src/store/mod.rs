@@ -36,7 +36,6 @@ pub use writer::{Job, Limits};
 
 use files::Segments;
 use index::Index;
-use progress::Progress;
 use writer::Writer;
 
 /// Trouble of the store. All but [`StoreError::Full`], [`StoreError::Hangs`] and [`StoreError::Closed`] need a restart or a person.
@@ -129,7 +128,6 @@ pub struct Store {
     stored: broadcast::Sender<Arc<StoredBatch>>,
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
-    progress: Arc<Progress>,
     commit_max: std::time::Duration,
 }
 
@@ -142,8 +140,6 @@ impl Store {
         let (stored, _) = broadcast::channel(limits.subscriber_batches_max);
         let failed = Arc::new(AtomicBool::new(false));
         let pulse = Arc::new(Pulse::default());
-        let start = Place { segment: 0, offset: 0 };
-        let progress = Arc::new(Progress::at(index.covered()?.unwrap_or(start)));
         let writer = Writer::start(
             Arc::clone(&segments),
             Arc::clone(&index),
@@ -152,10 +148,9 @@ impl Store {
             stored.clone(),
             Arc::clone(&failed),
             Arc::clone(&pulse),
-            Arc::clone(&progress),
         )?;
         let commit_max = limits.commit_max;
-        Ok((Store { index, segments, writer, stored, failed, pulse, progress, commit_max }, recovered))
+        Ok((Store { index, segments, writer, stored, failed, pulse, commit_max }, recovered))
     }
 
     /// Every enrolled host with its head.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Place;
 
-/// Set by the writer after each commit.
+/// Moved with each change of the index.
 pub(super) struct Progress {
     covered: Mutex<Place>,
     moved: Condvar,

@@ -100,7 +100,7 @@ impl Store {
         from: Place,
         mut take: impl FnMut(&Record) -> Result<bool, StoreError>,
     ) -> Result<Place, StoreError> {
-        let until = self.progress.covered();
+        let until = self.index.progress().covered();
         let mut at = from;
         let wanted = from.segment..=until.segment;
         for number in self.segments.numbers()?.into_iter().filter(|number| wanted.contains(number)) {
@@ -125,7 +125,7 @@ impl Store {
 
     /// Whether something is durable behind this place, waiting for it at most so long. Blocks.
     pub fn wait_beyond(&self, place: Place, most: Duration) -> bool {
-        self.progress.wait_beyond(place, most)
+        self.index.progress().wait_beyond(place, most)
     }
 
     /// The frame of a stored batch, byte for byte as it came.

@@ -14,7 +14,6 @@ use tokio::sync::broadcast;
 
 use super::files::{OpenSegment, Segments};
 use super::index::{BatchRow, Change, Index, Place};
-use super::progress::Progress;
 use super::pulse::Pulse;
 use super::{Pending, StoreError, StoredBatch};
 
@@ -123,7 +122,6 @@ impl Writer {
         stored: broadcast::Sender<Arc<StoredBatch>>,
         failed: Arc<AtomicBool>,
         pulse: Arc<Pulse>,
-        progress: Arc<Progress>,
     ) -> Result<Self, StoreError> {
         let open = OpenSegment::create(&segments, next_segment)?;
         let (queue, jobs) = sync_channel(limits.queue_jobs_max);
@@ -135,7 +133,6 @@ impl Writer {
             stored,
             failed: Arc::clone(&failed),
             pulse,
-            progress,
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -188,7 +185,6 @@ struct State {
     stored: broadcast::Sender<Arc<StoredBatch>>,
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
-    progress: Arc<Progress>,
 }
 
 impl State {
@@ -247,10 +243,7 @@ impl State {
             return Ok(()); // Somebody only waited for those before.
         }
         self.open.append(&bytes)?;
-        let covered = Place { segment: self.open.number, offset: self.open.length };
-        self.index.apply(&changes, covered)?;
-        self.progress.move_to(covered);
-        Ok(())
+        self.index.apply(&changes, Place { segment: self.open.number, offset: self.open.length })
     }
 }
 
