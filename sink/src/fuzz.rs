@@ -8,6 +8,7 @@ use axum::extract::Query;
 use crate::authority::Authority;
 use crate::identity::{Identity, Role};
 use crate::query::parameters::{Parameters, Wanted};
+use crate::query::search;
 
 /// An authority of this run alone.
 static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
@@ -37,6 +38,7 @@ pub fn body(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(rest) else { return };
     let Ok(uri) = format!("/v1/tail?{text}").parse::<axum::http::Uri>() else { return };
     drop(Wanted::of(Query::<Parameters>::try_from_uri(&uri)));
+    drop(search::Asked::of(Query::<search::Parameters>::try_from_uri(&uri)));
 }
 
 #[cfg(test)]
@@ -46,6 +48,8 @@ mod tests {
     #[test]
     fn each_end_of_a_query_is_refused_or_understood() {
         let query = b"\x01where=db.system%20=%20'x'&since=1&until=2&n=3&follow=true";
+        (1..=query.len()).for_each(|end| body(&query[..end]));
+        let query = b"\x01q=%22a%20b%22%20ab*&where=host%20=%20x&n=3&cursor=12.7";
         (1..=query.len()).for_each(|end| body(&query[..end]));
     }
 }

@@ -110,7 +110,9 @@ async fn a_slow_reader_is_told_what_it_missed_and_slows_nobody() {
 async fn only_people_read() {
     let sink = Sink::start();
     let host = sink.enrol().await;
-    for path in ["/v1/hosts", "/v1/tail", "/v1/sessions", "/v1/sessions/abc", "/v1/entries/web-1/1/0"] {
+    let entries = ["/v1/hosts", "/v1/tail", "/v1/sessions", "/v1/sessions/abc", "/v1/entries/web-1/1/0"];
+    let found = ["/v1/search?q=x", "/v1/timeline?id=abc", "/v1/stats?by=host"];
+    for path in entries.into_iter().chain(found) {
         for who in [None, Some(&host.credentials)] {
             let (status, body) = get(&sink, who, path).await;
             let refusal = wire::decode::<ErrorResponse>(&body).unwrap().refusal;

@@ -3,7 +3,7 @@
 
 use super::field::{Derived, Field};
 use super::{Literal, Node, Operator};
-use crate::search::{Need, words};
+use crate::search::{Need, is_count, words};
 
 impl Node {
     /// `None` when nothing is sure.
@@ -29,8 +29,11 @@ impl Literal {
     fn need(&self, field: &Field) -> Option<Need> {
         match field {
             Field::Label(_) | Field::Kind(_) => return None,
-            // Numbers of the header: they stand in no text.
-            Field::Derived(Derived::Exchange | Derived::Epoch | Derived::Seq) => return None,
+            // Numbers of the header, and counts: they are no words.
+            Field::Derived(Derived::Exchange | Derived::Epoch | Derived::Seq | Derived::Duration) => {
+                return None;
+            }
+            Field::Record(name) if is_count(name) => return None,
             Field::Derived(Derived::Session) => {
                 let is_word = self.text.len() >= 2 && self.text.bytes().all(|b| b.is_ascii_alphanumeric());
                 return is_word.then(|| Need::Prefix(self.text.to_ascii_lowercase()));

@@ -4,123 +4,19 @@
 //! and what a bound leaves out is counted.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::shape;
+use super::by::By;
+use super::durations::Durations;
 use crate::{Fields, Filter, SessionId, Value, View, names};
 
 /// Groups that are told apart; exchanges of further ones are counted together.
 pub const GROUPS_MAX: usize = 1_000;
-/// Fields that one may group by at once.
-pub const KEYS_MAX: usize = 4;
 /// Exchanges without an end that are remembered; the oldest are forgotten.
 const OPEN_MAX: usize = 10_000;
 /// Longest field of a beginning that is remembered, bytes.
 const FIELD_BYTES_MAX: usize = 4 << 10;
-/// Longest value of a group's key, bytes.
-const KEY_BYTES_MAX: usize = 400;
-
-/// What one may group by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    /// Systemd unit.
-    Service,
-    /// Statement without its values.
-    Statement,
-    /// Host's name.
-    Host,
-    /// Protocol.
-    Protocol,
-    /// User that the process runs as.
-    User,
-    /// Program.
-    Process,
-    /// Status of the answer.
-    Status,
-}
-
-/// Their names.
-const KEYS: &[(&str, Key)] = &[
-    ("service", Key::Service),
-    ("statement", Key::Statement),
-    ("host", Key::Host),
-    ("protocol", Key::Protocol),
-    ("user", Key::User),
-    ("process", Key::Process),
-    ("status", Key::Status),
-];
-
-/// What to group by, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct By(Vec<Key>);
-
-/// Text that names nothing to group by.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}; --by takes up to {KEYS_MAX} of: {}", names(KEYS))]
-pub struct ByError {
-    what: String,
-}
-
-fn names(keys: &[(&str, Key)]) -> String {
-    keys.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-}
-
-impl FromStr for By {
-    type Err = ByError;
-    fn from_str(text: &str) -> Result<Self, ByError> {
-        let mut keys = Vec::new();
-        for name in text.split(',').map(str::trim).take(KEYS_MAX + 1) {
-            let shown: String = name.chars().take(40).collect();
-            let shown = crate::text::escape(&shown).into_owned();
-            let Some((_, key)) = KEYS.iter().find(|(own, _)| *own == name) else {
-                return Err(ByError { what: format!("`{shown}` is nothing to group by") });
-            };
-            if keys.contains(key) || keys.len() == KEYS_MAX {
-                return Err(ByError { what: format!("`{shown}` is one too many") });
-            }
-            keys.push(*key);
-        }
-        Ok(By(keys))
-    }
-}
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = |key: &Key| KEYS.iter().find(|(_, other)| other == key).map_or("", |(name, _)| *name);
-        f.write_str(&self.0.iter().map(own).collect::<Vec<_>>().join(","))
-    }
-}
-
-impl By {
-    fn of(&self, view: &View) -> Vec<String> {
-        self.0.iter().map(|key| key.of(view)).collect()
-    }
-}
-
-impl Key {
-    fn of(self, view: &View) -> String {
-        let text = |name: &str| view.text(name).map(|text| text.into_owned());
-        let value = match self {
-            Key::Service => text(names::SERVICE_NAME),
-            Key::Statement => shape::statement(view),
-            Key::Host => Some(view.host_name.clone()),
-            Key::Protocol => text(names::PROTOCOL_NAME),
-            Key::User => text(names::USER_NAME).or_else(|| text(names::USER_ID)),
-            Key::Process => text(names::PROCESS_EXECUTABLE)
-                .map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()),
-            Key::Status => text(names::HTTP_STATUS)
-                .or_else(|| text(names::DB_RESPONSE_STATUS))
-                .or_else(|| text(names::OUTCOME)),
-        };
-        let mut value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| "-".to_owned());
-        let end = (0..=KEY_BYTES_MAX.min(value.len())).rev().find(|at| value.is_char_boundary(*at));
-        value.truncate(end.unwrap_or(0));
-        value
-    }
-}
 
 /// One group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -193,9 +89,7 @@ struct Group {
     count: u64,
     errors: u64,
     waiting: u64,
-    longest: Option<u64>,
-    /// Durations by [`bucket`].
-    buckets: BTreeMap<u16, u64>,
+    durations: Durations,
 }
 
 impl Stats {
@@ -245,8 +139,7 @@ impl Stats {
         group.count += 1;
         group.errors += u64::from(view.is_error());
         if let Some(duration) = view.number(names::DURATION) {
-            *group.buckets.entry(bucket(duration)).or_default() += 1;
-            group.longest = group.longest.max(Some(duration));
+            group.durations.add(duration);
         }
     }
 
@@ -287,9 +180,9 @@ impl Stats {
             .groups
             .into_iter()
             .map(|(key, group)| StatsRow {
-                p50: group.quantile(50),
-                p99: group.quantile(99),
-                max: group.longest,
+                p50: group.durations.quantile(50),
+                p99: group.durations.quantile(99),
+                max: group.durations.longest(),
                 key,
                 count: group.count,
                 errors: group.errors,
@@ -333,44 +226,8 @@ fn group(groups: &mut BTreeMap<Vec<String>, Group>, key: Vec<String>) -> Option<
     Some(groups.entry(key).or_default())
 }
 
-impl Group {
-    /// The duration that `percent` of all do not exceed.
-    fn quantile(&self, percent: u64) -> Option<u64> {
-        let total: u64 = self.buckets.values().sum();
-        let rank = total.saturating_mul(percent).div_ceil(100).max(1);
-        let mut below = 0;
-        for (bucket, count) in &self.buckets {
-            below += count;
-            if below >= rank {
-                return Some(end_of(*bucket).min(self.longest.unwrap_or(u64::MAX)));
-            }
-        }
-        None
-    }
-}
-
-/// Parts of each power of two: a duration is known to 1 in 32.
-const PARTS_BITS: u32 = 5;
-
-/// Durations that are told as one.
-fn bucket(duration: u64) -> u16 {
-    let exponent = duration.max(1).ilog2().saturating_sub(PARTS_BITS);
-    // Below 2 * 32 + 60 * 32.
-    (u64::from(exponent << PARTS_BITS) + (duration >> exponent)) as u16
-}
-
-/// The longest duration of a bucket.
-fn end_of(bucket: u16) -> u64 {
-    let bucket = u64::from(bucket);
-    let exponent = (bucket >> PARTS_BITS).saturating_sub(1);
-    let part = bucket - (exponent << PARTS_BITS);
-    (u128::from(part + 1) << exponent).saturating_sub(1).try_into().unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::super::tests::view;
     use super::*;
 
@@ -432,31 +289,5 @@ mod tests {
         let told = page("statement", None, views.collect());
         assert_eq!(told.rows[0].waiting, OPEN_MAX as u64);
         assert!(told.limits[0].contains("3 exchanges"), "{told:?}");
-    }
-
-    #[test]
-    fn a_wrong_key_names_the_right_ones() {
-        let error = |by: &str| by.parse::<By>().unwrap_err().to_string();
-        assert!(
-            error("statment").contains("`statment` is nothing to group by")
-                && error("x").contains("service, statement, host")
-        );
-        assert!(error("host,host").contains("one too many") && error("").contains("nothing"));
-        assert!(error("host,user,status,process,protocol").contains("one too many"));
-        assert!(!error("\u{1b}[2J").contains('\u{1b}'));
-    }
-
-    proptest! {
-        #[test]
-        fn a_duration_is_told_at_most_one_in_32_too_long(duration: u64) {
-            let told = end_of(bucket(duration));
-            prop_assert!(told >= duration && told - duration <= duration / 32, "{duration} {told}");
-        }
-
-        #[test]
-        fn longer_is_never_told_shorter(one: u64, two: u64) {
-            prop_assert_eq!(one.cmp(&two).then(bucket(one).cmp(&bucket(two))), one.cmp(&two));
-            prop_assert!(one > two || bucket(one) <= bucket(two));
-        }
     }
 }

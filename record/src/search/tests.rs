@@ -1,3 +1,5 @@
+//! Queries on entries, and what both need of the index.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -142,7 +144,7 @@ proptest! {
 
     #[test]
     fn what_a_filter_lets_through_has_the_words_that_the_index_is_asked_for(
-        field in prop::sample::select(vec!["host", "type", "process", "status", "protocol", "db.query.text", "db.response.returned_rows"]),
+        field in prop::sample::select(vec!["host", "type", "process", "status", "protocol", "db.query.text", "db.response.returned_rows", "duration", "custody.bytes.up"]),
         operator in prop::sample::select(vec!["=", "!=", "<", "=~"]),
         literal in "[a-z0-9.]{1,6}",
         value in "[a-z0-9._]{0,6}",
@@ -153,9 +155,10 @@ proptest! {
             (names::DB_QUERY_TEXT, Value::from(value.clone())),
             (names::DB_RESPONSE_STATUS, Value::from(value)),
             (names::DB_RETURNED_ROWS, Value::from(number)),
+            (names::BYTES_UP, Value::from(number + 5000)),
             (names::HTTP_STATUS, Value::Float(number as f64 / 2.0)),
         ]);
-        let equal = format!("db.response.returned_rows = {number} {join} {field} {operator} {literal}");
+        let equal = format!("custody.bytes.up = {} {join} {field} {operator} {literal}", number + 5000);
         for text in [format!("{field} {operator} {literal}"), format!("{field} {operator} '{literal}' {join} type = exchange"), equal] {
             let Ok(filter) = text.parse::<crate::Filter>() else { continue };
             let met = filter.need().is_none_or(|need| need.is_met(&view));

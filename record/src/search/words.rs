@@ -1,7 +1,7 @@
 //! What a word is: a run of letters and digits, in lower case. The sink's index and everyone who checks a found
 //! entry cut text by this one function, so that both mean the same.
 
-use crate::{Value, View};
+use crate::{Value, View, names};
 
 /// Longest word, bytes: of a longer one its beginning counts.
 pub const WORD_BYTES_MAX: usize = 64;
@@ -29,7 +29,7 @@ pub fn words(text: &str, mut take: impl FnMut(&str)) {
 }
 
 /// Hands over each text of an entry in which words are looked for: its type, host and session, the values of its
-/// record and of its session's beginning, and codes of what was odd.
+/// record and of its session's beginning (but for [counts](is_count)), and codes of what was odd.
 pub fn texts(view: &View, mut take: impl FnMut(&str)) {
     take(&view.entry_type);
     take(&view.host_name);
@@ -38,14 +38,19 @@ pub fn texts(view: &View, mut take: impl FnMut(&str)) {
         take(session.as_str());
     }
     let record = view.record.iter();
-    for (_, value) in record.clone().flat_map(|record| &record.fields).chain(&view.session) {
-        each(value, &mut take);
-    }
+    let fields = record.clone().flat_map(|record| &record.fields).chain(&view.session);
+    fields.filter(|(name, _)| !is_count(name)).for_each(|(_, value)| each(value, &mut take));
     for record in record {
         record.anomalies.iter().for_each(|code| take(code));
         record.masked.iter().for_each(|field| take(&field.path));
         record.kinds.keys().for_each(|kind| take(kind));
     }
+}
+
+/// Whether a field is a number that is other at each entry: nobody looks for it as a word, and it would make half of
+/// an index. Filters compare it.
+pub(crate) fn is_count(name: &str) -> bool {
+    name.starts_with("custody.bytes.") || name == names::DURATION
 }
 
 fn each(value: &Value, take: &mut impl FnMut(&str)) {

@@ -8,7 +8,7 @@ mod evidence;
 mod hosts;
 pub(crate) mod parameters;
 mod past;
-mod search;
+pub(crate) mod search;
 mod sessions;
 mod stats;
 mod tail;

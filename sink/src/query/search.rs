@@ -116,6 +116,10 @@ pub(super) fn trouble(services: &Services, error: SearchError) -> Refused {
             Refused::new(RefusalCode::Malformed, format!("{error}: add a rarer one, or --since"))
         }
         SearchError::Store(error) => super::store_trouble(error),
+        SearchError::Closed => Refused::new(
+            RefusalCode::Unavailable,
+            "the index of words is being opened and checked; try again in a moment, or read a copy of the store",
+        ),
         error => {
             tracing::error!(%error, "a search failed");
             Refused::new(

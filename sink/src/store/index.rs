@@ -78,7 +78,8 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-        let index = Index { database, progress: Progress::at(Place { segment: 0, offset: 0 }) };
+        let start = Place { segment: 0, offset: 0 };
+        let index = Index { database, progress: Progress::at(start) };
         let transaction = index.database.begin_write()?;
         transaction.open_table(HOSTS)?;
         transaction.open_table(BATCHES)?;

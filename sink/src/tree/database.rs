@@ -59,9 +59,12 @@ from_redb!(
     redb::SetDurabilityError
 );
 
+/// Pages of the database that are kept in memory, bytes.
+const CACHE_BYTES: usize = 8 << 20;
+
 impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, TreeError> {
-        let database = Database(redb::Database::create(path)?);
+        let database = Database(redb::Database::builder().set_cache_size(CACHE_BYTES).create(path)?);
         let transaction = database.0.begin_write()?;
         transaction.open_table(HEAD)?;
         transaction.open_table(STAGE)?;
