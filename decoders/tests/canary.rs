@@ -48,6 +48,8 @@ fn disguises(secret: &str) -> Vec<Vec<u8>> {
 
 /// What one end says, then the other.
 type Turns = Vec<(Flow, Vec<u8>)>;
+/// A conversation that carries these bytes.
+type Carries = fn(&[u8]) -> Turns;
 
 fn process(arguments: &[&str]) -> Process {
     Process {
@@ -905,7 +907,7 @@ fn told_offline(file: &[u8]) -> Vec<u8> {
 
 #[test]
 fn no_form_of_a_secret_is_stored_live_or_offline_in_any_protocol() {
-    let protocols: [(u16, fn(&[u8]) -> Turns, &str); 3] = [
+    let protocols: [(u16, Carries, &str); 3] = [
         (8080, http_form, "visible"),
         (5432, postgres_form, "visible_copy"),
         (6379, redis_form, "visible-other"),
