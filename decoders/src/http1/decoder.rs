@@ -224,7 +224,7 @@ impl Decoder for Http1Decoder {
             .filter(|start| *start < bytes.len())
             // A line may begin with the end of a body: there a method must be a known one.
             .filter(|start| !request || head::begins_with_known_method(&bytes[*start..]))
-            .find(|start| head::message_begins(&bytes[*start..], request) == Some(true))
+            .find(|start| head::message_begins(&bytes[*start..], request, false) == Some(true))
     }
 
     fn on_end(&mut self, direction: Direction, out: &mut dyn Out) {

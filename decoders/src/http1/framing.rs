@@ -33,7 +33,7 @@ impl Http1Decoder {
         }
         let searched = std::mem::replace(&mut self.lane(direction).searched, bytes.len());
         let Some(end) = head::end_of_head(bytes, searched) else {
-            let begins = || head::message_begins(&bytes[blank..], direction == Direction::Up);
+            let begins = || head::message_begins(&bytes[blank..], direction == Direction::Up, true);
             // Asked while the first line comes, and never again of a line that is long.
             let started = searched > FIRST_LOOK_BYTES || begins() != Some(false);
             return match started {
@@ -207,7 +207,7 @@ impl Http1Decoder {
     /// Where a message ended is not known: the next one stands here, or somewhere behind.
     pub(super) fn frame_broken(&mut self, direction: Direction, bytes: &[u8]) -> Framing {
         let request = direction == Direction::Up;
-        let surely = match head::message_begins(bytes, request) {
+        let surely = match head::message_begins(bytes, request, false) {
             // All of it is looked at again, so only when there is a good part more.
             None if bytes.len() < CHUNK_LINE_MAX => {
                 return Framing::NeedMore(bytes.len() + bytes.len() / 8 + 1);

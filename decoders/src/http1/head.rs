@@ -140,13 +140,19 @@ pub(super) fn begins_with_known_method(bytes: &[u8]) -> bool {
     KNOWN_METHODS.iter().any(|known| known.as_bytes() == method)
 }
 
-/// Whether a message surely begins here: a start line and, behind it, a header field or the empty line.
-/// `None` when more is needed to say.
-pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
+/// Whether a method that everybody knows stands here, alone or before a target.
+fn begins_with_bare_method(bytes: &[u8]) -> bool {
+    let bare = |rest: &[u8]| matches!(rest.first(), Some(b' ' | b'\r'));
+    KNOWN_METHODS.iter().any(|known| bytes.strip_prefix(known.as_bytes()).is_some_and(bare))
+}
+
+/// Whether a message surely begins here: a start line and, behind it, a header field or the empty line. Where a message
+/// is due, a request line of any kind is one. `None` when more is needed to say.
+pub(super) fn message_begins(bytes: &[u8], request: bool, due: bool) -> Option<bool> {
     let Some(end) = memchr(b'\n', bytes) else {
         work::looked_at(bytes.len());
         let possible = if request {
-            request_line_begins(bytes) != Some(false)
+            request_line_begins(bytes) != Some(false) || due && begins_with_bare_method(bytes)
         } else {
             STATUS_BEGINS.iter().any(|begins| bytes.starts_with(begins) || begins.starts_with(bytes))
         };
@@ -155,7 +161,11 @@ pub(super) fn message_begins(bytes: &[u8], request: bool) -> Option<bool> {
     work::looked_at(end);
     let first = line(&bytes[..end]).0;
     let odd = &mut Vec::new();
-    let start = if request { any_request_line(first, odd) } else { status_line(first, odd) };
+    let start = match (request, due) {
+        (true, true) => any_request_line(first, odd),
+        (true, false) => request_line(first, odd),
+        (false, _) => status_line(first, odd),
+    };
     if start.is_none() {
         return Some(false);
     }
@@ -294,20 +304,19 @@ fn request_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<Start
     Some(StartLine::Request { method: std::str::from_utf8(method).ok()?, target, minor })
 }
 
-/// A request line whose version is none: told where its method is registered and its target is a path or an address,
-/// as servers answer it.
+/// A request line without a version, or without anything but its method: told where that is a registered one, as
+/// servers answer it. A request of HTTP/0.9 is none.
 fn any_request_line<'a>(text: &'a [u8], odd: &mut Vec<&'static str>) -> Option<StartLine<'a>> {
     if let Some(start) = request_line(text, odd) {
         return Some(start);
     }
-    let mut words = text.trim_ascii_end().splitn(3, |byte| *byte == b' ');
-    let (method, target, _version) = (words.next()?, words.next()?, words.next()?);
-    let method = std::str::from_utf8(method).ok().filter(|method| KNOWN_METHODS.contains(method))?;
-    if !(target.starts_with(b"/") || target.starts_with(b"http")) {
+    let mut words = text.splitn(3, |byte| *byte == b' ');
+    let method = std::str::from_utf8(words.next()?).ok()?;
+    if !KNOWN_METHODS.contains(&method) || is_simple_request(text) {
         return None;
     }
     note(odd, anomaly::HTTP1_BAD_VERSION);
-    Some(StartLine::Request { method, target, minor: 1 })
+    Some(StartLine::Request { method, target: words.next().unwrap_or_default(), minor: 1 })
 }
 
 /// A version that is not 1.0 or 1.1, in either case: which of the two it is read as.

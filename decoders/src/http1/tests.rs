@@ -102,6 +102,11 @@ fn odd_lines_and_torn_heads_lose_no_exchange() {
     for (file, case, expected) in [
         ("lines", "versions that are none at all", vec![("/1", "200"), ("/2", "201"), ("/3", "202")]),
         ("lines", "a request line without its end", vec![("", "408")]),
+        (
+            "lines",
+            "request lines without a version",
+            vec![("/1", "400"), ("/", "401"), ("/", "402"), ("/4\tHTTP/1.1", "403")],
+        ),
         ("framing", "a head that ends before", vec![("/head", "203")]),
         ("framing", "a head whose rest is missing", vec![("/cookies", "203")]),
         ("framing", "an answer that nobody asked for", vec![("/a", "200"), ("", "408")]),

@@ -31,3 +31,23 @@ fn told((client, server): (&[u8], &[u8]), piece: usize) -> Vec<String> {
     assert!(fields.len() <= FIELDS_MAX);
     fields.iter().map(|field| format!("{field:?}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::body;
+
+    #[test]
+    fn a_hello_says_the_same_in_whatever_pieces_it_comes_however_it_is_broken() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/hello/tls13");
+        let seed = std::fs::read(path).expect("the seed");
+        body(&seed);
+        for at in 0..seed.len() {
+            for byte in [0, 1, 0x7f, 0xff, seed[at] ^ 0x10] {
+                let mut broken = seed.clone();
+                broken[at] = byte;
+                body(&broken);
+            }
+            body(&seed[..at]);
+        }
+    }
+}

@@ -51,6 +51,7 @@ fn path_of(uri: &str) -> &str {
     let path = uri.split(['?', '#']).next().unwrap_or_default();
     match path.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None if path.is_empty() => "/",
         None => path,
     }
 }

@@ -199,7 +199,8 @@ fn a_notification_and_an_error_to_all_stand_by_themselves() {
     let mut talk = Talk::joined();
     talk.down(message(b'A', b"\0\0\0\x07jobs\0payload\0"));
     assert_eq!(talk.exchange(1).text("db.postgresql.notification.channel"), "jobs");
-    assert_eq!(talk.exchange(1).text("db.postgresql.notification.backend_pid"), "7", "not the session's own");
+    let sender = talk.exchange(1).number("db.postgresql.notification.backend_pid");
+    assert_eq!(sender, Some(7), "not the session's own");
     talk.up(query("select 1")).down(message(b'A', b"\0\0\0\x07jobs\0more\0"));
     talk.down([complete("SELECT 1"), ready(b'I'), error("57P01", "shutdown")].concat());
     assert_eq!(talk.exchange(2).outcome, Some(Outcome::Ok));
