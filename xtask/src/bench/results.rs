@@ -268,7 +268,10 @@ mod tests {
 
     #[test]
     fn figures_of_an_older_form_are_no_run_before() {
-        assert!(!is_ours(&json!({"redis": {"ours": {"cpu_us": 1.5}}})), "it was 'compared with null of null'");
+        assert!(
+            !is_ours(&json!({"redis": {"ours": {"cpu_us": 1.5}}})),
+            "it was 'compared with null of null'"
+        );
         assert!(is_ours(&json!({"commit": "abc", "machine": "m", "rows": {}})));
     }
 
