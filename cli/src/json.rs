@@ -200,7 +200,7 @@ impl Write for Vec<u8> {
 
 /// Whether a text stands in JSON as it is. No short cut, so that many of its bytes are looked at together.
 fn is_plain(text: &[u8]) -> bool {
-    let odd = |byte: u8| (byte < b' ') | (byte > b'~') | (byte == b'"') | (byte == b'\\');
+    let odd = |byte: u8| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
     !text.iter().fold(false, |any, byte| any | odd(*byte))
 }
 

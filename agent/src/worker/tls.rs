@@ -19,7 +19,7 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 use custody_abi as abi;
-use custody_decoders::event::{Binding, Cause, Flow};
+use custody_decoders::event::{Cause, Flow};
 
 pub use told::{Counters, Extent, Limits, Output, Owner, TlsId};
 
