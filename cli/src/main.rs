@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod commands;
 mod folder;
+mod json;
 mod outcome;
 mod output;
 mod profile;

@@ -2,12 +2,14 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use custody_record::View;
 use custody_record::text::Palette;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::args::{Color, Format, OutputArgs};
+use crate::json;
 use crate::outcome::Failure;
 
 /// How to render.
@@ -67,15 +69,26 @@ pub(crate) fn now() -> i64 {
 }
 
 /// Standard output, line by line.
-pub(crate) struct Lines(io::BufWriter<io::StdoutLock<'static>>);
+pub(crate) struct Lines {
+    out: io::BufWriter<io::StdoutLock<'static>>,
+    line: Vec<u8>,
+}
 
 impl Lines {
     pub(crate) fn new() -> Self {
-        Lines(io::BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+        Lines { out: io::BufWriter::with_capacity(64 << 10, io::stdout().lock()), line: Vec::new() }
     }
 
     pub(crate) fn put(&mut self, line: &str) -> Result<(), Failure> {
-        writeln!(self.0, "{line}").map_err(gone)
+        writeln!(self.out, "{line}").map_err(gone)
+    }
+
+    /// An entry as a line of JSON.
+    pub(crate) fn view(&mut self, view: &View) -> Result<(), Failure> {
+        self.line.clear();
+        json::view(view, &mut self.line);
+        self.line.push(b'\n');
+        self.out.write_all(&self.line).map_err(gone)
     }
 
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
@@ -84,7 +97,7 @@ impl Lines {
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(gone)
+        self.out.flush().map_err(gone)
     }
 }
 

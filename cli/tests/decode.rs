@@ -275,6 +275,13 @@ fn what_is_no_capture_is_one_sentence() {
 }
 
 #[test]
+fn a_file_that_is_no_capture_and_longer_than_its_head_is_refused_without_a_panic() {
+    let output = decode_bytes(&b"neither one nor the other\n".repeat(4000), &[]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("is no capture file"), "{output:?}");
+}
+
+#[test]
 fn who_reads_our_output_may_go_away() {
     let command = format!(
         "{} decode {} -o json | head -c 10 > /dev/null; echo ${{PIPESTATUS[0]}}",

@@ -208,10 +208,10 @@ impl Pipeline {
     }
 
     fn close(&mut self, socket: SocketId, positions: [Option<u64>; 2], time_ns: u64) {
-        if let Some((session, end)) = self.find(socket) {
+        let Some((number, end)) = self.sockets.get(&socket).copied() else { return };
+        if let Some(session) = self.sessions.get_mut(&number) {
             session.close(end, positions, time_ns);
-            let number = session.number;
-            self.arm(number);
+            arm(session, 0, &mut self.timers);
         }
     }
 
@@ -250,15 +250,13 @@ impl Pipeline {
             return;
         };
         session.input(Place { end, layer, flow, position, time_ns }, what, sink);
-        let number = session.number;
-        self.relate(number);
-        self.measure(number, sink);
-        self.arm(number);
+        let (number, relations) = (session.number, session.take_relations());
+        self.relate(number, relations);
+        self.follow(number, 0, sink);
     }
 
     /// Resolves what a session said of itself and others.
-    fn relate(&mut self, number: u64) {
-        let relations = self.sessions.get_mut(&number).map(Session::take_relations).unwrap_or_default();
+    fn relate(&mut self, number: u64, relations: Vec<Relation>) {
         for relation in relations {
             match relation {
                 Relation::GoesBy(secret) => self.related.goes_by(number, secret),
@@ -292,10 +290,10 @@ impl Pipeline {
             if session.tick(now_ns, sink) {
                 self.forget(number);
             } else {
-                self.relate(number);
+                let relations = session.take_relations();
+                self.relate(number, relations);
                 self.note_unread(number);
-                self.measure(number, sink);
-                self.arm_after(number, now_ns.saturating_add(1));
+                self.follow(number, now_ns.saturating_add(1), sink);
             }
         }
     }
@@ -314,22 +312,9 @@ impl Pipeline {
         sink(draft(Kind::Gap, first_ns, last_ns, fields));
     }
 
-    fn arm(&mut self, number: u64) {
-        self.arm_after(number, 0);
-    }
-
-    /// Sets the session's timer if it should ring earlier than it does.
-    fn arm_after(&mut self, number: u64, earliest_ns: u64) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let deadline_ns = session.deadline_ns().max(earliest_ns);
-        if deadline_ns < session.armed_ns {
-            session.armed_ns = deadline_ns;
-            self.timers.push(Reverse((deadline_ns, number)));
-        }
-    }
-
-    /// Follows the memory of a session; the one that grows over the limit of all pays.
-    fn measure(&mut self, number: u64, sink: &mut dyn FnMut(Draft)) {
+    /// Follows the memory of a session, and sets its timer if it should ring earlier than it does. The session that
+    /// grows over the limit of all pays.
+    fn follow(&mut self, number: u64, earliest_ns: u64, sink: &mut dyn FnMut(Draft)) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let before = session.held_bytes;
         session.held_bytes = session.measure();
@@ -341,6 +326,7 @@ impl Pipeline {
             self.held_bytes = self.held_bytes + shrunk - session.held_bytes;
             session.held_bytes = shrunk;
         }
+        arm(session, earliest_ns, &mut self.timers);
     }
 
     fn forget(&mut self, number: u64) {
@@ -356,6 +342,15 @@ impl Pipeline {
                 self.pairs.remove(&key);
             }
         }
+    }
+}
+
+/// Sets the session's timer if it should ring earlier than it does, but not before `earliest_ns`.
+fn arm(session: &mut Session, earliest_ns: u64, timers: &mut BinaryHeap<Reverse<(u64, u64)>>) {
+    let deadline_ns = session.deadline_ns().max(earliest_ns);
+    if deadline_ns < session.armed_ns {
+        session.armed_ns = deadline_ns;
+        timers.push(Reverse((deadline_ns, session.number)));
     }
 }
 

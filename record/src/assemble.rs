@@ -45,7 +45,13 @@ const FIELD_BYTES_MAX: usize = 1024;
 /// Memory of one field beyond its text, roughly.
 const FIELD_OVERHEAD: usize = 96;
 
+/// Ids of sessions that are remembered: the entries of a session come near each other, and to hash is dear.
+const IDS: usize = 64;
+
 type SessionFields = Arc<Fields>;
+
+/// What a session's id is made of: host, epoch, its random part, sequence.
+type Origin = ([u8; 16], u64, [u8; 16], u64);
 
 /// Remembers the beginnings of sessions while entries pass.
 #[derive(Debug, Default)]
@@ -54,6 +60,8 @@ pub struct Assembler {
     order: VecDeque<(SessionId, usize)>,
     bytes: usize,
     forgotten: u64,
+    /// By the sequence; a newer one takes the place of one before.
+    ids: Vec<Option<(Origin, SessionId)>>,
 }
 
 impl Assembler {
@@ -79,7 +87,7 @@ impl Assembler {
     pub fn view_of(&mut self, facts: &Facts<'_>, record: Option<Record>) -> View {
         let opens = facts.entry_type == "session.open";
         let session_seq = if opens { Some(facts.session.unwrap_or(facts.seq)) } else { facts.session };
-        let session_id = session_seq.map(|seq| SessionId::of(facts.host, facts.epoch, facts.nonce, seq));
+        let session_id = session_seq.map(|seq| self.id_of((*facts.host, facts.epoch, *facts.nonce, seq)));
         if let (true, Some(id), Some(record)) = (opens, session_id, &record) {
             self.remember(id, record);
         }
@@ -100,6 +108,16 @@ impl Assembler {
             record,
             session,
             labels: facts.labels.clone(),
+        }
+    }
+
+    fn id_of(&mut self, origin: Origin) -> SessionId {
+        self.ids.resize(IDS, None);
+        let (host, epoch, nonce, seq) = &origin;
+        let slot = &mut self.ids[*seq as usize % IDS];
+        match slot {
+            Some((known, id)) if *known == origin => *id,
+            _ => slot.insert((origin, SessionId::of(host, *epoch, nonce, *seq))).1,
         }
     }
 

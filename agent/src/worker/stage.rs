@@ -2,13 +2,14 @@
 //! and the pipeline; keeps no payload itself.
 
 use bytes::Bytes;
-use custody_abi::{self as abi, direction, flag, layer};
+use custody_abi::{self as abi, flag, layer};
 use custody_decoders::anomaly;
-use custody_decoders::event::{Binding, Cause, Chunk, Event, Flow, Hole, Layer, SocketId};
+use custody_decoders::event::{Binding, Chunk, Event, Flow, Hole, Layer, SocketId};
 use custody_decoders::mask::Masker;
 use custody_decoders::pipeline::{LATCH_BYTES, LATCH_WAIT_NS, Pipeline, PipelineOptions, Unread};
 use custody_decoders::protocol::Limits;
 
+use super::codes::{cause, flow};
 use super::parse::{Parsed, parse};
 use super::table::{Known, Table, unbound_id};
 use super::tls::{self, Binder, Output, Owner};
@@ -364,23 +365,6 @@ fn name(owner: Owner<SocketId>) -> SocketId {
     match owner {
         Owner::Socket(socket) => socket,
         Owner::Unbound(tls) => unbound_id(tls.0),
-    }
-}
-
-fn flow(code: u8) -> Flow {
-    if code == direction::INGRESS { Flow::Ingress } else { Flow::Egress }
-}
-
-fn cause(code: u8) -> Cause {
-    match code {
-        abi::cause::RING_FULL => Cause::RingFull,
-        abi::cause::PAGE_FAULT => Cause::PageFault,
-        abi::cause::NO_PAYLOAD => Cause::NoPayload,
-        abi::cause::MAP_FULL => Cause::TableFull,
-        abi::cause::CALL_LIMIT => Cause::Limit,
-        abi::cause::CIPHERTEXT => Cause::Ciphertext,
-        abi::cause::RULE => Cause::Rule,
-        _ => Cause::Unseen,
     }
 }
 

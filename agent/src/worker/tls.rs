@@ -9,6 +9,7 @@
 //! one TLS object; positions of one socket's plaintext go on over all TLS objects that it carries in turn.
 
 mod object;
+mod owner;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -18,10 +19,11 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 use custody_abi as abi;
-use custody_decoders::event::{Binding, Cause, Flow};
+use custody_decoders::event::{Cause, Flow};
 
 pub use told::{Counters, Extent, Limits, Output, Owner, TlsId};
 
+use super::codes;
 use object::{Content, Held, Object};
 
 /// What every piece of plaintext says of itself, be its bytes here or missing.
@@ -91,7 +93,7 @@ impl<S: Copy + Eq + Hash> Binder<S> {
         let piece = Piece {
             tls: TlsId(event.tls),
             task: event.task,
-            flow: flow_of(event.direction),
+            flow: codes::flow(event.direction),
             position: event.position,
             call: event.call,
             tentative: event.header.flags & abi::flag::TENTATIVE != 0,
@@ -109,14 +111,14 @@ impl<S: Copy + Eq + Hash> Binder<S> {
         let piece = Piece {
             tls: TlsId(event.tls),
             task: event.task,
-            flow: flow_of(event.direction),
+            flow: codes::flow(event.direction),
             position: event.position,
             call: event.call,
             tentative: event.header.flags & abi::flag::TENTATIVE != 0,
             existing: event.header.flags & abi::flag::EXISTING != 0,
             time_ns: event.header.time_ns,
         };
-        let content = Content::Missing { length: event.length, cause: cause_of(event.cause) };
+        let content = Content::Missing { length: event.length, cause: codes::cause(event.cause) };
         self.piece(&piece, content, out);
     }
 
@@ -192,7 +194,7 @@ impl<S: Copy + Eq + Hash> Binder<S> {
             Some(Owner::Unbound(_)) if object.disputed => {}
             Some(Owner::Unbound(_)) => {
                 // What was told keeps its name; from here on the socket is known.
-                object.binding = binding_of(provenance);
+                object.binding = codes::binding(provenance);
                 self.counters.late_bindings += 1;
                 out.push(Output::Ended { tls, time_ns: piece.time_ns });
                 self.own(tls, Owner::Socket(socket), piece.time_ns, out);
@@ -204,7 +206,7 @@ impl<S: Copy + Eq + Hash> Binder<S> {
                 self.disown(tls, piece.time_ns, out);
             }
             None => {
-                object.binding = binding_of(provenance);
+                object.binding = codes::binding(provenance);
                 self.own(tls, Owner::Socket(socket), piece.time_ns, out);
             }
         }
@@ -228,7 +230,7 @@ impl<S: Copy + Eq + Hash> Binder<S> {
 
     fn piece(&mut self, piece: &Piece, content: Content, out: &mut Vec<Output<S>>) {
         let Some(object) = self.open(piece) else {
-            add(&mut self.counters.over_objects_bytes, content.length());
+            told::add(&mut self.counters.over_objects_bytes, content.length());
             return;
         };
         let mut held = Held {
@@ -252,7 +254,7 @@ impl<S: Copy + Eq + Hash> Binder<S> {
             self.tell(piece.tls, confirmed, out);
         }
         if held.cost() > self.room(piece.tls) {
-            add(&mut self.counters.over_held_bytes, held.content.length());
+            told::add(&mut self.counters.over_held_bytes, held.content.length());
             held.content = Content::Missing { length: held.content.length(), cause: Cause::Limit };
         }
         let Some(object) = self.objects.get_mut(&piece.tls) else { return };
@@ -285,117 +287,6 @@ impl<S: Copy + Eq + Hash> Binder<S> {
         object.counted = now;
     }
 
-    /// Tells confirmed pieces, or holds them until the owner is known.
-    fn tell(&mut self, tls: TlsId, confirmed: Vec<Held>, out: &mut Vec<Output<S>>) {
-        if confirmed.is_empty() {
-            return;
-        }
-        let Some(object) = self.objects.get_mut(&tls) else { return };
-        if let Some(owner) = object.owner {
-            for piece in confirmed {
-                self.emit(tls, owner, piece, out);
-            }
-            return;
-        }
-        if object.held.is_empty() {
-            self.waiting.push(tls);
-        }
-        let time_ns = confirmed.last().map_or(0, |held| held.time_ns);
-        self.held_bytes += object.await_owner(confirmed);
-        let counted = object.counted;
-        // Nothing needs to be lost for want of room: it only waits for a name.
-        if counted > self.limits.object_held_bytes_max || self.held_bytes > self.limits.held_bytes_max {
-            self.disown(tls, time_ns, out);
-        }
-    }
-
-    /// No socket for this object, now or later.
-    fn disown(&mut self, tls: TlsId, time_ns: u64, out: &mut Vec<Output<S>>) {
-        self.counters.unbound_objects += 1;
-        self.release_carrier(tls);
-        if let Some(object) = self.objects.get_mut(&tls) {
-            object.binding = Binding::Unknown;
-        }
-        self.own(tls, Owner::Unbound(tls), time_ns, out);
-    }
-
-    fn own(&mut self, tls: TlsId, owner: Owner<S>, time_ns: u64, out: &mut Vec<Output<S>>) {
-        let Some(object) = self.objects.get_mut(&tls) else { return };
-        object.owner = Some(owner);
-        out.push(Output::Bound {
-            owner,
-            binding: object.binding,
-            task: object.task,
-            existing: object.existing,
-            time_ns,
-        });
-        let held = std::mem::take(&mut object.held);
-        if let Owner::Socket(socket) = owner {
-            self.carry(tls, socket);
-        }
-        self.recount(tls);
-        for piece in held {
-            self.emit(tls, owner, piece, out);
-        }
-    }
-
-    fn carry(&mut self, tls: TlsId, socket: S) {
-        if self.sockets.len() >= self.limits.sockets_max && !self.sockets.contains_key(&socket) {
-            let before = self.sockets.len();
-            self.sockets.retain(|_, carrier| !carrier.objects.is_empty());
-            self.counters.over_sockets += (before - self.sockets.len()) as u64;
-        }
-        let carrier =
-            self.sockets.entry(socket).or_insert(Carrier { ends: [0; 2], objects: Vec::new(), last: tls });
-        carrier.objects.push(tls);
-    }
-
-    fn release_carrier(&mut self, tls: TlsId) {
-        if let Some(Owner::Socket(socket)) = self.objects.get(&tls).and_then(|object| object.owner)
-            && let Some(carrier) = self.sockets.get_mut(&socket)
-        {
-            carrier.objects.retain(|other| *other != tls);
-        }
-    }
-
-    fn emit(&mut self, tls: TlsId, owner: Owner<S>, piece: Held, out: &mut Vec<Output<S>>) {
-        let (flow, time_ns, length) = (piece.flow, piece.time_ns, piece.content.length());
-        let end = match owner {
-            Owner::Socket(socket) => {
-                let Some(carrier) = self.sockets.get_mut(&socket) else { return };
-                if carrier.last != tls {
-                    self.counters.shared_sockets += u64::from(carrier.objects.len() > 1);
-                    carrier.last = tls;
-                }
-                &mut carrier.ends[flow as usize]
-            }
-            Owner::Unbound(_) => {
-                let Some(object) = self.objects.get_mut(&tls) else { return };
-                &mut object.told[flow as usize]
-            }
-        };
-        let position = *end;
-        *end = position.saturating_add(length);
-        match piece.content {
-            Content::Bytes(bytes) => {
-                match owner {
-                    Owner::Socket(_) => add(&mut self.counters.bound_bytes, length),
-                    Owner::Unbound(_) => add(&mut self.counters.unbound_bytes, length),
-                }
-                if piece.extent == Extent::Unknown {
-                    add(&mut self.counters.extent_unknown_bytes, length);
-                }
-                out.push(Output::Chunk { owner, flow, position, time_ns, extent: piece.extent, bytes });
-            }
-            Content::Missing { length, cause } => {
-                if cause == Cause::Unseen {
-                    add(&mut self.counters.unseen_bytes, length);
-                }
-                out.push(Output::Hole { owner, flow, position, length, cause, time_ns });
-            }
-        }
-    }
-
     fn remove(&mut self, tls: TlsId, time_ns: u64, out: &mut Vec<Output<S>>) {
         self.release_carrier(tls);
         let Some(object) = self.objects.remove(&tls) else { return };
@@ -410,37 +301,5 @@ impl<S: Copy + Eq + Hash> Binder<S> {
                 self.processes.remove(&process);
             }
         }
-    }
-}
-
-/// Lengths come from another process's memory: a counter at its end stays there.
-fn add(counter: &mut u64, bytes: u64) {
-    *counter = counter.saturating_add(bytes);
-}
-
-fn flow_of(direction: u8) -> Flow {
-    if direction == abi::direction::INGRESS { Flow::Ingress } else { Flow::Egress }
-}
-
-fn binding_of(provenance: u8) -> Binding {
-    match provenance {
-        abi::provenance::FD => Binding::Fd,
-        abi::provenance::BIO => Binding::Bio,
-        abi::provenance::NESTED => Binding::Nested,
-        abi::provenance::CIPHERTEXT => Binding::Ciphertext,
-        _ => Binding::Unknown,
-    }
-}
-
-fn cause_of(cause: u8) -> Cause {
-    match cause {
-        abi::cause::RING_FULL => Cause::RingFull,
-        abi::cause::PAGE_FAULT => Cause::PageFault,
-        abi::cause::NO_PAYLOAD => Cause::NoPayload,
-        abi::cause::MAP_FULL => Cause::TableFull,
-        abi::cause::CALL_LIMIT => Cause::Limit,
-        abi::cause::CIPHERTEXT => Cause::Ciphertext,
-        abi::cause::RULE => Cause::Rule,
-        _ => Cause::Unseen,
     }
 }

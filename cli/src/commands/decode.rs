@@ -256,7 +256,7 @@ impl Printer {
     fn print(&mut self, view: &View) {
         self.shown += 1;
         let printed = if self.json {
-            self.lines.json(view)
+            self.lines.view(view)
         } else {
             let lines = render::line::render(view, &self.style);
             lines.iter().try_for_each(|line| self.lines.put(line))

@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: &ShowArgs) -> Outcome {
 
 fn print(view: &View, json: bool, style: &Style, lines: &mut Lines) -> Result<(), Failure> {
     if json {
-        return lines.json(view);
+        return lines.view(view);
     }
     render::page::entry(view, style).iter().try_for_each(|line| lines.put(line))
 }

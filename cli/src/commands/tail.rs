@@ -125,7 +125,7 @@ impl Printer {
     fn entry(&mut self, view: &View) -> Result<(), Failure> {
         self.seen += 1;
         if self.json {
-            return self.lines.json(view);
+            return self.lines.view(view);
         }
         self.style.now = now();
         render::line::render(view, &self.style).iter().try_for_each(|line| self.lines.put(line))

@@ -60,7 +60,7 @@ pub(crate) fn find(policy: &Policy, text: &str, place: Place<'_>, spans: &mut Ve
                 is_json &= end < bytes.len();
                 if key {
                     if let Some(last) = path.last_mut() {
-                        *last = decoded(&bytes[at + 1..end]);
+                        put_decoded(&bytes[at + 1..end], last);
                     }
                     is_json &= bytes[bytes.len().min(end + 1)..].trim_ascii_start().starts_with(b":");
                     policy.find_escaped(bytes, (at + 1, end), Place::TEXT, spans);
@@ -151,7 +151,12 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-fn decoded(key: &[u8]) -> String {
+/// A key as it is meant, in the place of the one before.
+fn put_decoded(key: &[u8], last: &mut String) {
     let key = &key[..key.len().min(KEY_BYTES_MAX)];
-    String::from_utf8_lossy(&view::backslash(key).bytes).into_owned()
+    last.clear();
+    match std::str::from_utf8(key) {
+        Ok(plain) if memchr::memchr(b'\\', key).is_none() => last.push_str(plain),
+        _ => last.push_str(&String::from_utf8_lossy(&view::backslash(key).bytes)),
+    }
 }

@@ -182,7 +182,10 @@ impl Masker {
                 .then(|| span::apply(text, spans, false, |mark| report.found(prefix, mark)))
         });
         let masked = masked.unwrap_or_else(|| Some(mark::dropped("name", text.len())));
-        Cow::Owned(masked.map_or_else(|| name.clone(), |masked| prefix.to_owned() + &masked))
+        match masked {
+            Some(masked) => Cow::Owned(prefix.to_owned() + &masked),
+            None => Cow::Owned(name),
+        }
     }
 
     /// Column names, and rows of cells.

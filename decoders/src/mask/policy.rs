@@ -22,6 +22,8 @@ pub(crate) struct Policy {
     /// What statements in which nothing is masked say about values apart from them.
     pub(crate) statements: Memory<Apart>,
     columns: Memory<Option<Mark>>,
+    /// Values of headers in which nothing is found.
+    harmless: Memory<()>,
 }
 
 impl Policy {
@@ -32,12 +34,26 @@ impl Policy {
             rules: rules.rules.iter().map(|rule| (rule.mark(), rule.clone())).collect(),
             statements: Memory::new(),
             columns: Memory::new(),
+            harmless: Memory::new(),
         })
     }
 
     /// Adds what the recognisers find in a text.
     pub(crate) fn find(&self, text: &[u8], place: Place<'_>, spans: &mut Vec<Span>) {
         self.finder.find(text, place, spans);
+    }
+
+    /// The same for the value of a header of this name. Most come again and again: that there is nothing in them is found
+    /// once.
+    pub(crate) fn find_in_header(&self, name: &str, text: &str, spans: &mut Vec<Span>) {
+        if self.harmless.recall(name, text).is_some() {
+            return;
+        }
+        let first = spans.len();
+        self.find(text.as_bytes(), Place::of(name), spans);
+        if spans.len() == first {
+            self.harmless.keep(name, text, ());
+        }
     }
 
     /// The same for a part of a text.
@@ -81,13 +97,13 @@ impl Policy {
 
     /// A column's value, by `name` or `table.name`.
     pub(crate) fn column(&self, name: &str) -> Option<Mark> {
-        if let Some(known) = self.columns.recall(name) {
+        if let Some(known) = self.columns.recall("", name) {
             return known;
         }
         let last = name.rsplit('.').next().unwrap_or(name);
         let found = secret_mark(last.as_bytes())
             .or_else(|| self.first(|rule| rule.columns.iter().any(|pattern| column_matches(pattern, name))));
-        self.columns.keep(name, found.clone());
+        self.columns.keep("", name, found.clone());
         found
     }
 

@@ -54,7 +54,7 @@ const SECRET_FUNCTIONS: &[&str] = &[
 
 /// Adds the parts of a statement that are to be masked, and says which values apart from it are.
 pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart {
-    if let Some(known) = policy.statements.recall(text) {
+    if let Some(known) = policy.statements.recall("", text) {
         return known;
     }
     let before = spans.len();
@@ -66,7 +66,7 @@ pub(crate) fn find(policy: &Policy, text: &str, spans: &mut Vec<Span>) -> Apart 
     }
     spans.append(&mut reader.spans);
     if spans.len() == before {
-        policy.statements.keep(text, reader.apart.clone());
+        policy.statements.keep("", text, reader.apart.clone());
     }
     reader.apart
 }

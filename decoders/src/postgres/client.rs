@@ -19,7 +19,6 @@ use super::request::{
     argument_fields, old_startup_fields, parameter_fields, startup_fields, statement_fields,
 };
 use super::state::Step;
-use super::statement::Facts;
 
 impl Connection {
     /// A packet of before the start-up.
@@ -159,7 +158,7 @@ impl Connection {
         let query = text(query);
         let statement = Arc::new(Statement {
             name: text(name),
-            facts: Facts::of(&query),
+            facts: self.recent.facts_of(&query),
             text: query,
             odd,
             declared_types: types,

@@ -31,7 +31,7 @@ pub(super) struct Statement {
     /// Why the text is not whole.
     pub(super) odd: Option<&'static str>,
     /// What the text tells without its values.
-    pub(super) facts: Facts,
+    pub(super) facts: Arc<Facts>,
     /// Types of parameters as the client gave them; 0 where it left that to the server.
     pub(super) declared_types: Vec<u32>,
     /// Types of parameters as the server told them.

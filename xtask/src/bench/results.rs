@@ -106,11 +106,14 @@ impl Results {
             Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
             None => std::fs::read_to_string(&file).ok(),
         };
-        let before: Option<Value> = before.map(|text| serde_json::from_str(&text)).transpose()?;
+        let found: Option<Value> = before.map(|text| serde_json::from_str(&text)).transpose()?;
+        let before = found.as_ref().filter(|found| is_ours(found));
         let now = self.json(root)?;
-        print!("{}", self.table(before.as_ref()));
-        if let Some(before) = &before {
-            println!("compared with {} of {}", before["commit"], before["machine"]);
+        print!("{}", self.table(before));
+        match (before, found.is_some()) {
+            (Some(before), _) => println!("compared with {} of {}", before["commit"], before["machine"]),
+            (None, true) => println!("not compared: the figures of before are of an older form"),
+            (None, false) => {}
         }
         std::fs::create_dir_all(root.join("target/bench"))?;
         std::fs::write(&file, serde_json::to_string_pretty(&now)?)?;
@@ -188,6 +191,11 @@ impl Results {
     }
 }
 
+/// Whether these are figures as this file says: an older bench wrote others.
+fn is_ours(figures: &Value) -> bool {
+    figures["commit"].is_string() && figures["machine"].is_string() && figures["rows"].is_object()
+}
+
 fn cell(column: &Column, samples: &[f64], before: Option<&Value>) -> String {
     let Some((median, least, most)) = median(samples) else { return "–".to_owned() };
     let before = before.and_then(|row| row[column.name]["median"].as_f64());
@@ -256,6 +264,15 @@ mod tests {
         assert!(table.contains("4.00 (3.00–5.00) ×2.00!"), "{table}");
         assert!(table.contains("8.00 (6.00–10.0) ×0.08 "), "{table}");
         assert!(table.contains("2.00 (2.00–2.00)"), "the ratio to ours:\n{table}");
+    }
+
+    #[test]
+    fn figures_of_an_older_form_are_no_run_before() {
+        assert!(
+            !is_ours(&json!({"redis": {"ours": {"cpu_us": 1.5}}})),
+            "it was 'compared with null of null'"
+        );
+        assert!(is_ours(&json!({"commit": "abc", "machine": "m", "rows": {}})));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Input {
     /// out first.
     pub(super) fn read(&mut self, buffer: &mut [u8], least: usize) -> anyhow::Result<usize> {
         let mut filled = 0;
-        while filled < least.clamp(1, buffer.len()) {
+        while filled < least.max(1).min(buffer.len()) {
             match self.reader.read(&mut buffer[filled..]) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
