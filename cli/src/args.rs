@@ -21,7 +21,7 @@ const DECODE_HELP: &str = "Examples:\n  custody decode capture.pcap\n  custody d
 
 const SEARCH_HELP: &str = "Examples:\n  custody search no_such_table\n  custody search refund 'card declined' --since 2d\n  \
     custody search '/v1/char*' --errors -l env=prod\n  custody search --where 'db.user = svc_pay and duration > 1s' -n 100\n  \
-    custody search balance --from /var/lib/custody-sink/store    (the sink is down; reads all of it)\n\n\
+    custody search balance --from /var/lib/custody-sink    (the sink is down; reads all of it)\n\n\
     Words are runs of letters and digits, in any case; an entry must have all of them, in whatever fields. An argument \
     of several words (\"card declined\", no_such_table, 10.2.0.9) wants them one after the other in one value; word* is \
     the beginning of a word. Words of a session's beginning (its program, its addresses) are words of its entries. \
@@ -70,7 +70,7 @@ pub(crate) enum Command {
     /// Show exchanges as they come.
     #[command(after_help = "Examples:\n  custody tail\n  custody tail -l env=prod --errors --since 5m\n  \
         custody tail --where 'db.response.status_code =~ \"^57\" and duration > 500ms'\n  \
-        custody tail --from /var/lib/custody-sink/store --since 1h    (the sink is down)\n\n\
+        custody tail --from /var/lib/custody-sink --since 1h    (the sink is down)\n\n\
         The filter language: field operator value, joined by and, or, not and parentheses.\n\
         Operators: = != < <= > >= =~ !~ (pattern), has(field), error, open.\n\
         Values: psql, 57014, 500ms, 64KiB, 'quoted text'. `custody explain fields` lists all fields.\n\
@@ -100,7 +100,7 @@ pub(crate) enum Command {
     #[command(after_help = DECODE_HELP)]
     Decode(DecodeArgs),
     /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
-    #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink/store\n  \
+    #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink\n  \
         custody verify --from ./copy -o json\n  \
         custody verify --from ./copy --checkpoint ./last-month\n\nNeeds no network and no key but the public ones in the store.\n\
         Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing,\n5 it \

@@ -100,7 +100,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     stand.stop_agent()?;
     stand.stop_sink()?;
     let verdict = stand.verify()?;
-    let recorded = recorded(&stand, nginx)?;
+    let recorded = recorded(&stand, &servers)?;
     keep(root, &samples, &offered, &recorded, &status)?;
 
     println!("            offered   recorded");
@@ -205,7 +205,8 @@ fn resident_mib(pid: u32) -> f64 {
 }
 
 /// Operations in the sink's store: each begins once, whole or open, and each that was open ends.
-fn recorded(stand: &Stand, nginx: &Nginx) -> Result<Counts> {
+fn recorded(stand: &Stand, servers: &Servers) -> Result<Counts> {
+    let Servers { nginx, postgres, redis } = servers;
     let store = stand.folder.join("sink");
     let mut tail = stand.program("custody");
     tail.args(["tail", "-o", "json", "--from"]).arg(&store).stdout(Stdio::piped());
@@ -214,16 +215,16 @@ fn recorded(stand: &Stand, nginx: &Nginx) -> Result<Counts> {
     let mut counts = Counts::default();
     for line in BufReader::new(tail.stdout.take().context("no output")?).lines() {
         let line: Value = serde_json::from_str(&line?)?;
-        let port = field(&line, "server.port").as_u64();
-        if [nginx.http_port, nginx.https_port].map(|port| Some(u64::from(port))).contains(&port) {
+        // The servers' programs may serve others meanwhile: the port says whose it is.
+        let port = field(&line, "server.port").as_u64().and_then(|port| u16::try_from(port).ok());
+        let Some(port) = port else { continue };
+        if [nginx.http_port, nginx.https_port].contains(&port) {
             counts.http += u64::from(field(&line, "http.request.method") == "GET");
-        } else if field(&line, "db.operation.name") == "GET" {
-            counts.redis += 1;
-        } else if field(&line, "db.query.text")
-            .as_str()
-            .is_some_and(|text| text.starts_with("SELECT abalance"))
-        {
-            counts.postgres += 1;
+        } else if port == redis.port {
+            counts.redis += u64::from(field(&line, "db.operation.name") == "GET");
+        } else if port == postgres.port {
+            let text = field(&line, "db.query.text").as_str();
+            counts.postgres += u64::from(text.is_some_and(|text| text.starts_with("SELECT abalance")));
         }
     }
     let status = tail.wait()?;
