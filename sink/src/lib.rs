@@ -18,6 +18,7 @@ pub mod http;
 pub mod identity;
 pub mod metrics;
 pub mod query;
+mod redb_errors;
 pub mod revocation;
 pub mod run;
 pub mod search;

@@ -59,23 +59,7 @@ pub enum SearchError {
     Closed,
 }
 
-macro_rules! from_redb {
-    ($($error:ty),+) => {
-        $(impl From<$error> for SearchError {
-            fn from(error: $error) -> Self {
-                SearchError::Index(error.into())
-            }
-        })+
-    };
-}
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
+crate::redb_errors::from_redb!(SearchError::Index);
 
 /// The index and the thread that fills it.
 pub struct Search {

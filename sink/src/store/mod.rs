@@ -89,23 +89,7 @@ pub enum StoreError {
     Closed,
 }
 
-macro_rules! from_redb {
-    ($($error:ty),+) => {
-        $(impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                StoreError::Index(error.into())
-            }
-        })+
-    };
-}
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
+crate::redb_errors::from_redb!(StoreError::Index);
 
 /// A batch that was just stored, for those who follow.
 #[derive(Clone, Debug)]

@@ -41,23 +41,7 @@ pub(super) struct LeafRow {
 
 pub(super) struct Database(redb::Database);
 
-macro_rules! from_redb {
-    ($($error:ty),+) => {
-        $(impl From<$error> for TreeError {
-            fn from(error: $error) -> Self {
-                TreeError::Database(error.into())
-            }
-        })+
-    };
-}
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
+crate::redb_errors::from_redb!(TreeError::Database);
 
 /// Pages of the database that are kept in memory, bytes.
 const CACHE_BYTES: usize = 8 << 20;
