@@ -12,7 +12,9 @@ pub(crate) mod tail;
 pub(crate) mod timeline;
 pub(crate) mod verify;
 
-use custody_record::Filter;
+use anyhow::anyhow;
+use custody_record::view::SessionView;
+use custody_record::{Filter, SessionPrefix, Sessions};
 
 use crate::client::Client;
 use crate::folder::Damage;
@@ -46,6 +48,22 @@ fn percent(text: &str) -> String {
         }
     }
     out
+}
+
+/// Sessions that are named when a prefix begins several.
+const NAMED_MAX: usize = 6;
+
+/// The one session whose id begins so.
+fn the_session(sessions: &Sessions, prefix: &SessionPrefix) -> Result<SessionView, Failure> {
+    match &sessions.find(prefix, NAMED_MAX)[..] {
+        [] => Err(Failure::negative(anyhow!("there is no session {} here", prefix.as_str()))),
+        [one] => Ok((*one).clone()),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|row| row.session_id.as_str()).collect();
+            let ids = ids.join(", ");
+            Err(Failure::negative(anyhow!("{} begins several sessions: {ids}", prefix.as_str())))
+        }
+    }
 }
 
 /// Says that a folder was read whole: it holds no index.

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use custody_record::view::SessionPage;
 use custody_record::{Id, SessionPrefix, Sessions, View};
 
-use super::{path, sink, tell_damage};
+use super::{path, sink, tell_damage, the_session};
 use crate::args::{Format, ShowArgs};
 use crate::folder::Folder;
 use crate::outcome::{Exit, Failure, Outcome};
@@ -127,18 +127,6 @@ fn page(folder: &Folder, prefix: &SessionPrefix, exchange: Option<u64>) -> Resul
         Ok(())
     })?;
     let exit = tell_damage(&damages);
-    let rows = sessions.find(prefix, 6);
-    let session = match &rows[..] {
-        [] => return Err(Failure::negative(anyhow!("there is no session {} here", prefix.as_str()))),
-        [one] => (*one).clone(),
-        several => {
-            let ids: Vec<&str> = several.iter().map(|row| row.session_id.as_str()).collect();
-            return Err(Failure::negative(anyhow!(
-                "{} begins several sessions: {}",
-                prefix.as_str(),
-                ids.join(", ")
-            )));
-        }
-    };
+    let session = the_session(&sessions, prefix)?;
     Ok(Found { what: What::Page(Box::new(SessionPage { session, entries, truncated }), exchange), exit })
 }

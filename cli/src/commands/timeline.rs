@@ -5,15 +5,12 @@ use custody_record::search::timeline::{ENTRIES_MAX, arrange};
 use custody_record::search::{Hit, Subject, TimelinePage};
 use custody_record::{Id, SessionPrefix, Sessions, View};
 
-use super::{parsed, path, sink, tell_damage, tell_walk};
+use super::{parsed, path, sink, tell_damage, tell_walk, the_session};
 use crate::args::{Format, TimelineArgs};
 use crate::folder::{Folder, Placed};
 use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, Style, now};
 use crate::{render, select};
-
-/// Sessions that are named when a prefix fits several.
-const NAMED_MAX: usize = 6;
 
 pub(crate) async fn run(arguments: &TimelineArgs) -> Outcome {
     let id: Option<Id> = arguments.id.as_ref().map(|id| id.parse()).transpose().map_err(Failure::usage)?;
@@ -94,18 +91,7 @@ fn of_session(
         }
         Ok(())
     })?;
-    let session = match &sessions.find(prefix, NAMED_MAX)[..] {
-        [] => return Err(Failure::negative(anyhow!("there is no session {} here", prefix.as_str()))),
-        [one] => (*one).clone(),
-        several => {
-            let ids: Vec<&str> = several.iter().map(|row| row.session_id.as_str()).collect();
-            return Err(Failure::negative(anyhow!(
-                "{} begins several sessions: {}",
-                prefix.as_str(),
-                ids.join(", ")
-            )));
-        }
-    };
+    let session = the_session(&sessions, prefix)?;
     let Some((first, last)) = span else {
         let number = exchange.unwrap_or(0);
         return Err(Failure::negative(anyhow!("session {} has no exchange {number} here", prefix.as_str())));
