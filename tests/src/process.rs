@@ -201,6 +201,14 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Memory of a process by a line of `/proc/PID/status`, such as `VmRSS` or `VmHWM`, MiB; 0 when it is gone.
+pub fn memory_mib(pid: u32, line: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+    let kib = value.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
 /// A port of the loopback interface that is free now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())

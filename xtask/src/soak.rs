@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use custody_tests::process::{Running, output};
+use custody_tests::process::{Running, memory_mib, output};
 use custody_tests::redis::Redis;
 use custody_tests::servers::{Nginx, Postgres};
 use custody_tests::stand::{self, Stand, field};
@@ -180,7 +180,7 @@ impl Sample {
         let worker = u32::try_from(count("/worker/pid")?)?;
         Ok(Sample {
             second: start.elapsed().as_secs(),
-            memory: [pid(&stand.agent), worker, pid(&stand.sink)].map(resident_mib),
+            memory: [pid(&stand.agent), worker, pid(&stand.sink)].map(|pid| memory_mib(pid, "VmRSS")),
             lost_events: count("/counters/lost/events")?,
             exposure_p99_ms: count("/exposure/p99_ms")?,
         })
@@ -196,15 +196,7 @@ impl Sample {
     }
 }
 
-/// `VmRSS` of a process, MiB.
-fn resident_mib(pid: u32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
-}
-
-/// Operations in the sink's store: each begins once, whole or open, and each that was open ends.
+/// Operations in the sink's store, by their beginnings: each is told whole, or opened, once.
 fn recorded(stand: &Stand, servers: &Servers) -> Result<Counts> {
     let Servers { nginx, postgres, redis } = servers;
     let store = stand.folder.join("sink");

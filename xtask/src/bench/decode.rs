@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use custody_tests::process::memory_mib;
 
 use super::Common;
-use super::live::{cpu_ticks, peak_mib};
+use super::live::cpu_ticks;
 use super::results::{Better, Column, Results, agree};
 use crate::setup;
 
@@ -159,7 +160,7 @@ fn measure(words: &[String], counts: Option<&str>) -> Result<Run> {
     let mut peak: f64 = 0.0;
     // A process that has ended keeps its times until it is waited for, and no memory.
     while !is_over(pid)? {
-        peak = peak.max(peak_mib(pid));
+        peak = peak.max(memory_mib(pid, "VmHWM"));
         std::thread::sleep(Duration::from_millis(5));
     }
     let user_s = cpu_ticks(pid, 11..12)? as f64 / 100.0;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use custody_tests::process::{Running, eventually, free_port, output};
+use custody_tests::process::{Running, eventually, free_port, memory_mib, output};
 use custody_tests::servers::{Nginx, Postgres};
 use custody_tests::stand::{self, Stand};
 use rustix::process::Signal;
@@ -188,19 +188,11 @@ fn work_off(stand: &Stand, operations: f64) -> Result<Account> {
         let complete = count("/counters/records")? >= operations;
         let pids = [count("/worker/pid")? as u32, stand.agent.as_ref().map_or(0, Running::pid)];
         Ok((lost > 0.0 || complete).then(|| Account {
-            memory_mib: pids.into_iter().map(peak_mib).sum(),
+            memory_mib: pids.into_iter().map(|pid| memory_mib(pid, "VmHWM")).sum(),
             lost,
             status,
         }))
     })
-}
-
-/// `VmHWM` of a process, MiB.
-pub(super) fn peak_mib(pid: u32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
 }
 
 /// Runs the load and tells how many operations were done.
