@@ -100,7 +100,7 @@ fn our_programs(own: &Path) -> Vec<Match> {
 }
 
 impl Capture {
-    /// Loads and attaches everything. Our own programs and connections to our sink are left out from the first
+    /// Loads everything and attaches the probes of sockets and processes: from now on the rings fill. Our own programs and connections to our sink are left out from the first
     /// moment; of the agent, its canary alone is seen.
     pub fn load(
         config: &config::Capture,
@@ -123,10 +123,7 @@ impl Capture {
         let mut probes = Probes::load(&options)?;
         tls::load(probes.ebpf())?;
         let libraries = Libraries::new(Path::new("/"));
-        let mut capture = Capture { probes, libraries, coverage: Coverage::default(), shared, sink };
-        capture.libraries.attach_known(capture.probes.ebpf(), Instant::now());
-        capture.tell_probes();
-        Ok(capture)
+        Ok(Capture { probes, libraries, coverage: Coverage::default(), shared, sink })
     }
 
     /// The rings.
@@ -134,8 +131,12 @@ impl Capture {
         &self.probes
     }
 
-    /// Works until it is told to stop.
+    /// Attaches the TLS libraries that are there, then works until it is told to stop. That takes seconds on a host with
+    /// many programs, in which a worker has to read the rings already.
     pub fn run(mut self, seen: &Receiver<Seen>, downlink: &Downlink, recorder: &SyncSender<Input>) {
+        self.libraries.attach_known(self.probes.ebpf(), Instant::now());
+        self.tell_probes();
+        self.shared.status().libraries_probed = true;
         let mut next_count = Instant::now();
         let mut next_sweep = Instant::now() + SWEEP_EVERY;
         loop {
@@ -266,6 +267,7 @@ impl Capture {
             ("process", kernel.process),
             ("control", kernel.control),
         ];
+        let unbound = RuleCounters { bytes: self.shared.status().worker.left_out_bytes(), events: 0 };
         let mut counters = lock(&self.shared.counters);
         for (name, source) in sources {
             if source.produced_bytes > 0 {
@@ -277,6 +279,7 @@ impl Capture {
             ("rules.bytes", skipped),
             ("ciphertext.bytes", kernel.ciphertext),
             ("other_end.bytes", kernel.other_end),
+            ("unbound.bytes", unbound),
         ];
         for (name, RuleCounters { bytes, .. }) in skipped {
             let skip = Counters { produced: bytes, skipped: bytes, ..Counters::default() };
@@ -286,7 +289,7 @@ impl Capture {
         let sum =
             |pick: fn(&SourceCounters) -> u64| sources.iter().map(|(_, source)| pick(source)).sum::<u64>();
         let mut status = self.shared.status();
-        let worker = status.worker.figures.clone();
+        let records = status.worker.figures.records;
         status.counters.produced = Amount {
             events: sum(|source| source.produced_events),
             bytes: sum(|source| source.produced_bytes),
@@ -299,9 +302,9 @@ impl Capture {
             Amount { events: sum(|source| source.lost_events), bytes: sum(|source| source.lost_bytes) };
         status.counters.skipped = Amount {
             events: skipped.iter().map(|(_, rule)| rule.events).sum(),
-            bytes: skipped.iter().map(|(_, rule)| rule.bytes).sum::<u64>() + worker.tls_left_out_bytes,
+            bytes: skipped.iter().map(|(_, rule)| rule.bytes).sum(),
         };
-        status.counters.records = worker.records;
+        status.counters.records = records;
     }
 }
 

@@ -36,12 +36,14 @@ use crate::worker::isolate::Account;
 use crate::workers::{Downlink, Orders, RingFd, Workers};
 use crate::{events, files, privileges};
 
+mod readiness;
+
+use readiness::Readiness;
+
 /// Inputs that wait for the chain; then the worker's reader waits, then the worker, then the rings fill.
 const INPUTS_MAX: usize = 1024;
 /// How often readiness is looked at, and the canary sings until it is seen.
 const READY_LOOK: Duration = Duration::from_millis(200);
-/// Without its canary after this time the agent says so; it goes on trying.
-const CANARY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last records may take to come out of worker and spool at an orderly stop.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -316,48 +318,6 @@ impl Agent {
             Ok(result) => result.context("recording ended; the next start recovers"),
             Err(_) => bail!("the recorder panicked; the next start recovers"),
         }
-    }
-}
-
-/// What still has to be seen before READY.
-struct Readiness {
-    began: Instant,
-    told: bool,
-    complained: bool,
-    pinged: Instant,
-}
-
-impl Readiness {
-    fn new() -> Self {
-        let now = Instant::now();
-        Readiness { began: now, told: false, complained: false, pinged: now }
-    }
-
-    fn look(&mut self, agent: &Agent) -> Result<()> {
-        let (canary_seen, acknowledged, worker) = {
-            let status = agent.shared.status();
-            (status.canary_seen, !status.acknowledged.is_empty(), status.worker.pid != 0)
-        };
-        if !canary_seen && worker {
-            agent.canary.sing()?;
-            if !self.complained && self.began.elapsed() > CANARY_PATIENCE {
-                self.complained = true;
-                events::canary_missing();
-            }
-        }
-        if canary_seen && acknowledged && !self.told {
-            self.told = true;
-            agent.shared.status().ready = true;
-            notify(&[NotifyState::Ready]);
-            events::ready(&agent.sink_key);
-        }
-        // The watchdog hears only while the recorder takes what it is given.
-        let period = sd_notify::watchdog_enabled().map_or(Duration::MAX, |period| period / 3);
-        if self.pinged.elapsed() >= period && !agent.failed.load(Ordering::SeqCst) {
-            self.pinged = Instant::now();
-            notify(&[NotifyState::Watchdog]);
-        }
-        Ok(())
     }
 }
 

@@ -65,6 +65,8 @@ struct Times {
 pub struct Status {
     /// Probes are attached, a canary was seen, the sink committed a batch.
     pub ready: bool,
+    /// Whether the TLS libraries that were there at the start have been looked at.
+    pub libraries_probed: bool,
     /// The canary exchange came out of the decoders.
     pub canary_seen: bool,
     /// Host id at the sink.
@@ -125,6 +127,24 @@ pub struct WorkerState {
     pub held_bytes: u64,
     /// Its own sums.
     pub figures: Figures,
+    /// Plaintext that the workers before it left out, bytes.
+    pub left_out_before: u64,
+}
+
+impl WorkerState {
+    /// Plaintext that all workers left out, because rules by address need a connection and it has none; bytes.
+    pub fn left_out_bytes(&self) -> u64 {
+        self.left_out_before.saturating_add(self.figures.tls_left_out_bytes)
+    }
+
+    /// The worker is gone; what it left out stays counted.
+    pub fn ended(&mut self) {
+        *self = WorkerState {
+            restarts: self.restarts,
+            left_out_before: self.left_out_bytes(),
+            ..WorkerState::default()
+        };
+    }
 }
 
 /// Events and bytes since the start.
@@ -331,4 +351,21 @@ impl Times {
 /// `epoch/number`, as people read it.
 pub fn name(position: &Position) -> String {
     format!("{}/{}", position.epoch.counter, position.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_left_out_stays_counted_when_it_ends() {
+        let mut worker = WorkerState { pid: 7, ..WorkerState::default() };
+        worker.figures.tls_left_out_bytes = 100;
+        worker.ended();
+        assert_eq!((worker.pid, worker.left_out_bytes()), (0, 100));
+        worker.figures.tls_left_out_bytes = 20;
+        assert_eq!(worker.left_out_bytes(), 120);
+        worker.ended();
+        assert_eq!(worker.left_out_bytes(), 120);
+    }
 }

@@ -121,7 +121,7 @@ impl Workers {
                 }
             };
             *lock(&self.downlink.stream) = None;
-            self.shared.status().worker.pid = 0;
+            self.shared.status().worker.ended();
             if self.downlink.stopping.load(Ordering::SeqCst) {
                 return;
             }
