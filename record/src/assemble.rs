@@ -45,10 +45,13 @@ const FIELD_BYTES_MAX: usize = 1024;
 /// Memory of one field beyond its text, roughly.
 const FIELD_OVERHEAD: usize = 96;
 
+/// Names of forgotten sessions that may wait before they are looked for.
+const NAMES_SPARE: usize = 1024;
 /// Ids of sessions that are remembered: the entries of a session come near each other, and to hash is dear.
 const IDS: usize = 64;
 
-type SessionFields = Arc<Fields>;
+/// What is remembered of a session, and how many bytes that is.
+type SessionFields = (Arc<Fields>, usize);
 
 /// What a session's id is made of: host, epoch, its random part, sequence.
 type Origin = ([u8; 16], u64, [u8; 16], u64);
@@ -57,7 +60,8 @@ type Origin = ([u8; 16], u64, [u8; 16], u64);
 #[derive(Debug, Default)]
 pub struct Assembler {
     sessions: HashMap<SessionId, SessionFields>,
-    order: VecDeque<(SessionId, usize)>,
+    /// As they began; those that were forgotten since may still be named.
+    order: VecDeque<SessionId>,
     bytes: usize,
     forgotten: u64,
     /// By the sequence; a newer one takes the place of one before.
@@ -92,7 +96,7 @@ impl Assembler {
             self.remember(id, record);
         }
         let known = session_id.and_then(|id| self.sessions.get(&id)).filter(|_| !opens);
-        let session = known.map(|fields| missing_from(fields, record.as_ref())).unwrap_or_default();
+        let session = known.map(|(fields, _)| missing_from(fields, record.as_ref())).unwrap_or_default();
         View {
             host: facts.host_id.to_owned(),
             host_name: facts.host_name.to_owned(),
@@ -130,17 +134,24 @@ impl Assembler {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let bytes = fields.iter().map(|(name, value)| name.len() + size(value) + FIELD_OVERHEAD).sum();
-        if self.sessions.insert(id, Arc::new(fields)).is_some() {
-            return;
-        }
+        self.forget(&id);
+        self.sessions.insert(id, (Arc::new(fields), bytes));
         self.bytes += bytes;
-        self.order.push_back((id, bytes));
+        self.order.push_back(id);
         while self.bytes > SESSION_BYTES_MAX {
-            let Some((oldest, bytes)) = self.order.pop_front() else { break };
-            self.sessions.remove(&oldest);
-            self.bytes -= bytes;
-            self.forgotten += 1;
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.forgotten += u64::from(self.forget(&oldest));
         }
+        if self.order.len() > 2 * self.sessions.len() + NAMES_SPARE {
+            self.order.retain(|id| self.sessions.contains_key(id));
+        }
+    }
+
+    /// Drops what is remembered of a session; whether there was anything. For readers who can look a beginning up again.
+    pub fn forget(&mut self, session: &SessionId) -> bool {
+        let known = self.sessions.remove(session);
+        self.bytes -= known.as_ref().map_or(0, |(_, bytes)| *bytes);
+        known.is_some()
     }
 }
 
@@ -178,5 +189,62 @@ fn size(value: &Value) -> usize {
         Value::Bytes(bytes) => bytes.len(),
         Value::List(values) => values.iter().map(|value| 8 + value.as_ref().map_or(0, size)).sum(),
         _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kind, Times};
+
+    fn opening(path: &str) -> Record {
+        Record {
+            kind: Kind::SessionOpen,
+            session: None,
+            exchange: None,
+            times: Times::default(),
+            fields: [(names::URL_PATH.into(), Value::from(path))].into_iter().collect(),
+            masked: Vec::new(),
+            kinds: BTreeMap::new(),
+            anomalies: Vec::new(),
+        }
+    }
+
+    fn id(number: u64) -> SessionId {
+        SessionId::of(&[1; 16], 1, &[2; 16], number)
+    }
+
+    #[test]
+    fn sessions_that_came_and_went_leave_no_memory_behind() {
+        let mut assembler = Assembler::default();
+        for number in 0..10_000 {
+            assembler.remember(id(number), &opening("/a"));
+            assert!(assembler.forget(&id(number)));
+        }
+        assert!(!assembler.forget(&id(0)));
+        assert_eq!((assembler.bytes, assembler.sessions.len(), assembler.forgotten()), (0, 0, 0));
+        assert!(assembler.order.len() <= NAMES_SPARE + 1);
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_open_sessions_is_forgotten_and_counted() {
+        let mut assembler = Assembler::default();
+        let long = "a".repeat(FIELD_BYTES_MAX);
+        let count = SESSION_BYTES_MAX / FIELD_BYTES_MAX;
+        for number in 0..=count as u64 {
+            assembler.remember(id(number), &opening(&long));
+        }
+        assert!(assembler.bytes <= SESSION_BYTES_MAX);
+        assert!(!assembler.knows(&id(0)) && assembler.knows(&id(count as u64)));
+        assert_eq!(assembler.forgotten() as usize, count + 1 - assembler.sessions.len());
+    }
+
+    #[test]
+    fn a_session_that_opens_twice_is_counted_once() {
+        let mut assembler = Assembler::default();
+        assembler.remember(id(1), &opening("/first"));
+        assembler.remember(id(1), &opening("/b"));
+        assert!(assembler.forget(&id(1)));
+        assert_eq!(assembler.bytes, 0);
     }
 }

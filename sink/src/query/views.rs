@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use custody_ledger::{EpochId, HostId, ReceiptLevel};
+use custody_ledger::{EntryType, EpochId, HostId, ReceiptLevel};
 use custody_record::{Assembler, Facts, SessionId, Status, View};
 
 use crate::store::{HostRow, Store, StoreError, StoredEntry};
@@ -65,7 +65,7 @@ impl Viewer {
 
     fn assemble(&mut self, host: &HostRow, entry: &StoredEntry) -> View {
         let header = &entry.header;
-        self.assembler.view(&Facts {
+        let view = self.assembler.view(&Facts {
             host: header.host.as_bytes(),
             host_id: &header.host.to_string(),
             host_name: &host.enrolment.name,
@@ -83,7 +83,12 @@ impl Viewer {
                 ReceiptLevel::Witnessed => Status::Witnessed,
             },
             body: entry.body.as_ref().map(|(_, bytes)| bytes.as_slice()),
-        })
+        });
+        // Hardly anything follows; what does finds the beginning in the store.
+        if let (EntryType::SessionClose, Some(id)) = (&header.entry_type, &view.session_id) {
+            self.assembler.forget(id);
+        }
+        view
     }
 }
 
