@@ -93,7 +93,7 @@ impl Default for StoreSection {
             group_commit_ms: 50,
             group_bytes_max: 8 * 1024 * 1024,
             segment_bytes_max: 64 * 1024 * 1024,
-            checkpoint_ms: 1000,
+            checkpoint_ms: 800,
             disk_reserve_bytes: 256 * 1024 * 1024,
         }
     }

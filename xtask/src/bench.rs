@@ -8,6 +8,7 @@ mod peers;
 mod printed;
 mod results;
 mod ring;
+mod sink;
 mod sizes;
 
 use std::path::{Path, PathBuf};
@@ -59,6 +60,8 @@ enum What {
     Mask,
     /// Entries hashed, chained, signed and spooled, beside plain SHA-256 of the same bytes
     Chain,
+    /// What a sink carries from simulated hosts, when its receipts come, and how fast its store is verified
+    Sink,
     /// How large the product is: files, functions, binaries, dependencies
     Sizes,
 }
@@ -72,6 +75,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         What::Ring => ring::run(root, &options.all),
         What::Mask => printed::run(root, &options.all, "custody-decoders", "mask"),
         What::Chain => printed::run(root, &options.all, "custody-agent", "chain"),
+        What::Sink => sink::run(root, &options.all),
         What::Sizes => {
             test::build_release()?;
             sizes::run(root)

@@ -14,6 +14,7 @@ use custody_ledger::wire::{
 use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
@@ -46,12 +47,17 @@ impl Sink {
 
     /// Configured, not started.
     pub(crate) fn prepare(settings: &str) -> Self {
+        let quick = "group_commit_ms = 5\ncheckpoint_ms = 5\ndisk_reserve_bytes = 0";
+        Self::configured(&format!("[store]\n{quick}\n{settings}"))
+    }
+
+    /// With these sections and no others.
+    pub(crate) fn configured(settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
-            "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n[store]\ngroup_commit_ms = 5\n\
-             checkpoint_ms = 5\ndisk_reserve_bytes = 0\n{settings}\n",
+            "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
@@ -88,6 +94,11 @@ impl Sink {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the sink does not answer");
+    }
+
+    /// Of the running program.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -150,6 +161,14 @@ impl Sink {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, Trouble> {
+        Ok(self.connect(client).await?.send_request(request(method, path, body)?).await?)
+    }
+
+    /// A connection for requests one after the other.
+    pub(crate) async fn connect(
+        &self,
+        client: Option<&Credentials>,
+    ) -> Result<SendRequest<Full<Bytes>>, Trouble> {
         let builder = ClientConfig::builder().with_root_certificates(self.roots());
         let tls = match client {
             None => builder.with_no_client_auth(),
@@ -160,14 +179,9 @@ impl Sink {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let name = ServerName::try_from("localhost")?;
         let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Full::new(Bytes::from(body)))?;
-        Ok(sender.send_request(request).await?)
+        Ok(sender)
     }
 
     pub(crate) async fn enrol_with(&self, token: &JoinToken) -> Result<Host, Refusal> {
@@ -225,6 +239,15 @@ impl Sink {
             self.request(Some(&host.credentials), Method::GET, &path, Vec::new()).await.unwrap();
         wire::decode(&answer).unwrap()
     }
+}
+
+/// A request to a sink.
+pub(crate) fn request(method: Method, path: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Trouble> {
+    Ok(Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .body(Full::new(Bytes::from(body)))?)
 }
 
 impl Drop for Sink {
