@@ -151,7 +151,8 @@ pub struct ChainRegistration {
 /// The identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnrolResponse {
-    /// `custody:host:<id>` or `custody:person:<role>:<name>`, as in the certificate's SAN URI.
+    /// `custody:host:<id>` or `custody:person:<role>:<name>`, with `;key=value` for each label of a reader's scope, as in
+    /// the certificate's SAN URI.
     pub identity: String,
     /// The host's id, for hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,6 @@
 //! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
 //! configuration, 3 unreachable or forbidden.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +14,7 @@ use crate::clock::now_ns;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::identity::{Identity, Role, is_name};
+use crate::labels;
 use crate::revocation::Revocations;
 use crate::run;
 use crate::status;
@@ -64,8 +64,9 @@ struct EnrollArgs {
     /// The person's name, such as dana@corp.
     #[arg(long, requires = "role")]
     name: Option<String>,
-    /// Label that hosts of this token get, as key=value; may be given several times.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "host")]
+    /// Label that hosts of this token get, as key=value; for a reader: only hosts that have it are seen. May be given
+    /// several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::parse)]
     labels: Vec<(String, String)>,
     /// How often it may be used.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -135,14 +136,18 @@ fn enroll(config: &Config, args: EnrollArgs) -> Result<JoinToken, String> {
     let directory = &config.state_directory;
     let ca = authority::fingerprint(directory)
         .map_err(|error| format!("{error}; start the sink once before enrolling, it makes its keys then"))?;
+    let labels = labels::gather(args.labels)?;
     let grant = match (args.role, args.name) {
-        (Some(role), Some(name)) if is_name(&name) => Grant::Person { role, name },
+        (Some(role), _) if role != Role::Reader && !labels.is_empty() => {
+            return Err(format!("an {} sees the whole store: a scope is for readers", role.as_str()));
+        }
+        (Some(role), Some(name)) if is_name(&name) => Grant::Person { role, name, labels },
         (Some(_), _) => {
             return Err(
                 "a person's name has letters, digits and @ . _ + - only, at most 128 of them".to_owned()
             );
         }
-        (None, _) => Grant::Host { labels: args.labels.into_iter().collect::<BTreeMap<_, _>>() },
+        (None, _) => Grant::Host { labels },
     };
     let lifetime_ns = u64::try_from(args.expires.as_nanos()).unwrap_or(u64::MAX);
     let expires_ns = now_ns().saturating_add(lifetime_ns);
@@ -164,18 +169,6 @@ fn revoke(config: &Config, args: RevokeArgs) -> Result<Identity, String> {
     let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity));
     revoked.map_err(|error| error.to_string())?;
     Ok(identity)
-}
-
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let harmless = |part: &str| {
-        !part.is_empty()
-            && part.len() <= 64
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
-    };
-    match text.split_once('=') {
-        Some((key, value)) if harmless(key) && harmless(value) => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a label is key=value, of letters, digits and . _ - /".to_owned()),
-    }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -16,6 +16,7 @@ pub mod files;
 pub mod fuzz;
 pub mod http;
 pub mod identity;
+pub mod labels;
 pub mod metrics;
 pub mod query;
 mod redb_errors;

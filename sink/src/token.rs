@@ -33,6 +33,9 @@ pub enum Grant {
         role: Role,
         /// Under which name.
         name: String,
+        /// The scope of a reader.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
     },
 }
 

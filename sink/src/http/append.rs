@@ -51,7 +51,7 @@ pub(super) async fn head(
 
 /// The host of the path, if it is the one that the certificate names.
 pub(super) fn own_host(caller: Result<Caller, Refused>, id: &str) -> Result<HostId, Refused> {
-    match caller?.identity {
+    match caller?.subject.identity {
         Identity::Host(host) if host.to_string() == id => Ok(host),
         Identity::Host(host) => Err(Refused::new(
             RefusalCode::Forbidden,

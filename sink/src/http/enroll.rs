@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::answer::ok;
 use super::{Refused, Services, State};
-use crate::identity::Identity;
+use crate::identity::{Identity, Scope, Subject};
 use crate::token::{Grant, TokenError};
 
 /// Longest name that a host may give itself, characters.
@@ -32,7 +32,7 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     let malformed = |detail: &str| Refused::new(RefusalCode::Malformed, detail);
     let request: EnrolRequest = wire::decode(body).map_err(|_| malformed("this is no enrolment request"))?;
     let grant = services.tokens.look_up(&request.secret).map_err(refuse_token)?;
-    let identity = match &grant {
+    let subject = match &grant {
         Grant::Host { .. } => {
             if services.acceptor.hosts() >= services.hosts_max {
                 return Err(Refused::new(
@@ -44,13 +44,16 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
             if !keys::is_enrolment_proof(&chain.key, &request.certificate_request, &chain.proof) {
                 return Err(malformed("the chain key's proof does not hold"));
             }
-            Identity::Host(HostId::from_uuid(Uuid::now_v7()))
+            Identity::Host(HostId::from_uuid(Uuid::now_v7())).into()
         }
-        Grant::Person { role, name } => Identity::Person { role: *role, name: name.clone() },
+        Grant::Person { role, name, labels } => Subject {
+            identity: Identity::Person { role: *role, name: name.clone() },
+            scope: Scope::of(labels.clone()),
+        },
     };
     let certificate = services
         .authority
-        .issue(&identity, &request.certificate_request)
+        .issue(&subject, &request.certificate_request)
         .map_err(|_| malformed("the certificate request is damaged, or its key is of a kind unknown here"))?;
     // A token is not used up for an enrolment that could not be kept.
     if let Err(error) = services.store.check_ready() {
@@ -58,7 +61,7 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     }
     // Nothing fails after this but the store: a damaged request costs no use of the token.
     services.tokens.use_once(&request.secret).map_err(refuse_token)?;
-    let host = match (&identity, grant) {
+    let host = match (&subject.identity, grant) {
         (Identity::Host(host), Grant::Host { labels }) => {
             let enrolment = Enrolment {
                 host: *host,
@@ -76,9 +79,9 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
         _ => None,
     };
     services.metrics.enrolled();
-    tracing::info!(%identity, "enrolled");
+    tracing::info!(%subject, "enrolled");
     Ok(EnrolResponse {
-        identity: identity.to_string(),
+        identity: subject.to_string(),
         host,
         certificate,
         ca: services.authority.ca_pem().to_owned(),

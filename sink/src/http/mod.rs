@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Acceptor;
 use crate::authority::Authority;
-use crate::identity::{Identity, Role};
+use crate::identity::{Identity, Role, Subject};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::search::Search;
@@ -95,19 +95,30 @@ pub fn router(services: State) -> Router {
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who it is.
-    pub identity: Identity,
+    pub subject: Subject,
     /// When the certificate was issued, seconds since 1970.
     pub issued_s: i64,
 }
 
 impl Caller {
-    /// The person's name, if it is a person who may read records.
-    pub fn reader(&self) -> Result<&str, Refused> {
-        match &self.identity {
-            Identity::Person { role: Role::Reader | Role::Auditor | Role::Admin, name } => Ok(name),
+    /// Role and name of a person. What of the store that one may see is decided by [`crate::query`].
+    pub fn person(&self) -> Result<(Role, &str), Refused> {
+        match &self.subject.identity {
+            Identity::Person { role, name } => Ok((*role, name)),
             Identity::Host(_) => Err(Refused::new(
                 RefusalCode::Forbidden,
                 "a host may append to its own chain and ask for its head, nothing else",
+            )),
+        }
+    }
+
+    /// The name of a person who may see the whole store, evidence and log included.
+    pub fn auditor(&self) -> Result<&str, Refused> {
+        match self.person()? {
+            (Role::Auditor | Role::Admin, name) => Ok(name),
+            (Role::Reader, _) => Err(Refused::new(
+                RefusalCode::Forbidden,
+                "this is of all hosts, and for auditors: ask for a token of that role",
             )),
         }
     }
@@ -123,7 +134,7 @@ impl FromRequestParts<State> for Caller {
             .ok_or_else(|| forbidden("this needs a client certificate of this sink: enrol first"))?;
         if services.is_revoked(caller) {
             services.metrics.revoked();
-            tracing::warn!(identity = %caller.identity, "a revoked certificate was used");
+            tracing::warn!(identity = %caller.subject.identity, "a revoked certificate was used");
             return Err(forbidden("this certificate is revoked: ask for a new join token"));
         }
         Ok(caller.clone())
@@ -143,6 +154,6 @@ impl Services {
 
     /// Whether this caller is no longer believed. Requests are refused before they begin; what lasts asks again.
     pub fn is_revoked(&self, caller: &Caller) -> bool {
-        self.revocations.is_revoked(&caller.identity, caller.issued_s)
+        self.revocations.is_revoked(&caller.subject.identity, caller.issued_s)
     }
 }

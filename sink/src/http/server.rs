@@ -133,5 +133,5 @@ fn caller_of(certificate: &[u8]) -> Option<Caller> {
         return None;
     }
     let issued_s = issued_s(certificate.validity().not_before.timestamp());
-    Some(Caller { identity: uri.parse().ok()?, issued_s })
+    Some(Caller { subject: uri.parse().ok()?, issued_s })
 }

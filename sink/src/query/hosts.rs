@@ -9,6 +9,7 @@ use custody_ledger::Batch;
 use custody_record::view::{HeadView, HostView};
 
 use super::parameters::{Parameters, Wanted};
+use super::sight::Sight;
 use super::{blocking, json, store_trouble, views};
 use crate::clock::now_ns;
 use crate::http::{Caller, Refused, State};
@@ -22,11 +23,11 @@ pub(super) async fn hosts(
     caller: Caller,
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
-    tracing::info!(reader, "hosts read");
+    let sight = Sight::of(&caller)?;
+    tracing::info!(reader = sight.reader, "hosts read");
     let wanted = Wanted::of(query)?;
     let rows = blocking(move || {
-        let rows = services.store.hosts().map_err(store_trouble)?;
+        let rows = sight.hosts(&services.store).map_err(store_trouble)?;
         let wanted = rows.iter().filter(|row| wanted.admits(row));
         wanted.map(|row| view(&services.store, row).map_err(store_trouble)).collect::<Result<Vec<_>, _>>()
     });
