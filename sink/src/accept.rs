@@ -2,6 +2,7 @@
 //! gets the same receipt again; another one for a taken place is an equivocation, kept and reported.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use axum::body::Bytes;
@@ -41,6 +42,17 @@ pub struct Acceptor {
     key: Arc<SinkKey>,
     metrics: Arc<Metrics>,
     hosts: Arc<RwLock<HashMap<HostId, Arc<Mutex<HostChain>>>>>,
+    /// Hosts that are being enrolled.
+    enrolling: Arc<AtomicUsize>,
+}
+
+/// A place among the hosts, for one that is being enrolled.
+pub struct Reservation(Arc<AtomicUsize>);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Acceptor {
@@ -54,7 +66,7 @@ impl Acceptor {
         let hosts =
             store.hosts()?.into_iter().map(|row| (row.enrolment.host, chain(row.enrolment.key, row.head)));
         let hosts = Arc::new(RwLock::new(hosts.collect()));
-        Ok(Acceptor { store, tree, key, metrics, hosts })
+        Ok(Acceptor { store, tree, key, metrics, hosts, enrolling: Arc::default() })
     }
 
     /// The key that signs receipts and statements.
@@ -66,6 +78,15 @@ impl Acceptor {
     pub fn add(&self, enrolment: Enrolment) {
         let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         hosts.insert(enrolment.host, chain(enrolment.key, None));
+    }
+
+    /// Keeps a place for one more host, if there may be one.
+    pub fn reserve(&self, hosts_max: usize) -> Option<Reservation> {
+        // Held, so that none is counted neither here nor there.
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        let room = |enrolling: usize| (hosts.len() + enrolling < hosts_max).then_some(enrolling + 1);
+        let reserved = self.enrolling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
+        reserved.then(|| Reservation(Arc::clone(&self.enrolling)))
     }
 
     /// How many hosts are enrolled.

@@ -20,6 +20,9 @@ use crate::run;
 use crate::status;
 use crate::token::{Grant, Tokens};
 
+/// Longest life of a join token: what lies about for longer is forgotten.
+const LIFETIME_MAX: Duration = Duration::from_secs(90 * 86_400);
+
 const EXIT_NEGATIVE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_UNREACHABLE: u8 = 3;
@@ -68,10 +71,10 @@ struct EnrollArgs {
     /// several times.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::parse)]
     labels: Vec<(String, String)>,
-    /// How often it may be used.
+    /// How often it may be used, by hosts: a person's token is used once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     uses: u32,
-    /// How long it may be used: 90s, 30m, 1h, 7d.
+    /// How long it may be used: 90s, 30m, 1h, 7d; at most 90d.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     expires: Duration,
 }
@@ -137,6 +140,14 @@ fn enroll(config: &Config, args: EnrollArgs) -> Result<JoinToken, String> {
     let ca = authority::fingerprint(directory)
         .map_err(|error| format!("{error}; start the sink once before enrolling, it makes its keys then"))?;
     let labels = labels::gather(args.labels)?;
+    if args.expires > LIFETIME_MAX {
+        return Err("a join token lives for 90 days at most: make another one then".to_owned());
+    }
+    if args.role.is_some() && args.uses > 1 {
+        return Err(
+            "a person's token is used once: several holders of one name cannot be told apart".to_owned()
+        );
+    }
     let grant = match (args.role, args.name) {
         (Some(role), _) if role != Role::Reader && !labels.is_empty() => {
             return Err(format!("an {} sees the whole store: a scope is for readers", role.as_str()));

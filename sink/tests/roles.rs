@@ -214,6 +214,54 @@ fn a_scope_that_would_mean_something_else_than_it_says_is_refused_when_it_is_typ
     };
     let auditor = ["--role", "auditor", "--name", "dana@corp", "--label", "env=prod"];
     assert!(refused(&auditor).contains("whole store"));
+    let many = ["--role", "reader", "--name", "dana@corp", "--uses", "2"];
+    assert!(refused(&many).contains("used once"));
+    assert!(refused(&["--host", "--expires", "91d"]).contains("90 days"));
     let twice = ["--role", "reader", "--name", "dana@corp", "--label", "env=prod", "--label", "env=dev"];
     assert!(refused(&twice).contains("twice"));
+}
+
+#[tokio::test]
+async fn those_who_enrol_at_the_same_time_are_not_all_the_last() {
+    // The limit of uses, then that of hosts.
+    for (settings, uses, enrolled) in [("", "2", 2), ("[limits]\nhosts_max = 1", "8", 1)] {
+        let sink = Sink::start_with(settings);
+        let token = sink.token(&["--host", "--uses", uses]);
+        let all = futures_of((0..8).map(|_| sink.enrol_with(&token))).await;
+        assert_eq!(all.iter().filter(|one| one.is_ok()).count(), enrolled, "{settings} {uses}");
+    }
+}
+
+/// Runs them all at once.
+async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        for (one, done) in &mut running {
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = one.as_mut().poll(context)
+            {
+                *done = Some(output);
+            }
+        }
+        if running.iter().all(|(_, done)| done.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+#[tokio::test]
+async fn a_use_that_was_taken_before_a_kill_stays_taken() {
+    let mut sink = Sink::start();
+    let token = sink.token(&["--host", "--uses", "2", "--label", "env=prod"]);
+    assert!(sink.enrol_with(&token).await.is_ok());
+    sink.kill();
+    sink.spawn();
+    assert!(sink.enrol_with(&token).await.is_ok());
+    sink.kill();
+    sink.spawn();
+    assert!(sink.enrol_with(&token).await.is_err());
 }

@@ -32,14 +32,15 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     let malformed = |detail: &str| Refused::new(RefusalCode::Malformed, detail);
     let request: EnrolRequest = wire::decode(body).map_err(|_| malformed("this is no enrolment request"))?;
     let grant = services.tokens.look_up(&request.secret).map_err(refuse_token)?;
+    // Kept until the host counts as one of them: those who enrol at the same time must not all be the last one.
+    let mut _place = None;
     let subject = match &grant {
         Grant::Host { .. } => {
-            if services.acceptor.hosts() >= services.hosts_max {
-                return Err(Refused::new(
-                    RefusalCode::TooLarge,
-                    "the sink has as many hosts as it may: raise limits.hosts_max",
-                ));
-            }
+            let full = || {
+                let detail = "the sink has as many hosts as it may: raise limits.hosts_max";
+                Refused::new(RefusalCode::TooLarge, detail)
+            };
+            _place = Some(services.acceptor.reserve(services.hosts_max).ok_or_else(full)?);
             let chain = request.chain.ok_or_else(|| malformed("a host enrols with its chain key"))?;
             if !keys::is_enrolment_proof(&chain.key, &request.certificate_request, &chain.proof) {
                 return Err(malformed("the chain key's proof does not hold"));
@@ -89,10 +90,12 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     })
 }
 
-/// A host's name for itself, without what could play tricks on a terminal.
+/// A host's name for itself, without what could play tricks on a terminal. A name that is an id is dropped: people find
+/// hosts by either, and it could be another host's.
 fn shown_name(name: Option<&str>) -> String {
     let harmless = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
-    name.unwrap_or_default().chars().filter(harmless).take(HOST_NAME_MAX).collect()
+    let name: String = name.unwrap_or_default().chars().filter(harmless).take(HOST_NAME_MAX).collect();
+    if Uuid::try_parse(&name).is_ok() { String::new() } else { name }
 }
 
 fn refuse_token(error: TokenError) -> Refused {
@@ -101,5 +104,18 @@ fn refuse_token(error: TokenError) -> Refused {
             Refused::new(RefusalCode::Token, error.to_string())
         }
         TokenError::File(_) | TokenError::TooMany | TokenError::Random => Refused::internal(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_calls_itself_by_another_ones_id_hid_that_one() {
+        for id in ["0190a0b0-0000-7000-8000-000000000001", "0190A0B0000070008000000000000001"] {
+            assert_eq!(shown_name(Some(id)), "");
+        }
+        assert_eq!(shown_name(Some("web-1\u{1b}[2J.example")), "web-12J.example");
     }
 }
