@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use axum::body::Bytes;
 use custody_ledger::keys::{self, Context};
-use custody_ledger::statement::{Signed, Stated};
+use custody_ledger::statement::{DenialReason, Stated};
 use custody_ledger::tlog::CheckpointReference;
 use custody_ledger::verify::{Check, Fault, Finding, Head, follow};
 use custody_ledger::wire::{self, APPEND_BATCHES_MAX, AppendResponse, HeadResponse, Refusal, RefusalCode};
@@ -98,7 +98,7 @@ impl Acceptor {
     pub async fn append(&self, host: HostId, body: Bytes) -> AppendResponse {
         let chain = match self.chain(host) {
             Ok(chain) => chain,
-            Err(refused) => return AppendResponse { receipts: Vec::new(), refusal: Some(*refused.0) },
+            Err(refused) => return AppendResponse { receipts: Vec::new(), refusal: Some(*refused.refusal) },
         };
         let (store, tree) = (Arc::clone(&self.store), Arc::clone(&self.tree));
         let (key, metrics) = (Arc::clone(&self.key), Arc::clone(&self.metrics));
@@ -109,7 +109,7 @@ impl Acceptor {
         });
         appended.await.unwrap_or_else(|error| AppendResponse {
             receipts: Vec::new(),
-            refusal: Some(*Refused::internal(&error).0),
+            refusal: Some(*Refused::internal(&error).refusal),
         })
     }
 
@@ -135,7 +135,8 @@ fn chain(key: PublicKey, head: Option<Head>) -> Arc<Mutex<HostChain>> {
 }
 
 fn unknown_host(host: HostId) -> Refused {
-    Refused::new(RefusalCode::Forbidden, format!("host {host} is not enrolled at this sink: enrol it again"))
+    let detail = format!("host {host} is not enrolled at this sink: enrol it again");
+    Refused::denied(DenialReason::NotEnrolled, detail)
 }
 
 fn head_response(host: HostId, head: Option<&Head>) -> HeadResponse {
@@ -161,7 +162,7 @@ impl Append<'_> {
         let mut receipts = Vec::new();
         if let Err(error) = self.store.check_ready() {
             let refusal = Refused::new(RefusalCode::Unavailable, error.to_string());
-            return AppendResponse { receipts, refusal: Some(*refusal.0) };
+            return AppendResponse { receipts, refusal: Some(*refusal.refusal) };
         }
         let (pending, refusal) = {
             // Held until the job is in the queue, so that the store keeps the order of the chain.
@@ -175,7 +176,7 @@ impl Append<'_> {
             Ok(()) => AppendResponse { receipts, refusal },
             Err(error) => {
                 // Receipts that were signed for this job are dropped with it: nothing was promised.
-                AppendResponse { receipts: Vec::new(), refusal: Some(*Refused::internal(&error).0) }
+                AppendResponse { receipts: Vec::new(), refusal: Some(*Refused::internal(&error).refusal) }
             }
         }
     }
@@ -197,7 +198,7 @@ impl Append<'_> {
             };
             match taken {
                 Ok(receipt) => receipts.push(receipt),
-                Err(refused) => return Some(*refused.0),
+                Err(refused) => return Some(*refused.refusal),
             }
         }
         None
@@ -349,7 +350,7 @@ impl Append<'_> {
             self.state(chain, Stated::Refused { fault })?;
         }
         let head = (code == RefusalCode::OutOfOrder).then(|| head_response(self.host, chain.head.as_ref()));
-        Err(Refused(Box::new(Refusal { code, detail, head })))
+        Err(Refused { refusal: Box::new(Refusal { code, detail, head }), denied: None })
     }
 
     fn state(&mut self, chain: &mut HostChain, what: Stated) -> Result<(), Refused> {
@@ -358,9 +359,8 @@ impl Append<'_> {
             return Ok(());
         };
         chain.statements_left = left;
-        let statement = Statement { host: self.host, at_ns: now_ns(), what };
-        let payload = Signed::seal(self.key, &statement).map_err(|error| Refused::internal(&error))?;
-        self.job.statement(self.host, &payload).map_err(|error| Refused::internal(&error))
+        let statement = Statement { host: Some(self.host), at_ns: now_ns(), what };
+        self.job.statement(self.key, &statement).map_err(|error| Refused::internal(&error))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod authority;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod denied;
 pub mod doctor;
 pub mod files;
 #[cfg(any(test, feature = "harness"))]

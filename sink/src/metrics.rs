@@ -1,5 +1,6 @@
 //! Counters of the sink, as `/metrics` shows them. Labels come from fixed sets: nobody outside can add a series.
 
+use custody_ledger::statement::DenialReason;
 use custody_ledger::verify::{Check, Finding};
 use custody_ledger::wire::RefusalCode;
 use prometheus_client::encoding::text::encode;
@@ -23,6 +24,7 @@ pub struct Metrics {
     refusals: Labelled,
     faults: Labelled,
     findings: Labelled,
+    denials: Labelled,
     connections: Gauge,
     connections_refused: Counter,
     handshakes_failed: Counter,
@@ -92,6 +94,7 @@ impl Default for Metrics {
         let refusals = labelled("refusals", "Requests refused, by code");
         let faults = labelled("faults", "Batches that failed a check, by check");
         let findings = labelled("findings", "What has to be known of accepted batches, by kind");
+        let denials = labelled("denials", "Attempts that were denied, by reason");
         let connections = Gauge::default();
         registry.register("connections", "Connections open", connections.clone());
         let search = SearchMetrics::register(&mut registry);
@@ -107,6 +110,7 @@ impl Default for Metrics {
             refusals,
             faults,
             findings,
+            denials,
             connections,
             connections_refused,
             handshakes_failed,
@@ -151,16 +155,10 @@ impl Metrics {
         self.faults.get_or_create(&vec![("check", check.to_string())]).inc();
     }
     pub(crate) fn found(&self, finding: &Finding) {
-        let kind = match finding {
-            Finding::Missing { .. } => "missing",
-            Finding::RolledBack { .. } => "rolled_back",
-            Finding::Forked { .. } => "forked",
-            Finding::Quarantined { .. } => "quarantined",
-            Finding::CounterWentBack { .. } => "counter_went_back",
-            Finding::NotConserved { .. } => "not_conserved",
-            Finding::OtherLog { .. } => "other_log",
-        };
-        self.findings.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+        self.findings.get_or_create(&vec![("kind", finding.code().to_owned())]).inc();
+    }
+    pub(crate) fn denied(&self, reason: DenialReason) {
+        self.denials.get_or_create(&vec![("reason", reason.code().to_owned())]).inc();
     }
     pub(crate) fn connection_opened(&self) {
         self.connections.inc();

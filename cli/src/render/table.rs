@@ -1,5 +1,7 @@
 //! Hosts and sessions as rows.
 
+use std::borrow::Cow;
+
 use custody_record::names;
 use custody_record::text::{self, Style as Paint, escape};
 use custody_record::view::{HostView, SessionView};
@@ -41,6 +43,16 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
             .trim_end()
             .to_owned(),
         );
+        for (code, noted) in &host.noted {
+            let ago = u64::try_from(style.now.saturating_sub(noted.last)).unwrap_or(0);
+            lines.push(format!(
+                "  {} {}: {}, last {} ago",
+                style.palette.paint(Paint::Warn, "!"),
+                noted_words(code),
+                text::count(noted.count),
+                text::duration(ago),
+            ));
+        }
         if style.wide {
             lines.push(format!("  id {}", escape(&host.id)));
             for (source, counters) in &host.counters {
@@ -53,6 +65,23 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What has to be known of a host, by its code at the sink; a code that is newer than this reader as it is.
+fn noted_words(code: &str) -> Cow<'_, str> {
+    Cow::Borrowed(match code {
+        "missing" => "batches that it held are missing here",
+        "rolled_back" => "came back older than it was",
+        "forked" => "held another batch than the one that is here",
+        "quarantined" => "keeps batches aside that were refused",
+        "counter_went_back" => "batches in which a counter went back",
+        "not_conserved" => "batches whose counters do not add up",
+        "other_log" => "holds a checkpoint that is none of the sink's log",
+        "equivocation" => "other batches for a place that is taken",
+        "refused" => "batches refused",
+        "denied" => "attempts denied",
+        code => return escape(code),
+    })
 }
 
 /// One row per session.

@@ -4,9 +4,10 @@ use axum::body::Body;
 use axum::extract::{Path, State as Shared};
 use axum::http::Response;
 use custody_ledger::HostId;
+use custody_ledger::statement::DenialReason;
 use custody_ledger::wire::{APPEND_BYTES_MAX, AppendResponse, RefusalCode};
 
-use super::answer::{message, ok};
+use super::answer::{denied, message, ok};
 use super::{Caller, Refused, Services, State};
 use crate::identity::Identity;
 
@@ -16,17 +17,21 @@ pub(super) async fn append(
     Path(id): Path<String>,
     body: Body,
 ) -> Response<Body> {
-    let answer = match take(&services, caller, &id, body).await {
-        Ok(answer) => answer,
-        Err(refused) => AppendResponse { receipts: Vec::new(), refusal: Some(*refused.0) },
-    };
-    match &answer.refusal {
-        None => ok(&answer),
-        Some(refusal) => {
-            services.metrics.refused(refusal.code);
-            message(refusal.code, &answer)
+    let (answer, reason) = match take(&services, caller, &id, body).await {
+        Ok(answer) => {
+            // The one thing that a host with its own certificate and path is not let in for.
+            let stranger = answer.refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Forbidden);
+            (answer, stranger.then_some(DenialReason::NotEnrolled))
         }
-    }
+        Err(Refused { refusal, denied }) => {
+            (AppendResponse { receipts: Vec::new(), refusal: Some(*refusal) }, denied)
+        }
+    };
+    let Some(refusal) = &answer.refusal else { return ok(&answer) };
+    services.metrics.refused(refusal.code);
+    let mut response = message(refusal.code, &answer);
+    response.extensions_mut().extend(denied(reason));
+    response
 }
 
 async fn take(
@@ -53,12 +58,12 @@ pub(super) async fn head(
 pub(super) fn own_host(caller: Result<Caller, Refused>, id: &str) -> Result<HostId, Refused> {
     match caller?.subject.identity {
         Identity::Host(host) if host.to_string() == id => Ok(host),
-        Identity::Host(host) => Err(Refused::new(
-            RefusalCode::Forbidden,
+        Identity::Host(host) => Err(Refused::denied(
+            DenialReason::OtherHost,
             format!("the certificate stands for host {host}, and only for it"),
         )),
         Identity::Person { .. } => {
-            Err(Refused::new(RefusalCode::Forbidden, "people do not append; this needs a host's certificate"))
+            Err(Refused::denied(DenialReason::Role, "people do not append; this needs a host's certificate"))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::Response;
-use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::statement::{DenialReason, Enrolment, Signed, Stated, Statement};
 use custody_ledger::wire::{self, ENROL_BYTES_MAX, EnrolRequest, EnrolResponse, RefusalCode};
 use custody_ledger::{HostId, keys};
 use uuid::Uuid;
@@ -77,7 +77,15 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
             services.acceptor.add(enrolment);
             Some(*host)
         }
-        _ => None,
+        _ => {
+            let what = Stated::Admitted { identity: subject.to_string() };
+            let statement = Statement { host: None, at_ns: crate::clock::now_ns(), what };
+            services
+                .store
+                .state(services.acceptor.key(), &[statement])
+                .map_err(|error| Refused::internal(&error))?;
+            None
+        }
     };
     services.metrics.enrolled();
     tracing::info!(%subject, "enrolled");
@@ -101,7 +109,7 @@ fn shown_name(name: Option<&str>) -> String {
 fn refuse_token(error: TokenError) -> Refused {
     match error {
         TokenError::Unknown | TokenError::Expired | TokenError::UsedUp => {
-            Refused::new(RefusalCode::Token, error.to_string())
+            Refused::denied(DenialReason::Token, error.to_string())
         }
         TokenError::File(_) | TokenError::TooMany | TokenError::Random => Refused::internal(&error),
     }

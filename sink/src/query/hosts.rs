@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Query, State as Shared};
 use axum::http::Response;
 use custody_ledger::Batch;
-use custody_record::view::{HeadView, HostView};
+use custody_record::view::{HeadView, HostView, NotedView};
 
 use super::parameters::{Parameters, Wanted};
 use super::sight::Sight;
@@ -51,6 +51,11 @@ fn view(store: &Store, row: &HostRow) -> Result<HostView, StoreError> {
         counters,
         lost,
         silent: row.received_ns.is_some_and(|seen| now_ns().saturating_sub(seen) > SILENCE_NS),
+        noted: store
+            .noted(row.enrolment.host)?
+            .into_iter()
+            .map(|(code, noted)| (code, NotedView { count: noted.count, last: views::signed(noted.last_ns) }))
+            .collect(),
     })
 }
 

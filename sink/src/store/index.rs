@@ -1,6 +1,7 @@
 //! The index: heads of hosts and places of batches in redb. Disposable: everything in it is built from the
 //! segments, by the same function that keeps it up to date.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use custody_ledger::verify::Head;
@@ -19,8 +20,10 @@ const BATCHES: TableDefinition<'_, ([u8; 16], u64, u64), &[u8]> = TableDefinitio
 const SEQS: TableDefinition<'_, ([u8; 16], u64, u64), u64> = TableDefinition::new("seqs/1");
 /// (host, epoch counter, seq of a session.open)
 const OPENS: TableDefinition<'_, ([u8; 16], u64, u64), ()> = TableDefinition::new("opens/1");
-/// (segment, offset) of a statement → host
+/// (segment, offset) of a statement → host, zeros where it is about none
 const STATEMENTS: TableDefinition<'_, (u64, u64), [u8; 16]> = TableDefinition::new("statements/1");
+/// (host, code of what has to be known of it) → how often, and when last, ns since 1970
+const NOTED: TableDefinition<'_, ([u8; 16], &str), (u64, u64)> = TableDefinition::new("noted/1");
 /// One row: the (segment, offset) up to which the index knows the segments.
 const COVERED: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("covered/1");
 
@@ -59,12 +62,21 @@ pub struct BatchRow {
     pub place: Place,
 }
 
+/// What has to be known of a host: of its batches, or stated by the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// How often.
+    pub count: u64,
+    /// When last, ns since 1970.
+    pub last_ns: u64,
+}
+
 /// What a record changes in the index.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Enrolment(Enrolment),
-    Batch { host: HostId, row: BatchRow, head: Box<Head>, opens: Vec<Seq> },
-    Statement { host: HostId, place: Place },
+    Batch { host: HostId, row: BatchRow, head: Box<Head>, opens: Vec<Seq>, noted: Vec<&'static str> },
+    Statement { host: Option<HostId>, place: Place, at_ns: u64, noted: Option<(&'static str, u64)> },
 }
 
 /// Pages of the index that are kept in memory, bytes. Unbounded they would grow with the store.
@@ -86,6 +98,7 @@ impl Index {
         transaction.open_table(SEQS)?;
         transaction.open_table(OPENS)?;
         transaction.open_table(STATEMENTS)?;
+        transaction.open_table(NOTED)?;
         transaction.open_table(COVERED)?;
         transaction.commit()?;
         index.progress.move_to(index.covered()?.unwrap_or(start));
@@ -201,6 +214,19 @@ impl Index {
         .collect()
     }
 
+    pub(super) fn noted(&self, host: HostId) -> Result<BTreeMap<String, Noted>, StoreError> {
+        let table = self.database.begin_read()?.open_table(NOTED)?;
+        let rows = table.range((*host.as_bytes(), "")..)?;
+        let rows =
+            rows.take_while(|row| row.as_ref().map_or(true, |(key, _)| key.value().0 == *host.as_bytes()));
+        rows.map(|row| {
+            let (key, value) = row?;
+            let (count, last_ns) = value.value();
+            Ok((key.value().1.to_owned(), Noted { count, last_ns }))
+        })
+        .collect()
+    }
+
     pub(super) fn statements(&self) -> Result<Vec<Place>, StoreError> {
         let table = self.database.begin_read()?.open_table(STATEMENTS)?;
         table
@@ -220,7 +246,7 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             let row = HostRow { enrolment: enrolment.clone(), head: None, received_ns: None };
             transaction.open_table(HOSTS)?.insert(key, codec::encode("host row", &row)?.as_slice())?;
         }
-        Change::Batch { host, row, head, opens } => {
+        Change::Batch { host, row, head, opens, noted } => {
             let key = *host.as_bytes();
             let mut hosts = transaction.open_table(HOSTS)?;
             let Some(mut host_row) =
@@ -242,10 +268,29 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             for seq in opens {
                 table.insert((key, counter, seq.0), ())?;
             }
+            noted.iter().try_for_each(|code| note(transaction, host, code, 1, row.received_ns))?;
         }
-        Change::Statement { host, place } => {
-            transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), *host.as_bytes())?;
+        Change::Statement { host, place, at_ns, noted } => {
+            let about = host.map_or([0; 16], |host| *host.as_bytes());
+            transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), about)?;
+            if let (Some(host), Some((code, count))) = (host, noted) {
+                note(transaction, host, code, *count, *at_ns)?;
+            }
         }
     }
+    Ok(())
+}
+
+fn note(
+    transaction: &WriteTransaction,
+    host: &HostId,
+    code: &str,
+    count: u64,
+    at_ns: u64,
+) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(NOTED)?;
+    let key = (*host.as_bytes(), code);
+    let before = table.get(key)?.map_or(0, |row| row.value().0);
+    table.insert(key, (before.saturating_add(count), at_ns))?;
     Ok(())
 }
