@@ -208,6 +208,7 @@ fn golden_wire_messages() {
         code: wire::RefusalCode::OutOfOrder,
         detail: "the batch before it is 4".to_owned(),
         head: Some(head),
+        retry_after_ms: None,
     };
     compare(
         "append-response.hex",

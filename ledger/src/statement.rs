@@ -69,6 +69,15 @@ pub enum Stated {
     },
     /// Somebody was not let in.
     Denied(Denied),
+    /// A host came over what it may bring: its batches were not taken from then on, until it was under it again.
+    OverQuota {
+        /// Which quota.
+        quota: QuotaKind,
+        /// What it allows.
+        limit: u64,
+        /// What the host had used of it.
+        used: u64,
+    },
     /// A person got a certificate.
     Admitted {
         /// As in the certificate: role, name and, of a reader, scope.
@@ -84,8 +93,35 @@ impl Stated {
             Stated::Equivocation { .. } => "equivocation",
             Stated::Refused { .. } => "refused",
             Stated::Denied(_) => "denied",
+            Stated::OverQuota { .. } => "over_quota",
             Stated::Admitted { .. } => "admitted",
         }
+    }
+}
+
+/// What a host may not bring more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaKind {
+    /// Batches a second, over some time.
+    BatchesPerSecond,
+    /// Bytes of batches in one day, UTC.
+    BytesPerDay,
+    /// Bytes of batches in the store.
+    BytesStored,
+    /// A kind that is newer than this reader.
+    #[serde(other)]
+    Unknown,
+}
+
+impl fmt::Display for QuotaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            QuotaKind::BatchesPerSecond => "batches per second",
+            QuotaKind::BytesPerDay => "bytes per day",
+            QuotaKind::BytesStored => "bytes in the store",
+            QuotaKind::Unknown => "a kind that this version does not know",
+        })
     }
 }
 

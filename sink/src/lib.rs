@@ -20,6 +20,7 @@ pub mod identity;
 pub mod labels;
 pub mod metrics;
 pub mod query;
+pub mod quota;
 mod redb_errors;
 pub mod revocation;
 pub mod run;

@@ -21,6 +21,7 @@ pub struct Metrics {
     equivocations: Counter,
     enrolments: Counter,
     statements_dropped: Counter,
+    quotas_crossed: Counter,
     refusals: Labelled,
     faults: Labelled,
     findings: Labelled,
@@ -83,6 +84,7 @@ impl Default for Metrics {
         let enrolments = counter("enrolments", "Identities given");
         let statements_dropped =
             counter("statements_dropped", "Statements over the limit of one host, counted only");
+        let quotas_crossed = counter("quotas_crossed", "Times that a host came over a quota");
         let connections_refused = counter("connections_refused", "Connections over the limit");
         let handshakes_failed = counter("handshakes_failed", "TLS handshakes that failed or took too long");
         let revoked = counter("certificates_revoked_used", "Requests with a revoked certificate");
@@ -107,6 +109,7 @@ impl Default for Metrics {
             equivocations,
             enrolments,
             statements_dropped,
+            quotas_crossed,
             refusals,
             faults,
             findings,
@@ -147,6 +150,9 @@ impl Metrics {
     }
     pub(crate) fn statement_dropped(&self) {
         self.statements_dropped.inc();
+    }
+    pub(crate) fn quota_crossed(&self) {
+        self.quotas_crossed.inc();
     }
     pub(crate) fn refused(&self, code: RefusalCode) {
         self.refusals.get_or_create(&vec![("code", format!("{code:?}"))]).inc();

@@ -55,7 +55,13 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     let search =
         Search::start(Arc::clone(&store), config.state_directory.join("search"), Arc::clone(&metrics))
             .context("cannot start the thread that fills the index of words")?;
-    let acceptor = Acceptor::new(Arc::clone(&store), Arc::clone(&tree), Arc::new(key), Arc::clone(&metrics))?;
+    let acceptor = Acceptor::new(
+        Arc::clone(&store),
+        Arc::clone(&tree),
+        Arc::new(key),
+        Arc::clone(&metrics),
+        config.quota,
+    )?;
     let tls = authority.server_config(&config.server_names)?;
     let hosts_max = config.limits.hosts_max;
     let (stop, stopping) = watch::channel(false);

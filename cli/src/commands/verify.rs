@@ -393,6 +393,11 @@ fn statement_words(what: &statement::Stated) -> Option<String> {
              sink keeps both"
         )),
         statement::Stated::Denied(denied) => Some(denied.to_string()),
+        statement::Stated::OverQuota { quota, limit, used } => Some(format!(
+            "the host came over its quota ({quota}): {} of {}",
+            text::count(*used),
+            text::count(*limit)
+        )),
         statement::Stated::Admitted { identity } => Some(format!("{identity} was enrolled")),
         statement::Stated::Refused { fault } => Some(format!("the sink refused a batch: {fault}")),
     }

@@ -22,6 +22,7 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
     )];
     for host in hosts {
         let (state, paint) = match (&host.last_seen, host.silent) {
+            _ if host.over_quota.is_some() => ("OVER", Paint::Bad),
             (None, _) => ("never", Paint::Warn),
             (Some(_), true) => ("SILENT", Paint::Bad),
             (Some(_), false) => ("heard", Paint::Good),
@@ -43,6 +44,8 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
             .trim_end()
             .to_owned(),
         );
+        let over = host.over_quota.iter();
+        lines.extend(over.map(|over| format!("  {} {}", style.palette.paint(Paint::Bad, "!"), escape(over))));
         for (code, noted) in &host.noted {
             let ago = u64::try_from(style.now.saturating_sub(noted.last)).unwrap_or(0);
             lines.push(format!(
@@ -80,6 +83,7 @@ fn noted_words(code: &str) -> Cow<'_, str> {
         "equivocation" => "other batches for a place that is taken",
         "refused" => "batches refused",
         "denied" => "attempts denied",
+        "over_quota" => "times that it came over a quota",
         code => return escape(code),
     })
 }

@@ -19,7 +19,10 @@ pub struct Refused {
 impl Refused {
     /// `detail` is one sentence for people, without payload.
     pub fn new(code: RefusalCode, detail: impl Into<String>) -> Self {
-        Refused { refusal: Box::new(Refusal { code, detail: detail.into(), head: None }), denied: None }
+        Refused {
+            refusal: Box::new(Refusal { code, detail: detail.into(), head: None, retry_after_ms: None }),
+            denied: None,
+        }
     }
 
     /// For who is not let in.

@@ -5,10 +5,10 @@ use axum::extract::{Path, State as Shared};
 use axum::http::Response;
 use custody_ledger::HostId;
 use custody_ledger::statement::DenialReason;
-use custody_ledger::wire::{APPEND_BYTES_MAX, AppendResponse, RefusalCode};
+use custody_ledger::wire::{APPEND_BYTES_MAX, AppendResponse};
 
 use super::answer::{denied, message, ok};
-use super::{Caller, Refused, Services, State};
+use super::{Caller, Refused, Services, State, intake};
 use crate::identity::Identity;
 
 pub(super) async fn append(
@@ -18,11 +18,7 @@ pub(super) async fn append(
     body: Body,
 ) -> Response<Body> {
     let (answer, reason) = match take(&services, caller, &id, body).await {
-        Ok(answer) => {
-            // The one thing that a host with its own certificate and path is not let in for.
-            let stranger = answer.refusal.as_ref().is_some_and(|r| r.code == RefusalCode::Forbidden);
-            (answer, stranger.then_some(DenialReason::NotEnrolled))
-        }
+        Ok(answer) => (answer, None),
         Err(Refused { refusal, denied }) => {
             (AppendResponse { receipts: Vec::new(), refusal: Some(*refusal) }, denied)
         }
@@ -41,8 +37,16 @@ async fn take(
     body: Body,
 ) -> Result<AppendResponse, Refused> {
     let host = own_host(caller, id)?;
+    let turn = match services.acceptor.turn(host) {
+        Ok(turn) => turn,
+        Err(refused) => {
+            // A connection that is cut while the host sends would take the answer with it.
+            intake::discard(body, APPEND_BYTES_MAX).await;
+            return Err(refused);
+        }
+    };
     let (body, _room) = services.appends.read(body, APPEND_BYTES_MAX).await?;
-    Ok(services.acceptor.append(host, body).await)
+    Ok(services.acceptor.append(turn, body).await)
 }
 
 pub(super) async fn head(

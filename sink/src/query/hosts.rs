@@ -12,7 +12,7 @@ use super::parameters::{Parameters, Wanted};
 use super::sight::Sight;
 use super::{blocking, json, store_trouble, views};
 use crate::clock::now_ns;
-use crate::http::{Caller, Refused, State};
+use crate::http::{Caller, Refused, Services, State};
 use crate::store::{HostRow, Store, StoreError};
 
 /// Heartbeats are 10 s apart; who misses three is silent.
@@ -29,12 +29,13 @@ pub(super) async fn hosts(
     let rows = blocking(move || {
         let rows = sight.hosts(&services.store).map_err(store_trouble)?;
         let wanted = rows.iter().filter(|row| wanted.admits(row));
-        wanted.map(|row| view(&services.store, row).map_err(store_trouble)).collect::<Result<Vec<_>, _>>()
+        wanted.map(|row| view(&services, row).map_err(store_trouble)).collect::<Result<Vec<_>, _>>()
     });
     json(&rows.await?)
 }
 
-fn view(store: &Store, row: &HostRow) -> Result<HostView, StoreError> {
+fn view(services: &Services, row: &HostRow) -> Result<HostView, StoreError> {
+    let store = &services.store;
     let counters = newest_counters(store, row)?;
     let in_bytes = counters.iter().filter(|(source, _)| source.ends_with(".bytes"));
     let lost = in_bytes.filter_map(|(_, counts)| counts.get("lost")).sum();
@@ -51,6 +52,7 @@ fn view(store: &Store, row: &HostRow) -> Result<HostView, StoreError> {
         counters,
         lost,
         silent: row.received_ns.is_some_and(|seen| now_ns().saturating_sub(seen) > SILENCE_NS),
+        over_quota: services.acceptor.over_quota(row.enrolment.host),
         noted: store
             .noted(row.enrolment.host)?
             .into_iter()

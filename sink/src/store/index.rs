@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::progress::Progress;
+use crate::quota::day_of;
 
 /// host → [`HostRow`]
 const HOSTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("hosts/1");
@@ -45,6 +46,30 @@ pub struct HostRow {
     pub head: Option<Head>,
     /// When its newest batch came, ns since 1970.
     pub received_ns: Option<u64>,
+    /// Bytes of all its batches, as they came.
+    #[serde(default)]
+    pub stored_bytes: u64,
+    /// The day on which the newest came, days since 1970.
+    #[serde(default)]
+    pub day: u64,
+    /// Bytes of the batches of that day.
+    #[serde(default)]
+    pub day_bytes: u64,
+}
+
+impl HostRow {
+    fn new(enrolment: Enrolment) -> Self {
+        HostRow { enrolment, head: None, received_ns: None, stored_bytes: 0, day: 0, day_bytes: 0 }
+    }
+
+    fn count(&mut self, received_ns: u64, bytes: u64) {
+        let day = day_of(received_ns);
+        if day != self.day {
+            (self.day, self.day_bytes) = (day, 0);
+        }
+        self.stored_bytes = self.stored_bytes.saturating_add(bytes);
+        self.day_bytes = self.day_bytes.saturating_add(bytes);
+    }
 }
 
 /// A stored batch.
@@ -75,8 +100,21 @@ pub struct Noted {
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Enrolment(Enrolment),
-    Batch { host: HostId, row: BatchRow, head: Box<Head>, opens: Vec<Seq>, noted: Vec<&'static str> },
-    Statement { host: Option<HostId>, place: Place, at_ns: u64, noted: Option<(&'static str, u64)> },
+    Batch {
+        host: HostId,
+        row: BatchRow,
+        /// Of its frame.
+        bytes: u64,
+        head: Box<Head>,
+        opens: Vec<Seq>,
+        noted: Vec<&'static str>,
+    },
+    Statement {
+        host: Option<HostId>,
+        place: Place,
+        at_ns: u64,
+        noted: Option<(&'static str, u64)>,
+    },
 }
 
 /// Pages of the index that are kept in memory, bytes. Unbounded they would grow with the store.
@@ -243,10 +281,10 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
     match change {
         Change::Enrolment(enrolment) => {
             let key = *enrolment.host.as_bytes();
-            let row = HostRow { enrolment: enrolment.clone(), head: None, received_ns: None };
+            let row = HostRow::new(enrolment.clone());
             transaction.open_table(HOSTS)?.insert(key, codec::encode("host row", &row)?.as_slice())?;
         }
-        Change::Batch { host, row, head, opens, noted } => {
+        Change::Batch { host, row, bytes, head, opens, noted } => {
             let key = *host.as_bytes();
             let mut hosts = transaction.open_table(HOSTS)?;
             let Some(mut host_row) =
@@ -258,6 +296,7 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             };
             host_row.head = Some(Head::clone(head));
             host_row.received_ns = Some(row.received_ns);
+            host_row.count(row.received_ns, *bytes);
             hosts.insert(key, codec::encode("host row", &host_row)?.as_slice())?;
             let counter = row.batch.epoch.counter;
             let encoded = codec::encode("batch row", row)?;

@@ -117,7 +117,7 @@ fn change_of(index: &Index, record: &Record, place: Place) -> Result<Option<Chan
                 index.host(header.host)?.ok_or_else(|| at(&"a batch of a host that is not enrolled"))?;
             let step = follow(header.host, &host.enrolment.key, host.head.as_ref(), &record.payload)
                 .map_err(|fault| at(&fault))?;
-            Ok(Some(batch_change(header.host, step, receipt.received_ns, place)))
+            Ok(Some(batch_change(header.host, step, &record.payload, receipt.received_ns, place)))
         }
         RecordKind::Other(_) => Ok(None),
     }

@@ -69,7 +69,7 @@ impl Job {
     ) -> Result<(), StoreError> {
         let place = self.put(RecordKind::Batch, &codec::encode("receipt", receipt)?, frame)?;
         let batch = step.head.batch;
-        self.changes.push(batch_change(host, step, received_ns, place));
+        self.changes.push(batch_change(host, step, frame, received_ns, place));
         self.stored.push(StoredBatch { host, batch, received_ns, frame: frame.to_vec() });
         Ok(())
     }
@@ -103,7 +103,13 @@ pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
 }
 
 /// What a stored batch changes in the index; the same for a new batch and for one found at recovery.
-pub(super) fn batch_change(host: HostId, step: Step<'_>, received_ns: u64, place: Place) -> Change {
+pub(super) fn batch_change(
+    host: HostId,
+    step: Step<'_>,
+    frame: &[u8],
+    received_ns: u64,
+    place: Place,
+) -> Change {
     let first_seq = step.batch.header.first_seq;
     let batch: Position = step.head.batch;
     let opens: Vec<Seq> = step
@@ -115,7 +121,8 @@ pub(super) fn batch_change(host: HostId, step: Step<'_>, received_ns: u64, place
         .collect();
     let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place };
     let noted = step.findings.iter().map(Finding::code).collect();
-    Change::Batch { host, row, head: Box::new(step.head), opens, noted }
+    let bytes = frame.len() as u64;
+    Change::Batch { host, row, bytes, head: Box::new(step.head), opens, noted }
 }
 
 type Waiting = (Job, SyncSender<Result<(), StoreError>>);
@@ -265,9 +272,9 @@ impl State {
 fn placed(change: &Change, base: Place) -> Change {
     let at = |place: Place| Place { segment: base.segment, offset: base.offset + place.offset };
     match change.clone() {
-        Change::Batch { host, mut row, head, opens, noted } => {
+        Change::Batch { host, mut row, bytes, head, opens, noted } => {
             row.place = at(row.place);
-            Change::Batch { host, row, head, opens, noted }
+            Change::Batch { host, row, bytes, head, opens, noted }
         }
         Change::Statement { host, place, at_ns, noted } => {
             Change::Statement { host, place: at(place), at_ns, noted }
