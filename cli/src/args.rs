@@ -102,7 +102,8 @@ pub(crate) enum Command {
     /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
     #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink\n  \
         custody verify --from ./copy -o json\n  \
-        custody verify --from ./copy --checkpoint ./last-month\n\nNeeds no network and no key but the public ones in the store.\n\
+        custody verify --from ./copy --checkpoint ./last-month\n  \
+        custody verify --follow                    (a sink that runs)\n\nA copy needs no network and no key but the public ones in the store.\n\
         Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing,\n5 it \
         contradicts a signed checkpoint that a host or you hold: it was rolled back or forked.")]
     Verify(VerifyArgs),
@@ -226,8 +227,10 @@ pub(crate) struct DecodeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The store's folder, or a copy of it.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "follow")]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
     /// The sink's public key that you hold from elsewhere (64 hexadecimal digits). Without it the one that you
     /// got at login counts, and without login whatever key the store itself names.
     #[arg(long, value_name = "KEY")]
@@ -237,6 +240,25 @@ pub(crate) struct VerifyArgs {
     pub(crate) checkpoint: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Watching the log of a sink that runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Follow a running sink")]
+pub(crate) struct FollowArgs {
+    /// Follow the log of the sink that you are logged in at: each checkpoint must go on from the one before. For an
+    /// auditor also what leaves hold, and the checkpoints that hosts echo in them.
+    #[arg(long, conflicts_with_all = ["from", "sink_key", "checkpoint"])]
+    pub(crate) follow: bool,
+    /// Look once, and end.
+    #[arg(long, requires = "follow")]
+    pub(crate) once: bool,
+    /// Look so often.
+    #[arg(long, value_name = "DURATION", default_value = "10s", requires = "follow")]
+    pub(crate) every: String,
+    /// Keep what was seen in this file, instead of beside the login.
+    #[arg(long, value_name = "FILE", requires = "follow")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

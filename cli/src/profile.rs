@@ -70,6 +70,11 @@ impl Profile {
         write().inspect_err(|_| drop(fs::remove_file(&draft))).with_context(failed)
     }
 
+    /// Whether it shows the whole log, and not a reader's part.
+    pub(crate) fn is_auditor(&self) -> bool {
+        !self.identity.starts_with("custody:person:reader:")
+    }
+
     /// The role, its scope and the name in the identity, for people.
     pub(crate) fn who(&self) -> String {
         match self.identity.strip_prefix("custody:person:").and_then(|rest| rest.split_once(':')) {
@@ -80,6 +85,11 @@ impl Profile {
             None => self.identity.clone(),
         }
     }
+}
+
+/// Where `custody verify --follow` keeps what it saw of a sink.
+pub(crate) fn follow_file(sink_key: &str) -> anyhow::Result<PathBuf> {
+    Ok(folder()?.join("follow").join(format!("{}.json", file_name(sink_key))))
 }
 
 /// The newest checkpoint of a log that this user has seen.

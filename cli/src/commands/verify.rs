@@ -17,7 +17,7 @@ use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, Style};
 use crate::profile::Profile;
 
-mod log;
+pub(super) mod log;
 
 use log::{LogCheck, LogPart};
 
@@ -26,8 +26,9 @@ const PROGRESS_BATCHES: u64 = 512;
 
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     let expected = expected_key(arguments.sink_key.as_deref())?;
-    let folder = Folder::open(&arguments.from).map_err(Failure::usage)?;
-    let log = LogCheck::open(&arguments.from, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
+    let from = arguments.from.as_deref().context("--from DIR is missing").map_err(Failure::usage)?;
+    let folder = Folder::open(from).map_err(Failure::usage)?;
+    let log = LogCheck::open(from, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
     let report = check(&folder, log, expected)?;
     let mut lines = Lines::new();
     if arguments.output.format == Format::Json {

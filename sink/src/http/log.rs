@@ -16,6 +16,15 @@ use super::append::own_host;
 use super::{Caller, Refused, State};
 use crate::tree::Published;
 
+/// `GET /v1/log/key`: the key that signs checkpoints, with the sink's certificate of it.
+pub(super) async fn key(
+    Shared(services): Shared<State>,
+    caller: Result<Caller, Refused>,
+) -> Result<Response<Body>, Refused> {
+    caller?.person()?;
+    Ok(file(services.tree.key_file(), "text/plain; charset=utf-8", "no-store"))
+}
+
 /// `GET /v1/log/checkpoint`
 pub(super) async fn checkpoint(
     Shared(services): Shared<State>,

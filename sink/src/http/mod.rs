@@ -77,6 +77,7 @@ pub fn router(services: State) -> Router {
         .route("/v1/hosts/{id}/head", get(append::head))
         .route("/v1/hosts/{id}/committed", get(log::committed));
     let log = Router::new()
+        .route("/v1/log/key", get(log::key))
         .route("/v1/log/checkpoint", get(log::checkpoint))
         .route("/v1/log/tile/{*path}", get(log::tile));
     let enrolment = Router::new().route("/v1/enroll", post(enroll::enroll));
