@@ -204,6 +204,18 @@ async fn a_certificate_of_an_unknown_role_or_scope_opens_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_revocation_by_name_ends_the_certificates_of_every_scope() {
+    let sink = Sink::start();
+    let scoped = person(&sink, &["--role", "reader", "--label", "env=prod"]).await;
+    let whole = person(&sink, &["--role", "reader"]).await;
+    let revoked = sink.run_to_end(&["revoke", "--role", "reader", "--name", "dana@corp"]);
+    assert!(revoked.status.success());
+    for who in [&scoped, &whole] {
+        assert_eq!(get(&sink, who, "/v1/hosts").await.0, 403);
+    }
+}
+
 #[test]
 fn a_scope_that_would_mean_something_else_than_it_says_is_refused_when_it_is_typed() {
     let sink = Sink::start();

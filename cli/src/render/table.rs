@@ -140,3 +140,37 @@ pub(crate) fn as_view(session: &SessionView) -> custody_record::View {
         unreadable: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use custody_record::view::NotedView;
+
+    use super::*;
+    use crate::args::OutputArgs;
+
+    #[test]
+    fn a_host_over_its_quota_looked_merely_silent() {
+        let host = HostView {
+            id: "0190a0b0-0000-7000-8000-000000000001".to_owned(),
+            name: "web-1".to_owned(),
+            labels: [("env".to_owned(), "prod".to_owned())].into(),
+            head: None,
+            last_seen: Some(1),
+            counters: std::collections::BTreeMap::new(),
+            lost: 0,
+            silent: true,
+            over_quota: Some("it has sent 9 bytes today\u{1b}".to_owned()),
+            noted: [
+                ("not_conserved".to_owned(), NotedView { count: 7, last: 2 }),
+                ("new\u{1b}er".to_owned(), NotedView { count: 1, last: 2 }),
+            ]
+            .into(),
+        };
+        let style = Style { now: 2_000_000_002, ..Style::of(&OutputArgs::default()) };
+        let lines = hosts(&[host], &style);
+        assert!(lines[1].contains("OVER") && !lines[1].contains("SILENT"), "{}", lines[1]);
+        assert_eq!(lines[2], "  ! it has sent 9 bytes today\\x1b");
+        assert_eq!(lines[3], "  ! new\\x1ber: 1, last 2.00 s ago");
+        assert_eq!(lines[4], "  ! batches whose counters do not add up: 7, last 2.00 s ago");
+    }
+}
