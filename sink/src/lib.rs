@@ -1,8 +1,8 @@
 //! The sink: accepts the chains of hosts, stores them write-once, and answers those who may read.
 //!
 //! It never links a decoder and never reads a body to decide about it. In flow order: [`config`], [`run`],
-//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`accept`], [`store`], [`tree`], [`search`],
-//! [`query`].
+//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`denied`], [`quota`],
+//! [`accept`], [`store`], [`tree`], [`search`], [`query`].
 #![forbid(unsafe_code)]
 
 pub mod accept;
