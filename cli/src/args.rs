@@ -233,8 +233,6 @@ pub(crate) struct VerifyArgs {
     /// The store's folder, or a copy of it.
     #[arg(long, value_name = "DIR", required_unless_present = "follow")]
     pub(crate) from: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) follow: FollowArgs,
     /// The sink's public key that you hold from elsewhere (64 hexadecimal digits). Without it the one that you
     /// got at login counts, and without login whatever key the store itself names.
     #[arg(long, value_name = "KEY")]
@@ -242,6 +240,8 @@ pub(crate) struct VerifyArgs {
     /// A checkpoint of the sink's log that you kept from before: the store must go on from it.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
