@@ -21,6 +21,8 @@ use crate::sink_client::{self, Address, Client};
 
 /// First wait after a failed attempt; doubles up to the configured bound.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+/// Longest wait that a sink may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// While nothing new comes, look again this often: a wake-up may have been taken by an earlier round.
 const IDLE: Duration = Duration::from_secs(5);
 /// Batches that may wait to be committed; then no more are sent until some are.
@@ -68,8 +70,9 @@ impl Forwarder {
                 Err(error) => {
                     known_head = false;
                     self.shared.status().sink_error = format!("{error:#}");
-                    events::sink_unreachable(&error, backoff);
-                    tokio::time::sleep(jitter(backoff)).await;
+                    let wait = wait_after(&error, backoff);
+                    events::sink_unreachable(&error, wait);
+                    tokio::time::sleep(jitter(wait)).await;
                     backoff = (backoff * 2).min(self.backoff_max);
                 }
             }
@@ -212,10 +215,38 @@ impl Forwarder {
     }
 }
 
+/// How long to wait after a failed attempt: as long as the sink says that coming back is of no use, within bounds, for a
+/// person may raise a quota meanwhile.
+fn wait_after(error: &anyhow::Error, backoff: Duration) -> Duration {
+    let refusal = error.downcast_ref::<Refusal>();
+    let asked =
+        refusal.and_then(|refusal| refusal.retry_after_ms).map_or(Duration::ZERO, Duration::from_millis);
+    backoff.max(asked.min(RETRY_AFTER_MAX))
+}
+
 /// Between half and the whole of it, so that hosts do not come all at once.
 fn jitter(backoff: Duration) -> Duration {
     let mut byte = [0];
     // Without randomness the wait is merely not spread.
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut byte);
     backoff / 2 + backoff * u32::from(byte[0]) / 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_over_its_quota_waits_as_long_as_it_is_told_and_looks_again_each_minute() {
+        let over = |retry_after_ms| {
+            let detail = "over its quota".to_owned();
+            anyhow::Error::new(Refusal { code: RefusalCode::OverQuota, detail, head: None, retry_after_ms })
+        };
+        let backoff = Duration::from_millis(200);
+        assert_eq!(wait_after(&over(Some(5_000)), backoff), Duration::from_secs(5));
+        assert_eq!(wait_after(&over(Some(u64::MAX)), backoff), RETRY_AFTER_MAX);
+        assert_eq!(wait_after(&over(Some(1)), backoff), backoff);
+        assert_eq!(wait_after(&anyhow::anyhow!("no answer"), backoff), backoff);
+        assert!(!RefusalCode::OverQuota.is_permanent(), "it would be put aside and lost to the record");
+    }
 }

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use custody_record::search::{By, Cursor};
 
+mod follow;
+
+pub(crate) use follow::FollowArgs;
+
 const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing found), 2 usage or configuration, \
                      3 sink unreachable or access refused, 4 incomplete (something is missing).";
 
@@ -102,7 +106,8 @@ pub(crate) enum Command {
     /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
     #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink\n  \
         custody verify --from ./copy -o json\n  \
-        custody verify --from ./copy --checkpoint ./last-month\n\nNeeds no network and no key but the public ones in the store.\n\
+        custody verify --from ./copy --checkpoint ./last-month\n  \
+        custody verify --follow                    (a sink that runs)\n\nA copy needs no network and no key but the public ones in the store.\n\
         Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing,\n5 it \
         contradicts a signed checkpoint that a host or you hold: it was rolled back or forked.")]
     Verify(VerifyArgs),
@@ -226,8 +231,8 @@ pub(crate) struct DecodeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The store's folder, or a copy of it.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "follow")]
+    pub(crate) from: Option<PathBuf>,
     /// The sink's public key that you hold from elsewhere (64 hexadecimal digits). Without it the one that you
     /// got at login counts, and without login whatever key the store itself names.
     #[arg(long, value_name = "KEY")]
@@ -235,6 +240,8 @@ pub(crate) struct VerifyArgs {
     /// A checkpoint of the sink's log that you kept from before: the store must go on from it.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

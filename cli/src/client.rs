@@ -18,13 +18,15 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::outcome::Failure;
+use crate::outcome::{Exit, Failure};
 use crate::profile::Profile;
 
 /// How long a connection and the head of an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// Longest answer that is read whole, bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Longest file that is read, bytes: a bundle of 256 leaves of 65,535 bytes.
+const FILE_BYTES_MAX: usize = 17 << 20;
 /// Longest refusal that is read, bytes.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// Longest line of a stream, bytes: an entry's body grown by JSON's escapes.
@@ -64,6 +66,15 @@ impl Client {
         let body = self.whole(response, ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&body)
             .map_err(|error| self.broken(anyhow::Error::new(error).context("its answer cannot be read")))
+    }
+
+    /// `GET` of a file; `None` when there is none.
+    pub(crate) async fn file(&self, path: &str) -> Result<Option<Bytes>, Failure> {
+        match self.send(Method::GET, path, None).await {
+            Ok(response) => self.whole(response, FILE_BYTES_MAX).await.map(Some),
+            Err(Failure::Because(Exit::Negative, _)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// `POST` of a wire message with a wire message as answer.

@@ -42,6 +42,7 @@ async fn run(command: Command) -> Outcome {
         Command::Sessions(arguments) => commands::sessions::run(&arguments).await,
         Command::Show(arguments) => commands::show::run(&arguments).await,
         Command::Decode(arguments) => commands::decode::run(&arguments),
+        Command::Verify(arguments) if arguments.follow.follow => commands::follow::run(&arguments).await,
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Explain(arguments) => commands::explain::run(&arguments),
     }

@@ -70,13 +70,26 @@ impl Profile {
         write().inspect_err(|_| drop(fs::remove_file(&draft))).with_context(failed)
     }
 
-    /// The role and the name in the identity, for people.
+    /// Whether it shows the whole log, and not a reader's part.
+    pub(crate) fn is_auditor(&self) -> bool {
+        !self.identity.starts_with("custody:person:reader:")
+    }
+
+    /// The role, its scope and the name in the identity, for people.
     pub(crate) fn who(&self) -> String {
         match self.identity.strip_prefix("custody:person:").and_then(|rest| rest.split_once(':')) {
-            Some((role, name)) => format!("{name} ({role})"),
+            Some((role, subject)) => match subject.split_once(';') {
+                Some((name, scope)) => format!("{name} ({role} of {})", scope.replace(';', " ")),
+                None => format!("{subject} ({role})"),
+            },
             None => self.identity.clone(),
         }
     }
+}
+
+/// Where `custody verify --follow` keeps what it saw of a sink.
+pub(crate) fn follow_file(sink_key: &str) -> anyhow::Result<PathBuf> {
+    Ok(folder()?.join("follow").join(format!("{}.json", file_name(sink_key))))
 }
 
 /// The newest checkpoint of a log that this user has seen.
@@ -129,6 +142,11 @@ mod tests {
         profile.save_to(&folder).unwrap();
         assert_eq!(Profile::load_from(&folder).unwrap(), profile);
         assert_eq!(profile.who(), "dana@corp (reader)");
+        let scoped = "custody:person:reader:dana@corp;env=prod;team=db".to_owned();
+        assert_eq!(
+            Profile { identity: scoped, ..profile.clone() }.who(),
+            "dana@corp (reader of env=prod team=db)"
+        );
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);

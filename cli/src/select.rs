@@ -130,7 +130,7 @@ fn time(text: &str, now: i64) -> anyhow::Result<i64> {
     Ok(i64::try_from(local.to_zoned(jiff::tz::TimeZone::system())?.timestamp().as_nanosecond())?)
 }
 
-fn duration(text: &str) -> anyhow::Result<SignedDuration> {
+pub(crate) fn duration(text: &str) -> anyhow::Result<SignedDuration> {
     let starts_with_digit = text.starts_with(|c: char| c.is_ascii_digit());
     if !starts_with_digit || !text.ends_with(|c: char| c.is_ascii_alphabetic()) || text.contains(['-', ':']) {
         bail!("`{text}` is no length of time: say 500ms, 30s, 10m, 2h or 1d");

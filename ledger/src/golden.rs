@@ -8,7 +8,7 @@ use crate::batch::{BATCH_VERSION, Body, ReceiptReference, frame_head, put_entry}
 use crate::entry::{ENTRY_VERSION, SealedReference};
 use crate::ids::EpochNonce;
 use crate::segment::{self, RecordKind};
-use crate::statement::{Signed, Stated};
+use crate::statement::{DenialReason, Denied, Signed, Stated};
 use crate::tlog::checkpoint::CertifiedLogKey;
 use crate::tlog::{self, BatchLeaf, Checkpoint, CheckpointReference, InclusionProof};
 use crate::verify::Finding;
@@ -161,8 +161,20 @@ fn golden_receipt_and_statements() {
     let other = Position { hash: Hash([0xa2; 32]), ..BATCH };
     let equivocation =
         Stated::Equivocation { accepted: BATCH, other, signed: true, frame: b"frame".to_vec() };
-    for (name, what) in [("statement-found.hex", found), ("statement-equivocation.hex", equivocation)] {
-        let statement = Statement { host: HOST, at_ns: 1_800_000_000, what };
+    let denied = Stated::Denied(Denied {
+        who: None,
+        reason: DenialReason::NoCertificate,
+        count: 3,
+        since_ns: 1_700_000_000,
+        address: "192.0.2.7".to_owned(),
+        request: "GET /v1/hosts".to_owned(),
+    });
+    for (name, host, what) in [
+        ("statement-found.hex", Some(HOST), found),
+        ("statement-equivocation.hex", Some(HOST), equivocation),
+        ("statement-denied.hex", None, denied),
+    ] {
+        let statement = Statement { host, at_ns: 1_800_000_000, what };
         let sealed = Signed::seal(&sink_key(), &statement).unwrap();
         compare(name, &sealed);
         assert_eq!(Signed::open::<Statement>(&sealed).unwrap().0, statement);
@@ -196,6 +208,7 @@ fn golden_wire_messages() {
         code: wire::RefusalCode::OutOfOrder,
         detail: "the batch before it is 4".to_owned(),
         head: Some(head),
+        retry_after_ms: None,
     };
     compare(
         "append-response.hex",

@@ -2,6 +2,7 @@
 //! statements about what it saw. Signed by the sink's key, like receipts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +29,9 @@ pub struct Enrolment {
 /// One statement of a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
-    /// About which host.
-    pub host: HostId,
+    /// About which host; `None` for what concerns none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostId>,
     /// When, by the sink's clock, ns since 1970.
     pub at_ns: u64,
     /// What.
@@ -65,6 +67,153 @@ pub enum Stated {
         /// Which check, and where.
         fault: Fault,
     },
+    /// Somebody was not let in.
+    Denied(Denied),
+    /// A host came over what it may bring: its batches were not taken from then on, until it was under it again.
+    OverQuota {
+        /// Which quota.
+        quota: QuotaKind,
+        /// What it allows.
+        limit: u64,
+        /// What the host had used of it.
+        used: u64,
+    },
+    /// A person got a certificate.
+    Admitted {
+        /// As in the certificate: role, name and, of a reader, scope.
+        identity: String,
+    },
+}
+
+impl Stated {
+    /// Its stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Stated::Found { finding, .. } => finding.code(),
+            Stated::Equivocation { .. } => "equivocation",
+            Stated::Refused { .. } => "refused",
+            Stated::Denied(_) => "denied",
+            Stated::OverQuota { .. } => "over_quota",
+            Stated::Admitted { .. } => "admitted",
+        }
+    }
+}
+
+/// What a host may not bring more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaKind {
+    /// Batches a second, over some time.
+    BatchesPerSecond,
+    /// Bytes of batches in one day, UTC.
+    BytesPerDay,
+    /// Bytes of batches in the store.
+    BytesStored,
+    /// A kind that is newer than this reader.
+    #[serde(other)]
+    Unknown,
+}
+
+impl fmt::Display for QuotaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            QuotaKind::BatchesPerSecond => "batches per second",
+            QuotaKind::BytesPerDay => "bytes per day",
+            QuotaKind::BytesStored => "bytes in the store",
+            QuotaKind::Unknown => "a kind that this version does not know",
+        })
+    }
+}
+
+/// Attempts of one caller that were denied for one reason, since that was stated last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// What the certificate says that the sink's authority signed; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Why.
+    pub reason: DenialReason,
+    /// How many attempts.
+    pub count: u64,
+    /// When the first of them came, by the sink's clock, ns since 1970.
+    pub since_ns: u64,
+    /// Where the first of them came from: an IP address.
+    pub address: String,
+    /// Its method and path, escaped and cut; empty for a connection that came to no request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request: String,
+}
+
+/// Why somebody was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialReason {
+    /// The request came without a client certificate, and needs one.
+    NoCertificate,
+    /// The certificate is not of the sink's authority, or its time is over: the connection came to no request.
+    Certificate,
+    /// The authority's certificate names nobody that this sink knows how to read, such as an unknown role.
+    Identity,
+    /// The certificate is revoked.
+    Revoked,
+    /// The certificate stands for another host than the one that was asked for.
+    OtherHost,
+    /// That is not for this role.
+    Role,
+    /// The host of the certificate is not enrolled here.
+    NotEnrolled,
+    /// The join token is unknown, used up or expired.
+    Token,
+    /// A reason that is newer than this reader.
+    #[serde(other)]
+    Unknown,
+}
+
+impl DenialReason {
+    /// Its stable name, as stored.
+    pub const fn code(self) -> &'static str {
+        match self {
+            DenialReason::NoCertificate => "no_certificate",
+            DenialReason::Certificate => "certificate",
+            DenialReason::Identity => "identity",
+            DenialReason::Revoked => "revoked",
+            DenialReason::OtherHost => "other_host",
+            DenialReason::Role => "role",
+            DenialReason::NotEnrolled => "not_enrolled",
+            DenialReason::Token => "token",
+            DenialReason::Unknown => "unknown",
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            DenialReason::NoCertificate => "no client certificate",
+            DenialReason::Certificate => "a certificate of another authority, or one whose time is over",
+            DenialReason::Identity => "a certificate of an unknown role or form",
+            DenialReason::Revoked => "a revoked certificate",
+            DenialReason::OtherHost => "another host's path",
+            DenialReason::Role => "not for this role",
+            DenialReason::NotEnrolled => "a host that is not enrolled here",
+            DenialReason::Token => "a join token that is unknown, used up or expired",
+            DenialReason::Unknown => "a reason that this version does not know",
+        }
+    }
+}
+
+/// One sentence for people.
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = self.who.as_deref().unwrap_or("somebody without a certificate that holds");
+        write!(f, "{who} was denied ({})", self.reason.words())?;
+        if self.count != 1 {
+            write!(f, " {} times", self.count)?;
+        }
+        write!(f, ", from {}", self.address)?;
+        if !self.request.is_empty() {
+            write!(f, ": {}", self.request)?;
+        }
+        Ok(())
+    }
 }
 
 /// An enrolment or a statement as it is stored.

@@ -151,7 +151,8 @@ pub struct ChainRegistration {
 /// The identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnrolResponse {
-    /// `custody:host:<id>` or `custody:person:<role>:<name>`, as in the certificate's SAN URI.
+    /// `custody:host:<id>` or `custody:person:<role>:<name>`, with `;key=value` for each label of a reader's scope, as in
+    /// the certificate's SAN URI.
     pub identity: String,
     /// The host's id, for hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,6 +241,9 @@ pub struct Refusal {
     /// For [`RefusalCode::OutOfOrder`]: where the sink stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadResponse>,
+    /// For [`RefusalCode::OverQuota`]: coming back earlier is of no use, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// Causes of a refusal.
@@ -266,6 +270,8 @@ pub enum RefusalCode {
     TooLarge,
     /// The sink is busy; try again later.
     Busy,
+    /// The host is over its quota; nothing is wrong with the batch, keep it and come back.
+    OverQuota,
     /// The sink cannot store now; try again later.
     Unavailable,
     /// There is no such thing at this sink.
@@ -296,7 +302,7 @@ impl RefusalCode {
             RefusalCode::Malformed | RefusalCode::Signature | RefusalCode::Content => 422,
             RefusalCode::OutOfOrder | RefusalCode::EpochClosed | RefusalCode::Equivocation => 409,
             RefusalCode::TooLarge => 413,
-            RefusalCode::Busy => 429,
+            RefusalCode::Busy | RefusalCode::OverQuota => 429,
             RefusalCode::Unavailable => 503,
             RefusalCode::NotFound => 404,
             RefusalCode::Unknown => 500,

@@ -139,6 +139,21 @@ pub struct HostView {
     pub lost: u64,
     /// Nothing came for longer than heartbeats are apart.
     pub silent: bool,
+    /// The quota that it is over, in words: nothing of it is taken now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_quota: Option<String>,
+    /// What has to be known of its batches, and what the sink stated of it, by code.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub noted: BTreeMap<String, NotedView>,
+}
+
+/// Something that has to be known of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotedView {
+    /// How often.
+    pub count: u64,
+    /// When last, Unix ns by the sink's clock.
+    pub last: i64,
 }
 
 /// A session in one row.

@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyD
 
 use crate::clock::now_ns;
 use crate::files::{self, FileError, failed};
-use crate::identity::Identity;
+use crate::identity::Subject;
 
 /// Validity of the authority's own certificate, days.
 const AUTHORITY_DAYS: u64 = 3650;
@@ -101,14 +101,13 @@ impl Authority {
         &self.ca_pem
     }
 
-    /// Signs a certificate for this identity over the request's key. Answers PEM.
-    pub fn issue(&self, identity: &Identity, request: &[u8]) -> Result<String, AuthorityError> {
+    /// Signs a certificate for this subject over the request's key. Answers PEM.
+    pub fn issue(&self, subject: &Subject, request: &[u8]) -> Result<String, AuthorityError> {
         // Checks the request's own signature: who asks holds the key.
         let request =
             CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))?;
-        let name = identity.to_string();
-        let mut params = leaf(&name, self.client_days);
-        params.subject_alt_names = vec![SanType::URI(name.as_str().try_into()?)];
+        let mut params = leaf(&subject.identity.to_string(), self.client_days);
+        params.subject_alt_names = vec![SanType::URI(subject.to_string().as_str().try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
     }

@@ -1,7 +1,6 @@
 //! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
 //! configuration, 3 unreachable or forbidden.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,10 +14,14 @@ use crate::clock::now_ns;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::identity::{Identity, Role, is_name};
+use crate::labels;
 use crate::revocation::Revocations;
 use crate::run;
 use crate::status;
 use crate::token::{Grant, Tokens};
+
+/// Longest life of a join token: what lies about for longer is forgotten.
+const LIFETIME_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 const EXIT_NEGATIVE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -64,13 +67,14 @@ struct EnrollArgs {
     /// The person's name, such as dana@corp.
     #[arg(long, requires = "role")]
     name: Option<String>,
-    /// Label that hosts of this token get, as key=value; may be given several times.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label, requires = "host")]
+    /// Label that hosts of this token get, as key=value; for a reader: only hosts that have it are seen. May be given
+    /// several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::parse)]
     labels: Vec<(String, String)>,
-    /// How often it may be used.
+    /// How often it may be used, by hosts: a person's token is used once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     uses: u32,
-    /// How long it may be used: 90s, 30m, 1h, 7d.
+    /// How long it may be used: 90s, 30m, 1h, 7d; at most 90d.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     expires: Duration,
 }
@@ -135,14 +139,26 @@ fn enroll(config: &Config, args: EnrollArgs) -> Result<JoinToken, String> {
     let directory = &config.state_directory;
     let ca = authority::fingerprint(directory)
         .map_err(|error| format!("{error}; start the sink once before enrolling, it makes its keys then"))?;
+    let labels = labels::gather(args.labels)?;
+    if args.expires > LIFETIME_MAX {
+        return Err("a join token lives for 90 days at most: make another one then".to_owned());
+    }
+    if args.role.is_some() && args.uses > 1 {
+        return Err(
+            "a person's token is used once: several holders of one name cannot be told apart".to_owned()
+        );
+    }
     let grant = match (args.role, args.name) {
-        (Some(role), Some(name)) if is_name(&name) => Grant::Person { role, name },
+        (Some(role), _) if role != Role::Reader && !labels.is_empty() => {
+            return Err(format!("an {} sees the whole store: a scope is for readers", role.as_str()));
+        }
+        (Some(role), Some(name)) if is_name(&name) => Grant::Person { role, name, labels },
         (Some(_), _) => {
             return Err(
                 "a person's name has letters, digits and @ . _ + - only, at most 128 of them".to_owned()
             );
         }
-        (None, _) => Grant::Host { labels: args.labels.into_iter().collect::<BTreeMap<_, _>>() },
+        (None, _) => Grant::Host { labels },
     };
     let lifetime_ns = u64::try_from(args.expires.as_nanos()).unwrap_or(u64::MAX);
     let expires_ns = now_ns().saturating_add(lifetime_ns);
@@ -164,18 +180,6 @@ fn revoke(config: &Config, args: RevokeArgs) -> Result<Identity, String> {
     let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity));
     revoked.map_err(|error| error.to_string())?;
     Ok(identity)
-}
-
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let harmless = |part: &str| {
-        !part.is_empty()
-            && part.len() <= 64
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
-    };
-    match text.split_once('=') {
-        Some((key, value)) if harmless(key) && harmless(value) => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a label is key=value, of letters, digits and . _ - /".to_owned()),
-    }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

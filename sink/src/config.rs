@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use custody_ledger::batch::BATCH_BYTES_MAX;
 use serde::Deserialize;
 
 use crate::store;
@@ -34,6 +35,8 @@ pub struct Config {
     pub store: StoreSection,
     /// Limits.
     pub limits: LimitsSection,
+    /// What one host may bring.
+    pub quota: QuotaSection,
 }
 
 /// `[store]`
@@ -72,6 +75,18 @@ pub struct LimitsSection {
     pub readers_max: usize,
 }
 
+/// `[quota]`, for each host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuotaSection {
+    /// Batches per second, over a minute.
+    pub host_batches_per_second: u64,
+    /// Bytes of batches, as they come, in one day (UTC).
+    pub host_bytes_per_day: u64,
+    /// Bytes of batches, as they come, in the store.
+    pub host_bytes_stored: u64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -84,6 +99,16 @@ impl Default for Config {
             log: "info".to_owned(),
             store: StoreSection::default(),
             limits: LimitsSection::default(),
+            quota: QuotaSection::default(),
+        }
+    }
+}
+impl Default for QuotaSection {
+    fn default() -> Self {
+        QuotaSection {
+            host_batches_per_second: 500,
+            host_bytes_per_day: 16 << 30,
+            host_bytes_stored: 256 << 30,
         }
     }
 }
@@ -216,6 +241,21 @@ impl Config {
                 "must be from 1 to 65536",
             ),
             (within(self.limits.readers_max as u64, 1..=256), "limits.readers_max", "must be from 1 to 256"),
+            (
+                within(self.quota.host_batches_per_second, 1..=1_000_000),
+                "quota.host_batches_per_second",
+                "must be from 1 to 1000000",
+            ),
+            (
+                self.quota.host_bytes_per_day >= BATCH_BYTES_MAX as u64,
+                "quota.host_bytes_per_day",
+                "must be at least 2097152, the largest batch",
+            ),
+            (
+                self.quota.host_bytes_stored >= BATCH_BYTES_MAX as u64,
+                "quota.host_bytes_stored",
+                "must be at least 2097152, the largest batch",
+            ),
         ];
         match demands.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, detail)) => Err((key, detail)),
@@ -287,6 +327,9 @@ mod tests {
             "queue_jobs_max",
             "subscriber_batches_max",
             "readers_max",
+            "host_batches_per_second",
+            "host_bytes_per_day",
+            "host_bytes_stored",
         ];
         for key in keys {
             assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");
@@ -295,11 +338,12 @@ mod tests {
         let error = toml::from_str::<Config>("no_such_key = 1").unwrap_err().to_string();
         let error = error + &toml::from_str::<Config>("[store]\nno_such_key = 1").unwrap_err().to_string();
         let error = error + &toml::from_str::<Config>("[limits]\nno_such_key = 1").unwrap_err().to_string();
+        let error = error + &toml::from_str::<Config>("[quota]\nno_such_key = 1").unwrap_err().to_string();
         let known = error
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|name| !["no_such_key", "store", "limits"].contains(name));
+            .filter(|name| !["no_such_key", "store", "limits", "quota"].contains(name));
         for name in known {
             assert!(keys.contains(&name) || name == "url", "{name} is missing from the list");
         }

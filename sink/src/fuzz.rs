@@ -26,8 +26,8 @@ static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
 pub fn body(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     if kind & 1 == 0 {
-        let identity = Identity::Person { role: Role::Reader, name: "fuzz".to_owned() };
-        if let Ok(certificate) = AUTHORITY.issue(&identity, rest) {
+        let subject = Identity::Person { role: Role::Reader, name: "fuzz".to_owned() }.into();
+        if let Ok(certificate) = AUTHORITY.issue(&subject, rest) {
             assert!(
                 certificate.starts_with("-----BEGIN CERTIFICATE-----"),
                 "what was issued is no certificate"

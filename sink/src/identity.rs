@@ -1,25 +1,30 @@
-//! Who is on the other end: a host or a named person, as the client certificate's SAN URI says.
+//! Who is on the other end: a host or a named person, and of which hosts that one may see anything, as the client
+//! certificate's SAN URI says.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use custody_ledger::HostId;
 use serde::{Deserialize, Serialize};
 
+use crate::labels;
+
 /// What a person may do. Separate credentials for separate roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Tail, search, show.
+    /// Reads the records of the hosts in their scope, and follows the log's checkpoints.
     Reader,
-    /// Verify, export.
+    /// Reads records, evidence and the log of the whole store.
     Auditor,
-    /// All that readers may, and the sink's own state.
+    /// Reads what an auditor reads. Tokens and revocations are made on the sink's own host, by nobody over the network.
     Admin,
 }
 
 impl Role {
-    const fn as_str(self) -> &'static str {
+    /// Its word, as in certificates.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Role::Reader => "reader",
             Role::Auditor => "auditor",
@@ -50,6 +55,65 @@ impl fmt::Display for Identity {
         match self {
             Identity::Host(host) => write!(f, "custody:host:{host}"),
             Identity::Person { role, name } => write!(f, "custody:person:{}:{name}", role.as_str()),
+        }
+    }
+}
+
+/// Which hosts a reader sees: those that have all of these labels, and every one where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope(BTreeMap<String, String>);
+
+impl Scope {
+    /// The scope of these labels.
+    pub const fn of(labels: BTreeMap<String, String>) -> Self {
+        Scope(labels)
+    }
+
+    /// Whether it is the whole store.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a host with these labels is in it. A host's labels come from its join token, never from itself.
+    pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// What a certificate says: who, and with which scope. As text the identity, then `;key=value` for each label of the
+/// scope. A reader of that text that knows no scopes takes it for nobody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Who.
+    pub identity: Identity,
+    /// Only readers have one that is not the whole store.
+    pub scope: Scope,
+}
+
+impl From<Identity> for Subject {
+    fn from(identity: Identity) -> Self {
+        Subject { identity, scope: Scope::default() }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.identity)?;
+        self.scope.0.iter().try_for_each(|(key, value)| write!(f, ";{key}={value}"))
+    }
+}
+
+impl FromStr for Subject {
+    type Err = ParseIdentityError;
+    fn from_str(text: &str) -> Result<Self, ParseIdentityError> {
+        let Some((identity, scope)) = text.split_once(';') else { return text.parse().map(Identity::into) };
+        let identity: Identity = identity.parse()?;
+        let labels: Result<Vec<_>, String> = scope.split(';').map(labels::parse).collect();
+        let labels = labels.and_then(labels::gather).map_err(|_| ParseIdentityError)?;
+        match identity {
+            Identity::Person { role: Role::Reader, .. } => Ok(Subject { identity, scope: Scope(labels) }),
+            // A scope that nobody enforces must not be taken for one.
+            Identity::Person { .. } | Identity::Host(_) => Err(ParseIdentityError),
         }
     }
 }
@@ -96,6 +160,33 @@ mod tests {
         for identity in [host, person] {
             assert_eq!(identity.to_string().parse(), Ok(identity));
         }
+    }
+
+    #[test]
+    fn a_scope_is_read_back_as_it_was_written_and_nothing_near_it_is_a_scope() {
+        let text = "custody:person:reader:dana@corp;env=prod;team=db/1";
+        let subject: Subject = text.parse().unwrap();
+        assert_eq!(subject.to_string(), text);
+        assert!(!subject.scope.is_whole());
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        assert!(subject.scope.has(&labels(&[("env", "prod"), ("team", "db/1"), ("rack", "7")])));
+        for other in [&[("env", "prod")][..], &[("env", "prod"), ("team", "web")], &[]] {
+            assert!(!subject.scope.has(&labels(other)), "{other:?}");
+        }
+        assert!("custody:person:reader:dana@corp".parse::<Subject>().unwrap().scope.is_whole());
+        for text in [
+            "custody:person:reader:dana@corp;",
+            "custody:person:reader:dana@corp;env=prod;",
+            "custody:person:reader:dana@corp;env=prod;env=dev",
+            "custody:person:reader:dana@corp;env",
+            "custody:person:auditor:dana@corp;env=prod",
+            "custody:host:0190a0b0-0000-7000-8000-000000000001;env=prod",
+        ] {
+            assert_eq!(text.parse::<Subject>(), Err(ParseIdentityError), "{text:?}");
+        }
+        assert_eq!(text.parse::<Identity>(), Err(ParseIdentityError), "without its scope it is nobody");
     }
 
     #[test]

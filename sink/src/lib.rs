@@ -1,8 +1,8 @@
 //! The sink: accepts the chains of hosts, stores them write-once, and answers those who may read.
 //!
 //! It never links a decoder and never reads a body to decide about it. In flow order: [`config`], [`run`],
-//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`accept`], [`store`], [`tree`], [`search`],
-//! [`query`].
+//! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`denied`], [`quota`],
+//! [`accept`], [`store`], [`tree`], [`search`], [`query`].
 #![forbid(unsafe_code)]
 
 pub mod accept;
@@ -10,14 +10,17 @@ pub mod authority;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod denied;
 pub mod doctor;
 pub mod files;
 #[cfg(any(test, feature = "harness"))]
 pub mod fuzz;
 pub mod http;
 pub mod identity;
+pub mod labels;
 pub mod metrics;
 pub mod query;
+pub mod quota;
 mod redb_errors;
 pub mod revocation;
 pub mod run;

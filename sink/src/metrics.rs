@@ -1,5 +1,6 @@
 //! Counters of the sink, as `/metrics` shows them. Labels come from fixed sets: nobody outside can add a series.
 
+use custody_ledger::statement::DenialReason;
 use custody_ledger::verify::{Check, Finding};
 use custody_ledger::wire::RefusalCode;
 use prometheus_client::encoding::text::encode;
@@ -20,9 +21,11 @@ pub struct Metrics {
     equivocations: Counter,
     enrolments: Counter,
     statements_dropped: Counter,
+    quotas_crossed: Counter,
     refusals: Labelled,
     faults: Labelled,
     findings: Labelled,
+    denials: Labelled,
     connections: Gauge,
     connections_refused: Counter,
     handshakes_failed: Counter,
@@ -81,6 +84,7 @@ impl Default for Metrics {
         let enrolments = counter("enrolments", "Identities given");
         let statements_dropped =
             counter("statements_dropped", "Statements over the limit of one host, counted only");
+        let quotas_crossed = counter("quotas_crossed", "Times that a host came over a quota");
         let connections_refused = counter("connections_refused", "Connections over the limit");
         let handshakes_failed = counter("handshakes_failed", "TLS handshakes that failed or took too long");
         let revoked = counter("certificates_revoked_used", "Requests with a revoked certificate");
@@ -92,6 +96,7 @@ impl Default for Metrics {
         let refusals = labelled("refusals", "Requests refused, by code");
         let faults = labelled("faults", "Batches that failed a check, by check");
         let findings = labelled("findings", "What has to be known of accepted batches, by kind");
+        let denials = labelled("denials", "Attempts that were denied, by reason");
         let connections = Gauge::default();
         registry.register("connections", "Connections open", connections.clone());
         let search = SearchMetrics::register(&mut registry);
@@ -104,9 +109,11 @@ impl Default for Metrics {
             equivocations,
             enrolments,
             statements_dropped,
+            quotas_crossed,
             refusals,
             faults,
             findings,
+            denials,
             connections,
             connections_refused,
             handshakes_failed,
@@ -144,6 +151,9 @@ impl Metrics {
     pub(crate) fn statement_dropped(&self) {
         self.statements_dropped.inc();
     }
+    pub(crate) fn quota_crossed(&self) {
+        self.quotas_crossed.inc();
+    }
     pub(crate) fn refused(&self, code: RefusalCode) {
         self.refusals.get_or_create(&vec![("code", format!("{code:?}"))]).inc();
     }
@@ -151,16 +161,10 @@ impl Metrics {
         self.faults.get_or_create(&vec![("check", check.to_string())]).inc();
     }
     pub(crate) fn found(&self, finding: &Finding) {
-        let kind = match finding {
-            Finding::Missing { .. } => "missing",
-            Finding::RolledBack { .. } => "rolled_back",
-            Finding::Forked { .. } => "forked",
-            Finding::Quarantined { .. } => "quarantined",
-            Finding::CounterWentBack { .. } => "counter_went_back",
-            Finding::NotConserved { .. } => "not_conserved",
-            Finding::OtherLog { .. } => "other_log",
-        };
-        self.findings.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+        self.findings.get_or_create(&vec![("kind", finding.code().to_owned())]).inc();
+    }
+    pub(crate) fn denied(&self, reason: DenialReason) {
+        self.denials.get_or_create(&vec![("reason", reason.code().to_owned())]).inc();
     }
     pub(crate) fn connection_opened(&self) {
         self.connections.inc();

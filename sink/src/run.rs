@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::accept::Acceptor;
 use crate::authority::Authority;
 use crate::config::Config;
+use crate::denied::{self, Denials};
 use crate::http::{self, Intake, Services, server};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
@@ -54,7 +55,13 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     let search =
         Search::start(Arc::clone(&store), config.state_directory.join("search"), Arc::clone(&metrics))
             .context("cannot start the thread that fills the index of words")?;
-    let acceptor = Acceptor::new(Arc::clone(&store), Arc::clone(&tree), Arc::new(key), Arc::clone(&metrics))?;
+    let acceptor = Acceptor::new(
+        Arc::clone(&store),
+        Arc::clone(&tree),
+        Arc::new(key),
+        Arc::clone(&metrics),
+        config.quota,
+    )?;
     let tls = authority.server_config(&config.server_names)?;
     let hosts_max = config.limits.hosts_max;
     let (stop, stopping) = watch::channel(false);
@@ -65,6 +72,7 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
         authority,
         tokens,
         revocations,
+        denials: Arc::new(Denials::new(Arc::clone(&metrics))),
         metrics: Arc::clone(&metrics),
         appends: Intake::new(config.limits.appends_max),
         enrolments: Intake::new(ENROLMENTS_MAX),
@@ -119,8 +127,12 @@ async fn serve(
         // Nobody follows: then there is nobody to tell.
         let _ = stop_readers.send(true);
     };
-    let router = http::router(services);
-    server::serve(listener, tls, router, metrics, config.limits.connections_max, stop).await;
+    let stating = tokio::spawn(denied::state_for_ever(Arc::clone(&services)));
+    let router = http::router(Arc::clone(&services));
+    let counted = (metrics, Arc::clone(&services.denials));
+    server::serve(listener, tls, router, counted, config.limits.connections_max, stop).await;
+    stating.abort();
+    denied::state(services, true).await;
     Ok(())
 }
 

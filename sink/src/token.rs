@@ -33,6 +33,9 @@ pub enum Grant {
         role: Role,
         /// Under which name.
         name: String,
+        /// The scope of a reader.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
     },
 }
 
@@ -166,5 +169,44 @@ impl Tokens {
             }
         }
         Ok(open)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens_of(folder: &Path, uses: u32) -> (Tokens, [u8; 32]) {
+        let tokens = Tokens::open(folder).unwrap();
+        let grant = Grant::Host { labels: BTreeMap::new() };
+        let secret = tokens.create(grant, uses, now_ns() + 60_000_000_000, 10).unwrap();
+        (tokens, secret)
+    }
+
+    #[test]
+    fn those_who_take_the_last_use_at_the_same_time_do_not_all_get_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tokens, secret) = tokens_of(folder.path(), 3);
+        let taken = || {
+            std::thread::scope(|scope| {
+                let takers: Vec<_> =
+                    (0..16).map(|_| scope.spawn(|| tokens.use_once(&secret).is_ok())).collect();
+                takers.into_iter().map(|taker| usize::from(taker.join().unwrap())).sum::<usize>()
+            })
+        };
+        assert_eq!(taken(), 3);
+        assert!(matches!(tokens.look_up(&secret), Err(TokenError::UsedUp)));
+        // The sink and `custody-sink enroll` open the folder anew: a use that was taken stays taken.
+        let again = Tokens::open(folder.path()).unwrap();
+        assert!(again.use_once(&secret).is_err());
+    }
+
+    #[test]
+    fn a_token_that_has_expired_gives_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(folder.path()).unwrap();
+        let secret = tokens.create(Grant::Host { labels: BTreeMap::new() }, 1, now_ns() - 1, 10).unwrap();
+        assert!(matches!(tokens.look_up(&secret), Err(TokenError::Expired)));
+        assert!(matches!(tokens.use_once(&secret), Err(TokenError::Expired)));
     }
 }

@@ -143,25 +143,25 @@ async fn what_is_stored_is_committed_and_the_folder_is_a_log_for_any_file_server
 async fn hosts_ask_for_their_own_batches_and_people_read_the_log() {
     let sink = Sink::start();
     let (host, other) = (sink.enrol().await, sink.enrol().await);
+    let person = sink.enrol_with(&sink.token(&["--role", "auditor", "--name", "dana@corp"])).await.unwrap();
     let first = batch(&mut host.epoch(1, None), "a");
     let awaited = store(&sink, &host, &[&first]).await;
     commit(&sink, &host, None, &awaited).await.unwrap();
-    let person = sink.enrol_with(&sink.token(&["--role", "auditor", "--name", "dana@corp"])).await.unwrap();
     let get = async |who: &Host, path: &str| {
         sink.request(Some(&who.credentials), Method::GET, path, Vec::new()).await.unwrap()
     };
     let (status, note) = get(&person, "/v1/log/checkpoint").await;
     let published = Checkpoint::open_text(&String::from_utf8(note).unwrap(), &log_key(&sink)).unwrap();
-    assert_eq!((status, published.size), (200, 3));
-    let (status, bundle) = get(&person, "/v1/log/tile/entries/000.p/3").await;
+    assert_eq!((status, published.size), (200, 4));
+    let (status, bundle) = get(&person, "/v1/log/tile/entries/000.p/4").await;
     assert_eq!(status, 200);
-    let leaves = tile::entries(&bundle, 3).unwrap();
-    assert_eq!(tree::leaf(leaves[2]), awaited[0].leaf);
+    let leaves = tile::entries(&bundle, 4).unwrap();
+    assert_eq!(tree::leaf(leaves[3]), awaited[0].leaf);
     for path in ["/v1/log/tile/0/001", "/v1/log/tile/0/..%2f..%2fcheckpoint", "/v1/log/tile/../log.key"] {
         assert_eq!(get(&person, path).await.0, 404, "{path}");
     }
     // Bundles show the headers of every host.
-    for path in ["/v1/log/checkpoint", "/v1/log/tile/entries/000.p/3"] {
+    for path in ["/v1/log/checkpoint", "/v1/log/tile/entries/000.p/4"] {
         assert_eq!(get(&host, path).await.0, 403, "{path}");
     }
     let path = wire::committed_path(host.id, &query(&awaited[0], None));

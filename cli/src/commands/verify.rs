@@ -17,7 +17,7 @@ use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, Style};
 use crate::profile::Profile;
 
-mod log;
+pub(super) mod log;
 
 use log::{LogCheck, LogPart};
 
@@ -26,8 +26,9 @@ const PROGRESS_BATCHES: u64 = 512;
 
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     let expected = expected_key(arguments.sink_key.as_deref())?;
-    let folder = Folder::open(&arguments.from).map_err(Failure::usage)?;
-    let log = LogCheck::open(&arguments.from, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
+    let from = arguments.from.as_deref().context("--from DIR is missing").map_err(Failure::usage)?;
+    let folder = Folder::open(from).map_err(Failure::usage)?;
+    let log = LogCheck::open(from, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
     let report = check(&folder, log, expected)?;
     let mut lines = Lines::new();
     if arguments.output.format == Format::Json {
@@ -74,6 +75,10 @@ struct Report {
     hosts: Vec<HostPart>,
     /// The log over all records.
     log: LogPart,
+    /// What the sink stated that is about no host, in words.
+    statements: Vec<String>,
+    /// Over the limit.
+    statements_more: u64,
     /// What is wrong with the store's own files and signatures.
     store: Vec<String>,
     /// The newest segment ends inside a record: a sink was writing it.
@@ -104,7 +109,7 @@ struct Check {
     expected: Option<PublicKey>,
     key: Option<PublicKey>,
     hosts: BTreeMap<HostId, (String, Verifier)>,
-    stated: BTreeMap<HostId, Stated>,
+    stated: BTreeMap<Option<HostId>, Stated>,
     faults: Vec<String>,
     batches: u64,
     log: LogCheck,
@@ -228,7 +233,7 @@ impl Check {
         let mut forked = false;
         let mut hosts = Vec::new();
         for (id, (name, verifier)) in self.hosts {
-            let stated = self.stated.remove(&id).unwrap_or_default();
+            let stated = self.stated.remove(&Some(id)).unwrap_or_default();
             forked |= stated.forked;
             let report = verifier.finish();
             hosts.push(HostPart { name, report, statements: stated.words, statements_more: stated.more });
@@ -250,7 +255,20 @@ impl Check {
             Word::Verified
         };
         let sink_key_expected = self.expected.map(|expected| self.key.is_none_or(|key| key == expected));
-        Report { verdict, sink_key: self.key, sink_key_expected, hosts, log, store: self.faults, torn_tail }
+        // Of no host, or of one that was never enrolled here.
+        let statements_more = self.stated.values().map(|stated| stated.more).sum();
+        let statements = self.stated.into_values().flat_map(|stated| stated.words).collect();
+        Report {
+            verdict,
+            sink_key: self.key,
+            sink_key_expected,
+            hosts,
+            log,
+            statements,
+            statements_more,
+            store: self.faults,
+            torn_tail,
+        }
     }
 }
 
@@ -290,6 +308,10 @@ fn words(report: &Report, style: &Style) -> Vec<String> {
                 text::count(host.report.withheld)
             ));
         }
+    }
+    lines.extend(report.statements.iter().map(|words| format!("· {}", escape(words))));
+    if report.statements_more > 0 {
+        lines.push(format!("· and {} more statements of the sink", text::count(report.statements_more)));
     }
     lines.extend(log_words(&report.log, style));
     lines.extend(
@@ -371,6 +393,13 @@ fn statement_words(what: &statement::Stated) -> Option<String> {
             "another {accepted} came than the one that is here, without a signature of the host that holds; the \
              sink keeps both"
         )),
+        statement::Stated::Denied(denied) => Some(denied.to_string()),
+        statement::Stated::OverQuota { quota, limit, used } => Some(format!(
+            "the host came over its quota ({quota}): {} of {}",
+            text::count(*used),
+            text::count(*limit)
+        )),
+        statement::Stated::Admitted { identity } => Some(format!("{identity} was enrolled")),
         statement::Stated::Refused { fault } => Some(format!("the sink refused a batch: {fault}")),
     }
 }

@@ -1,5 +1,7 @@
 //! Hosts and sessions as rows.
 
+use std::borrow::Cow;
+
 use custody_record::names;
 use custody_record::text::{self, Style as Paint, escape};
 use custody_record::view::{HostView, SessionView};
@@ -20,6 +22,7 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
     )];
     for host in hosts {
         let (state, paint) = match (&host.last_seen, host.silent) {
+            _ if host.over_quota.is_some() => ("OVER", Paint::Bad),
             (None, _) => ("never", Paint::Warn),
             (Some(_), true) => ("SILENT", Paint::Bad),
             (Some(_), false) => ("heard", Paint::Good),
@@ -41,6 +44,18 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
             .trim_end()
             .to_owned(),
         );
+        let over = host.over_quota.iter();
+        lines.extend(over.map(|over| format!("  {} {}", style.palette.paint(Paint::Bad, "!"), escape(over))));
+        for (code, noted) in &host.noted {
+            let ago = u64::try_from(style.now.saturating_sub(noted.last)).unwrap_or(0);
+            lines.push(format!(
+                "  {} {}: {}, last {} ago",
+                style.palette.paint(Paint::Warn, "!"),
+                noted_words(code),
+                text::count(noted.count),
+                text::duration(ago),
+            ));
+        }
         if style.wide {
             lines.push(format!("  id {}", escape(&host.id)));
             for (source, counters) in &host.counters {
@@ -53,6 +68,24 @@ pub(crate) fn hosts(hosts: &[HostView], style: &Style) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What has to be known of a host, by its code at the sink; a code that is newer than this reader as it is.
+fn noted_words(code: &str) -> Cow<'_, str> {
+    Cow::Borrowed(match code {
+        "missing" => "batches that it held are missing here",
+        "rolled_back" => "came back older than it was",
+        "forked" => "held another batch than the one that is here",
+        "quarantined" => "keeps batches aside that were refused",
+        "counter_went_back" => "batches in which a counter went back",
+        "not_conserved" => "batches whose counters do not add up",
+        "other_log" => "holds a checkpoint that is none of the sink's log",
+        "equivocation" => "other batches for a place that is taken",
+        "refused" => "batches refused",
+        "denied" => "attempts denied",
+        "over_quota" => "times that it came over a quota",
+        code => return escape(code),
+    })
 }
 
 /// One row per session.
@@ -105,5 +138,39 @@ pub(crate) fn as_view(session: &SessionView) -> custody_record::View {
         session: session.fields.clone(),
         labels: session.labels.clone(),
         unreadable: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use custody_record::view::NotedView;
+
+    use super::*;
+    use crate::args::OutputArgs;
+
+    #[test]
+    fn a_host_over_its_quota_looked_merely_silent() {
+        let host = HostView {
+            id: "0190a0b0-0000-7000-8000-000000000001".to_owned(),
+            name: "web-1".to_owned(),
+            labels: [("env".to_owned(), "prod".to_owned())].into(),
+            head: None,
+            last_seen: Some(1),
+            counters: std::collections::BTreeMap::new(),
+            lost: 0,
+            silent: true,
+            over_quota: Some("it has sent 9 bytes today\u{1b}".to_owned()),
+            noted: [
+                ("not_conserved".to_owned(), NotedView { count: 7, last: 2 }),
+                ("new\u{1b}er".to_owned(), NotedView { count: 1, last: 2 }),
+            ]
+            .into(),
+        };
+        let style = Style { now: 2_000_000_002, ..Style::of(&OutputArgs::default()) };
+        let lines = hosts(&[host], &style);
+        assert!(lines[1].contains("OVER") && !lines[1].contains("SILENT"), "{}", lines[1]);
+        assert_eq!(lines[2], "  ! it has sent 9 bytes today\\x1b");
+        assert_eq!(lines[3], "  ! new\\x1ber: 1, last 2.00 s ago");
+        assert_eq!(lines[4], "  ! batches whose counters do not add up: 7, last 2.00 s ago");
     }
 }

@@ -16,12 +16,12 @@ pub trait Nodes {
 }
 
 /// Root over the first `size` leaves.
-pub fn root<N: Nodes>(nodes: &N, size: u64) -> Result<Hash, N::Error> {
+pub fn root<N: Nodes + ?Sized>(nodes: &N, size: u64) -> Result<Hash, N::Error> {
     if size == 0 { Ok(tree::root(&[])) } else { range(nodes, 0, size) }
 }
 
 /// Root over the leaves from `start` to before `end`. `start` is a multiple of the power of two that covers them.
-fn range<N: Nodes>(nodes: &N, start: u64, end: u64) -> Result<Hash, N::Error> {
+fn range<N: Nodes + ?Sized>(nodes: &N, start: u64, end: u64) -> Result<Hash, N::Error> {
     let count = end - start;
     if count.is_power_of_two() {
         let level = count.ilog2();
@@ -37,7 +37,7 @@ const fn split(count: u64) -> u64 {
 }
 
 /// Proves that the leaf at `index` is in the tree of `size` leaves. `None` when it is not.
-pub fn inclusion<N: Nodes>(nodes: &N, index: u64, size: u64) -> Result<Option<Vec<Hash>>, N::Error> {
+pub fn inclusion<N: Nodes + ?Sized>(nodes: &N, index: u64, size: u64) -> Result<Option<Vec<Hash>>, N::Error> {
     if index >= size {
         return Ok(None);
     }
@@ -59,7 +59,7 @@ pub fn inclusion<N: Nodes>(nodes: &N, index: u64, size: u64) -> Result<Option<Ve
 
 /// Proves that the tree of `old` leaves is the beginning of that of `new`. `None` when `old` is the larger one.
 /// Between equal sizes and from the empty tree the proof is empty.
-pub fn consistency<N: Nodes>(nodes: &N, old: u64, new: u64) -> Result<Option<Vec<Hash>>, N::Error> {
+pub fn consistency<N: Nodes + ?Sized>(nodes: &N, old: u64, new: u64) -> Result<Option<Vec<Hash>>, N::Error> {
     if old > new {
         return Ok(None);
     }

@@ -178,6 +178,21 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// Its stable name, as stored.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Finding::Missing { .. } => "missing",
+            Finding::RolledBack { .. } => "rolled_back",
+            Finding::Forked { .. } => "forked",
+            Finding::Quarantined { .. } => "quarantined",
+            Finding::CounterWentBack { .. } => "counter_went_back",
+            Finding::NotConserved { .. } => "not_conserved",
+            Finding::OtherLog { .. } => "other_log",
+        }
+    }
+}
+
 /// How a log differs from a checkpoint that somebody holds of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

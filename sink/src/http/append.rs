@@ -4,10 +4,11 @@ use axum::body::Body;
 use axum::extract::{Path, State as Shared};
 use axum::http::Response;
 use custody_ledger::HostId;
-use custody_ledger::wire::{APPEND_BYTES_MAX, AppendResponse, RefusalCode};
+use custody_ledger::statement::DenialReason;
+use custody_ledger::wire::{APPEND_BYTES_MAX, AppendResponse};
 
-use super::answer::{message, ok};
-use super::{Caller, Refused, Services, State};
+use super::answer::{denied, message, ok};
+use super::{Caller, Refused, Services, State, intake};
 use crate::identity::Identity;
 
 pub(super) async fn append(
@@ -16,17 +17,17 @@ pub(super) async fn append(
     Path(id): Path<String>,
     body: Body,
 ) -> Response<Body> {
-    let answer = match take(&services, caller, &id, body).await {
-        Ok(answer) => answer,
-        Err(refused) => AppendResponse { receipts: Vec::new(), refusal: Some(*refused.0) },
-    };
-    match &answer.refusal {
-        None => ok(&answer),
-        Some(refusal) => {
-            services.metrics.refused(refusal.code);
-            message(refusal.code, &answer)
+    let (answer, reason) = match take(&services, caller, &id, body).await {
+        Ok(answer) => (answer, None),
+        Err(Refused { refusal, denied }) => {
+            (AppendResponse { receipts: Vec::new(), refusal: Some(*refusal) }, denied)
         }
-    }
+    };
+    let Some(refusal) = &answer.refusal else { return ok(&answer) };
+    services.metrics.refused(refusal.code);
+    let mut response = message(refusal.code, &answer);
+    response.extensions_mut().extend(denied(reason));
+    response
 }
 
 async fn take(
@@ -36,8 +37,16 @@ async fn take(
     body: Body,
 ) -> Result<AppendResponse, Refused> {
     let host = own_host(caller, id)?;
+    let turn = match services.acceptor.turn(host) {
+        Ok(turn) => turn,
+        Err(refused) => {
+            // A connection that is cut while the host sends would take the answer with it.
+            intake::discard(body, APPEND_BYTES_MAX).await;
+            return Err(refused);
+        }
+    };
     let (body, _room) = services.appends.read(body, APPEND_BYTES_MAX).await?;
-    Ok(services.acceptor.append(host, body).await)
+    Ok(services.acceptor.append(turn, body).await)
 }
 
 pub(super) async fn head(
@@ -51,14 +60,14 @@ pub(super) async fn head(
 
 /// The host of the path, if it is the one that the certificate names.
 pub(super) fn own_host(caller: Result<Caller, Refused>, id: &str) -> Result<HostId, Refused> {
-    match caller?.identity {
+    match caller?.subject.identity {
         Identity::Host(host) if host.to_string() == id => Ok(host),
-        Identity::Host(host) => Err(Refused::new(
-            RefusalCode::Forbidden,
+        Identity::Host(host) => Err(Refused::denied(
+            DenialReason::OtherHost,
             format!("the certificate stands for host {host}, and only for it"),
         )),
         Identity::Person { .. } => {
-            Err(Refused::new(RefusalCode::Forbidden, "people do not append; this needs a host's certificate"))
+            Err(Refused::denied(DenialReason::Role, "people do not append; this needs a host's certificate"))
         }
     }
 }

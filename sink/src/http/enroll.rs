@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::Response;
-use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::statement::{DenialReason, Enrolment, Signed, Stated, Statement};
 use custody_ledger::wire::{self, ENROL_BYTES_MAX, EnrolRequest, EnrolResponse, RefusalCode};
 use custody_ledger::{HostId, keys};
 use uuid::Uuid;
 
 use super::answer::ok;
 use super::{Refused, Services, State};
-use crate::identity::Identity;
+use crate::identity::{Identity, Scope, Subject};
 use crate::token::{Grant, TokenError};
 
 /// Longest name that a host may give itself, characters.
@@ -32,25 +32,29 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     let malformed = |detail: &str| Refused::new(RefusalCode::Malformed, detail);
     let request: EnrolRequest = wire::decode(body).map_err(|_| malformed("this is no enrolment request"))?;
     let grant = services.tokens.look_up(&request.secret).map_err(refuse_token)?;
-    let identity = match &grant {
+    // Kept until the host counts as one of them: those who enrol at the same time must not all be the last one.
+    let mut _place = None;
+    let subject = match &grant {
         Grant::Host { .. } => {
-            if services.acceptor.hosts() >= services.hosts_max {
-                return Err(Refused::new(
-                    RefusalCode::TooLarge,
-                    "the sink has as many hosts as it may: raise limits.hosts_max",
-                ));
-            }
+            let full = || {
+                let detail = "the sink has as many hosts as it may: raise limits.hosts_max";
+                Refused::new(RefusalCode::TooLarge, detail)
+            };
+            _place = Some(services.acceptor.reserve(services.hosts_max).ok_or_else(full)?);
             let chain = request.chain.ok_or_else(|| malformed("a host enrols with its chain key"))?;
             if !keys::is_enrolment_proof(&chain.key, &request.certificate_request, &chain.proof) {
                 return Err(malformed("the chain key's proof does not hold"));
             }
-            Identity::Host(HostId::from_uuid(Uuid::now_v7()))
+            Identity::Host(HostId::from_uuid(Uuid::now_v7())).into()
         }
-        Grant::Person { role, name } => Identity::Person { role: *role, name: name.clone() },
+        Grant::Person { role, name, labels } => Subject {
+            identity: Identity::Person { role: *role, name: name.clone() },
+            scope: Scope::of(labels.clone()),
+        },
     };
     let certificate = services
         .authority
-        .issue(&identity, &request.certificate_request)
+        .issue(&subject, &request.certificate_request)
         .map_err(|_| malformed("the certificate request is damaged, or its key is of a kind unknown here"))?;
     // A token is not used up for an enrolment that could not be kept.
     if let Err(error) = services.store.check_ready() {
@@ -58,7 +62,7 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     }
     // Nothing fails after this but the store: a damaged request costs no use of the token.
     services.tokens.use_once(&request.secret).map_err(refuse_token)?;
-    let host = match (&identity, grant) {
+    let host = match (&subject.identity, grant) {
         (Identity::Host(host), Grant::Host { labels }) => {
             let enrolment = Enrolment {
                 host: *host,
@@ -73,12 +77,20 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
             services.acceptor.add(enrolment);
             Some(*host)
         }
-        _ => None,
+        _ => {
+            let what = Stated::Admitted { identity: subject.to_string() };
+            let statement = Statement { host: None, at_ns: crate::clock::now_ns(), what };
+            services
+                .store
+                .state(services.acceptor.key(), &[statement])
+                .map_err(|error| Refused::internal(&error))?;
+            None
+        }
     };
     services.metrics.enrolled();
-    tracing::info!(%identity, "enrolled");
+    tracing::info!(%subject, "enrolled");
     Ok(EnrolResponse {
-        identity: identity.to_string(),
+        identity: subject.to_string(),
         host,
         certificate,
         ca: services.authority.ca_pem().to_owned(),
@@ -86,17 +98,32 @@ fn enrol(services: &Services, body: &[u8]) -> Result<EnrolResponse, Refused> {
     })
 }
 
-/// A host's name for itself, without what could play tricks on a terminal.
+/// A host's name for itself, without what could play tricks on a terminal. A name that is an id is dropped: people find
+/// hosts by either, and it could be another host's.
 fn shown_name(name: Option<&str>) -> String {
     let harmless = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
-    name.unwrap_or_default().chars().filter(harmless).take(HOST_NAME_MAX).collect()
+    let name: String = name.unwrap_or_default().chars().filter(harmless).take(HOST_NAME_MAX).collect();
+    if Uuid::try_parse(&name).is_ok() { String::new() } else { name }
 }
 
 fn refuse_token(error: TokenError) -> Refused {
     match error {
         TokenError::Unknown | TokenError::Expired | TokenError::UsedUp => {
-            Refused::new(RefusalCode::Token, error.to_string())
+            Refused::denied(DenialReason::Token, error.to_string())
         }
         TokenError::File(_) | TokenError::TooMany | TokenError::Random => Refused::internal(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_calls_itself_by_another_ones_id_hid_that_one() {
+        for id in ["0190a0b0-0000-7000-8000-000000000001", "0190A0B0000070008000000000000001"] {
+            assert_eq!(shown_name(Some(id)), "");
+        }
+        assert_eq!(shown_name(Some("web-1\u{1b}[2J.example")), "web-12J.example");
     }
 }

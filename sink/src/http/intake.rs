@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use custody_ledger::wire::RefusalCode;
+use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Refused;
@@ -45,6 +46,20 @@ impl Intake {
             Err(_) => Err(busy("the request's body took too long")),
         }
     }
+}
+
+/// Throws a body away as it comes: takes nobody's room.
+pub(super) async fn discard(mut body: Body, bytes_max: usize) {
+    let thrown_away = async {
+        let mut left = bytes_max;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(bytes) else { return };
+            left = rest;
+        }
+    };
+    // Elapsed is no error: then the connection is cut.
+    let _ = tokio::time::timeout(BODY_MAX, thrown_away).await;
 }
 
 fn is_too_long(error: &axum::Error) -> bool {

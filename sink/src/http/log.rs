@@ -1,4 +1,5 @@
-//! The log over HTTPS: to people as the static files that it is, to a host what is committed of its own chain.
+//! The log over HTTPS: to people as the static files that it is, to a host what is committed of its own chain. What
+//! leaves hold is of all hosts, and for auditors; checkpoint and hashes tell nothing of anybody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::{HeaderValue, Response, header};
 use custody_ledger::tlog::Tile;
+use custody_ledger::tlog::tile::TileKind;
 use custody_ledger::wire::{COMMITTED_WAIT_MS_MAX, CommittedQuery, CommittedResponse, RefusalCode};
 
 use super::answer::ok;
@@ -14,12 +16,21 @@ use super::append::own_host;
 use super::{Caller, Refused, State};
 use crate::tree::Published;
 
+/// `GET /v1/log/key`: the key that signs checkpoints, with the sink's certificate of it.
+pub(super) async fn key(
+    Shared(services): Shared<State>,
+    caller: Result<Caller, Refused>,
+) -> Result<Response<Body>, Refused> {
+    caller?.person()?;
+    Ok(file(services.tree.key_file(), "text/plain; charset=utf-8", "no-store"))
+}
+
 /// `GET /v1/log/checkpoint`
 pub(super) async fn checkpoint(
     Shared(services): Shared<State>,
     caller: Result<Caller, Refused>,
 ) -> Result<Response<Body>, Refused> {
-    caller?.reader()?;
+    caller?.person()?;
     let published = Arc::clone(&services.tree.subscribe().borrow());
     Ok(file(published.note.clone().into_bytes(), "text/plain; charset=utf-8", "no-store"))
 }
@@ -30,10 +41,14 @@ pub(super) async fn tile(
     caller: Result<Caller, Refused>,
     Path(path): Path<String>,
 ) -> Result<Response<Body>, Refused> {
-    caller?.reader()?;
+    let caller = caller?;
+    caller.person()?;
     let missing = || Refused::new(RefusalCode::NotFound, "the log has no such tile");
     // The path never reaches the disk: only the name of a tile does, as the tile itself spells it.
     let tile = Tile::parse(&format!("tile/{path}")).ok_or_else(missing)?;
+    if tile.kind == TileKind::Entries {
+        caller.auditor()?;
+    }
     let read = tokio::task::spawn_blocking(move || services.tree.tile(tile));
     let bytes = read.await.map_err(|error| Refused::internal(&error))?;
     let bytes = bytes.map_err(|error| Refused::internal(&error))?.ok_or_else(missing)?;

@@ -16,12 +16,13 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
-use custody_ledger::wire::RefusalCode;
+use custody_ledger::statement::DenialReason;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Acceptor;
 use crate::authority::Authority;
-use crate::identity::{Identity, Role};
+use crate::denied::Denials;
+use crate::identity::{Identity, Role, Subject};
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::search::Search;
@@ -46,6 +47,8 @@ pub struct Services {
     pub tokens: Tokens,
     /// Certificates that are no longer believed.
     pub revocations: Revocations,
+    /// Attempts that were denied.
+    pub denials: Arc<Denials>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Room for the bodies of appends.
@@ -74,6 +77,7 @@ pub fn router(services: State) -> Router {
         .route("/v1/hosts/{id}/head", get(append::head))
         .route("/v1/hosts/{id}/committed", get(log::committed));
     let log = Router::new()
+        .route("/v1/log/key", get(log::key))
         .route("/v1/log/checkpoint", get(log::checkpoint))
         .route("/v1/log/tile/{*path}", get(log::tile));
     let enrolment = Router::new().route("/v1/enroll", post(enroll::enroll));
@@ -91,23 +95,56 @@ pub fn router(services: State) -> Router {
         .with_state(services)
 }
 
+/// Who is on the other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// Without a client certificate.
+    Nobody,
+    /// With a certificate of this sink's authority that names nobody who is known here; what it names instead, escaped.
+    Unreadable(String),
+    /// Somebody.
+    Caller(Caller),
+}
+
+impl Peer {
+    /// What the certificate says.
+    fn name(&self) -> Option<String> {
+        match self {
+            Peer::Nobody => None,
+            Peer::Unreadable(name) => Some(name.clone()),
+            Peer::Caller(caller) => Some(caller.subject.to_string()),
+        }
+    }
+}
+
 /// The caller, as the connection's client certificate says. As an extractor it refuses who has none.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Who it is.
-    pub identity: Identity,
+    pub subject: Subject,
     /// When the certificate was issued, seconds since 1970.
     pub issued_s: i64,
 }
 
 impl Caller {
-    /// The person's name, if it is a person who may read records.
-    pub fn reader(&self) -> Result<&str, Refused> {
-        match &self.identity {
-            Identity::Person { role: Role::Reader | Role::Auditor | Role::Admin, name } => Ok(name),
-            Identity::Host(_) => Err(Refused::new(
-                RefusalCode::Forbidden,
+    /// Role and name of a person. What of the store that one may see is decided by [`crate::query`].
+    pub fn person(&self) -> Result<(Role, &str), Refused> {
+        match &self.subject.identity {
+            Identity::Person { role, name } => Ok((*role, name)),
+            Identity::Host(_) => Err(Refused::denied(
+                DenialReason::Role,
                 "a host may append to its own chain and ask for its head, nothing else",
+            )),
+        }
+    }
+
+    /// The name of a person who may see the whole store, evidence and log included.
+    pub fn auditor(&self) -> Result<&str, Refused> {
+        match self.person()? {
+            (Role::Auditor | Role::Admin, name) => Ok(name),
+            (Role::Reader, _) => Err(Refused::denied(
+                DenialReason::Role,
+                "this is of all hosts, and for auditors: ask for a token of that role",
             )),
         }
     }
@@ -116,15 +153,22 @@ impl Caller {
 impl FromRequestParts<State> for Caller {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, services: &State) -> Result<Self, Refused> {
-        let forbidden = |detail: &str| Refused::new(RefusalCode::Forbidden, detail);
-        let caller = parts
-            .extensions
-            .get::<Caller>()
-            .ok_or_else(|| forbidden("this needs a client certificate of this sink: enrol first"))?;
+        let caller = match parts.extensions.get::<Peer>() {
+            Some(Peer::Caller(caller)) => caller,
+            Some(Peer::Unreadable(_)) => {
+                let detail = "this certificate names no role that is known here: ask for a new join token";
+                return Err(Refused::denied(DenialReason::Identity, detail));
+            }
+            Some(Peer::Nobody) | None => {
+                let detail = "this needs a client certificate of this sink: enrol first";
+                return Err(Refused::denied(DenialReason::NoCertificate, detail));
+            }
+        };
         if services.is_revoked(caller) {
             services.metrics.revoked();
-            tracing::warn!(identity = %caller.identity, "a revoked certificate was used");
-            return Err(forbidden("this certificate is revoked: ask for a new join token"));
+            tracing::warn!(identity = %caller.subject.identity, "a revoked certificate was used");
+            let detail = "this certificate is revoked: ask for a new join token";
+            return Err(Refused::denied(DenialReason::Revoked, detail));
         }
         Ok(caller.clone())
     }
@@ -143,6 +187,6 @@ impl Services {
 
     /// Whether this caller is no longer believed. Requests are refused before they begin; what lasts asks again.
     pub fn is_revoked(&self, caller: &Caller) -> bool {
-        self.revocations.is_revoked(&caller.identity, caller.issued_s)
+        self.revocations.is_revoked(&caller.subject.identity, caller.issued_s)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use custody_ledger::statement::DenialReason;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::Caller;
+use super::{Caller, Peer};
 use crate::authority::issued_s;
+use crate::denied::{Attempt, Denials, shown};
 use crate::metrics::Metrics;
 
 /// A handshake that takes longer is ended.
@@ -37,7 +39,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     router: Router,
-    metrics: Arc<Metrics>,
+    (metrics, denials): (Arc<Metrics>, Arc<Denials>),
     connections_max: usize,
     stop: impl Future<Output = ()>,
 ) {
@@ -62,11 +64,12 @@ pub async fn serve(
             metrics.connection_refused();
             continue;
         };
-        let (tls, router, metrics) = (tls.clone(), router.clone(), Arc::clone(&metrics));
+        let (tls, router) = (tls.clone(), router.clone());
+        let (metrics, denials) = (Arc::clone(&metrics), Arc::clone(&denials));
         let watcher = graceful.watcher();
         tokio::spawn(async move {
             metrics.connection_opened();
-            connection(stream, peer, tls, router, &metrics, watcher).await;
+            connection(stream, peer, tls, router, (&metrics, denials), watcher).await;
             metrics.connection_closed();
             drop(permit);
         });
@@ -82,7 +85,7 @@ async fn connection(
     peer: SocketAddr,
     tls: TlsAcceptor,
     router: Router,
-    metrics: &Metrics,
+    (metrics, denials): (&Metrics, Arc<Denials>),
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     // Small receipts must not wait for more to send.
@@ -91,6 +94,9 @@ async fn connection(
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             metrics.handshake_failed();
+            if is_of_certificate(&error) {
+                denials.note(Attempt::at_handshake(peer.ip()));
+            }
             tracing::info!(%peer, %error, "a TLS handshake failed");
             return;
         }
@@ -100,14 +106,17 @@ async fn connection(
         }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let caller = certificate.and_then(|certificate| caller_of(certificate));
+    let caller = certificate.map_or(Peer::Nobody, |certificate| peer_of(certificate));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        if let Some(caller) = &caller {
-            request.extensions_mut().insert(caller.clone());
-        }
-        let router = router.clone();
+        request.extensions_mut().insert(caller.clone());
+        let (router, caller, denials) = (router.clone(), caller.clone(), Arc::clone(&denials));
         async move {
-            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {}))
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let answer = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {});
+            if let Some(reason) = answer.extensions().get::<DenialReason>() {
+                denials.note(Attempt::of(*reason, caller.name(), peer.ip(), &method, uri.path()));
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -119,19 +128,32 @@ async fn connection(
     }
 }
 
+/// Whether a handshake failed because the client's certificate does not hold.
+fn is_of_certificate(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// Who a certificate stands for, whose chain rustls has verified: its one custody identity.
-fn caller_of(certificate: &[u8]) -> Option<Caller> {
+fn peer_of(certificate: &[u8]) -> Peer {
+    let (uris, issued_s) = uris_of(certificate).unwrap_or_default();
+    // Two names in one certificate would leave open who asks.
+    match &uris[..] {
+        [uri] => match uri.parse() {
+            Ok(subject) => Peer::Caller(Caller { subject, issued_s }),
+            Err(_) => Peer::Unreadable(shown(uri)),
+        },
+        uris => Peer::Unreadable(format!("a certificate with {} names", uris.len())),
+    }
+}
+
+/// The URIs in a certificate, and when it was issued.
+fn uris_of(certificate: &[u8]) -> Option<(Vec<String>, i64)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
+    let uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
         _ => None,
     });
-    let uri = uris.next()?;
-    // Two names in one certificate would leave open who asks.
-    if uris.next().is_some() {
-        return None;
-    }
-    let issued_s = issued_s(certificate.validity().not_before.timestamp());
-    Some(Caller { identity: uri.parse().ok()?, issued_s })
+    Some((uris.collect(), issued_s(certificate.validity().not_before.timestamp())))
 }

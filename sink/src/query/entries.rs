@@ -5,6 +5,7 @@ use axum::extract::{Path, State as Shared};
 use axum::http::Response;
 use custody_ledger::Seq;
 
+use super::sight::Sight;
 use super::views::Viewer;
 use super::{blocking, json, not_found, store_trouble};
 use crate::http::{Caller, Refused, State};
@@ -14,11 +15,11 @@ pub(super) async fn entry(
     caller: Caller,
     Path((name, epoch, seq)): Path<(String, u64, u64)>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
-    tracing::info!(reader, host = ?name, epoch, seq, "entry read");
+    let sight = Sight::of(&caller)?;
+    tracing::info!(reader = sight.reader, host = ?name, epoch, seq, "entry read");
     let view = blocking(move || {
         let store = &services.store;
-        let hosts = store.hosts().map_err(store_trouble)?;
+        let hosts = sight.hosts(store).map_err(store_trouble)?;
         let mut named = hosts
             .iter()
             .filter(|host| host.enrolment.name == name || host.enrolment.host.to_string() == name);

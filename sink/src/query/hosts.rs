@@ -6,12 +6,13 @@ use axum::body::Body;
 use axum::extract::{Query, State as Shared};
 use axum::http::Response;
 use custody_ledger::Batch;
-use custody_record::view::{HeadView, HostView};
+use custody_record::view::{HeadView, HostView, NotedView};
 
 use super::parameters::{Parameters, Wanted};
+use super::sight::Sight;
 use super::{blocking, json, store_trouble, views};
 use crate::clock::now_ns;
-use crate::http::{Caller, Refused, State};
+use crate::http::{Caller, Refused, Services, State};
 use crate::store::{HostRow, Store, StoreError};
 
 /// Heartbeats are 10 s apart; who misses three is silent.
@@ -22,18 +23,19 @@ pub(super) async fn hosts(
     caller: Caller,
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
-    tracing::info!(reader, "hosts read");
+    let sight = Sight::of(&caller)?;
+    tracing::info!(reader = sight.reader, "hosts read");
     let wanted = Wanted::of(query)?;
     let rows = blocking(move || {
-        let rows = services.store.hosts().map_err(store_trouble)?;
+        let rows = sight.hosts(&services.store).map_err(store_trouble)?;
         let wanted = rows.iter().filter(|row| wanted.admits(row));
-        wanted.map(|row| view(&services.store, row).map_err(store_trouble)).collect::<Result<Vec<_>, _>>()
+        wanted.map(|row| view(&services, row).map_err(store_trouble)).collect::<Result<Vec<_>, _>>()
     });
     json(&rows.await?)
 }
 
-fn view(store: &Store, row: &HostRow) -> Result<HostView, StoreError> {
+fn view(services: &Services, row: &HostRow) -> Result<HostView, StoreError> {
+    let store = &services.store;
     let counters = newest_counters(store, row)?;
     let in_bytes = counters.iter().filter(|(source, _)| source.ends_with(".bytes"));
     let lost = in_bytes.filter_map(|(_, counts)| counts.get("lost")).sum();
@@ -50,6 +52,12 @@ fn view(store: &Store, row: &HostRow) -> Result<HostView, StoreError> {
         counters,
         lost,
         silent: row.received_ns.is_some_and(|seen| now_ns().saturating_sub(seen) > SILENCE_NS),
+        over_quota: services.acceptor.over_quota(row.enrolment.host),
+        noted: store
+            .noted(row.enrolment.host)?
+            .into_iter()
+            .map(|(code, noted)| (code, NotedView { count: noted.count, last: views::signed(noted.last_ns) }))
+            .collect(),
     })
 }
 

@@ -1,7 +1,8 @@
 //! What people may read: hosts, the tail, sessions, single entries. JSON out, certificates of persons in.
 //!
 //! Everything here reads what is stored and nothing else: a reader, however slow, holds a thread of its own and
-//! never the writer, and what it misses is told to it. Each request is logged by who made it.
+//! never the writer, and what it misses is told to it. Each request is logged by who made it. Which hosts somebody sees is
+//! decided in one place, [`sight`].
 
 mod entries;
 mod evidence;
@@ -10,6 +11,7 @@ pub(crate) mod parameters;
 mod past;
 pub(crate) mod search;
 mod sessions;
+mod sight;
 mod stats;
 mod tail;
 mod timeline;

@@ -8,6 +8,7 @@ use std::iter::Peekable;
 use custody_ledger::Seq;
 
 use super::parameters::Wanted;
+use super::sight::Sight;
 use crate::store::{Entries, HostRow, Store, StoreError, StoredEntry};
 
 /// How far back the newest lines are looked for: further, as long as there are too few. Unix ns.
@@ -73,9 +74,13 @@ impl<'s> Past<'s> {
     }
 }
 
-/// Hosts of which entries can be wanted, and how many there are.
-pub(super) fn hosts(store: &Store, wanted: &Wanted) -> Result<(Vec<HostRow>, usize), StoreError> {
-    let mut hosts = store.hosts()?;
+/// Hosts of which entries can be wanted, and how many are seen at all.
+pub(super) fn hosts(
+    store: &Store,
+    sight: &Sight,
+    wanted: &Wanted,
+) -> Result<(Vec<HostRow>, usize), StoreError> {
+    let mut hosts = sight.hosts(store)?;
     let known = hosts.len();
     hosts.retain(|host| wanted.admits(host));
     Ok((hosts, known))

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::evidence;
 use super::parameters::Wanted;
+use super::sight::Sight;
 use super::views::{self, Viewer};
 use super::{blocking, json, past};
 use crate::http::{Caller, Refused, Services, State};
@@ -81,12 +82,12 @@ pub(super) async fn search(
     caller: Caller,
     query: Result<UrlQuery<Parameters>, Rejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
+    let sight = Sight::of(&caller)?;
     let asked = Asked::of(query)?;
     let room = room(&services)?;
-    tracing::info!(reader, "search");
+    tracing::info!(reader = sight.reader, "search");
     let page = blocking(move || {
-        let page = guarded(&services, || page(&services, &asked));
+        let page = guarded(&services, || page(&services, &sight, &asked));
         drop(room);
         page
     });
@@ -130,8 +131,8 @@ pub(super) fn trouble(services: &Services, error: SearchError) -> Refused {
     }
 }
 
-fn page(services: &Services, asked: &Asked) -> Result<SearchPage, Refused> {
-    let (hosts, _) = past::hosts(&services.store, &asked.wanted).map_err(super::store_trouble)?;
+fn page(services: &Services, sight: &Sight, asked: &Asked) -> Result<SearchPage, Refused> {
+    let (hosts, _) = past::hosts(&services.store, sight, &asked.wanted).map_err(super::store_trouble)?;
     let failed = |error| trouble(services, error);
     let (snapshot, behind) = services.search.snapshot().map_err(failed)?;
     let mut needs = vec![asked.query.need()];

@@ -12,6 +12,7 @@ use custody_record::{SessionId, SessionPrefix, Sessions};
 
 use super::parameters::{Parameters, Wanted};
 use super::past::{self, Past, WINDOWS};
+use super::sight::Sight;
 use super::views::{self, Viewer};
 use super::{LOOK_MAX, blocking, json, not_found, store_trouble};
 use crate::clock::now_ns;
@@ -34,16 +35,16 @@ pub(super) async fn list(
     caller: Caller,
     query: Result<Query<Parameters>, Rejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
-    tracing::info!(reader, "sessions read");
+    let sight = Sight::of(&caller)?;
+    tracing::info!(reader = sight.reader, "sessions read");
     let wanted = Wanted::of(query)?;
-    let rows = blocking(move || newest(&services.store, &wanted).map_err(store_trouble));
+    let rows = blocking(move || newest(&services.store, &sight, &wanted).map_err(store_trouble));
     json(&rows.await?)
 }
 
 /// The newest rows, oldest first. Looks further back as long as there are too few.
-fn newest(store: &Store, wanted: &Wanted) -> Result<Vec<SessionView>, StoreError> {
-    let (hosts, _) = past::hosts(store, wanted)?;
+fn newest(store: &Store, sight: &Sight, wanted: &Wanted) -> Result<Vec<SessionView>, StoreError> {
+    let (hosts, _) = past::hosts(store, sight, wanted)?;
     let lines = wanted.lines.unwrap_or(ROWS);
     let now = views::signed(now_ns());
     let mut rows = Vec::new();
@@ -95,13 +96,13 @@ pub(super) async fn page(
     Path(id): Path<String>,
     query: Result<Query<Parameters>, Rejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?.to_owned();
+    let sight = Sight::of(&caller)?;
     let prefix: SessionPrefix =
         id.parse().map_err(|error| Refused::new(RefusalCode::Malformed, format!("{error}")))?;
-    tracing::info!(reader, session = prefix.as_str(), "session read");
+    tracing::info!(reader = sight.reader, session = prefix.as_str(), "session read");
     let wanted = Wanted::of(query)?;
     let page = blocking(move || {
-        let hosts = services.store.hosts().map_err(store_trouble)?;
+        let hosts = sight.hosts(&services.store).map_err(store_trouble)?;
         page_of(&services.store, &hosts, &prefix, wanted.exchange)
     });
     json(&page.await?)

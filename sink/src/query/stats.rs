@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::parameters::Wanted;
 use super::past::{self, Past};
 use super::search::{READ_TIME_MAX, guarded, room};
+use super::sight::Sight;
 use super::views::{self, Viewer};
 use super::{LOOK_MAX, blocking, json, store_trouble};
 use crate::http::{Caller, Refused, Services, State};
@@ -38,7 +39,7 @@ pub(super) async fn stats(
     caller: Caller,
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
+    let sight = Sight::of(&caller)?;
     let malformed = |detail: String| Refused::new(RefusalCode::Malformed, detail);
     let Query(parameters) = query.map_err(|error| malformed(error.body_text()))?;
     let by: By = parameters.by.parse().map_err(|error| malformed(format!("{error}")))?;
@@ -50,18 +51,24 @@ pub(super) async fn stats(
     }
     let wanted = Wanted::past(filter, parameters.since, parameters.until);
     let room = room(&services)?;
-    tracing::info!(reader, "statistics read");
+    tracing::info!(reader = sight.reader, "statistics read");
     let page = blocking(move || {
-        let page = guarded(&services, || count(&services, &wanted, by, rows));
+        let page = guarded(&services, || count(&services, &sight, &wanted, by, rows));
         drop(room);
         page
     });
     json(&page.await?)
 }
 
-fn count(services: &Services, wanted: &Wanted, by: By, rows: usize) -> Result<StatsPage, Refused> {
+fn count(
+    services: &Services,
+    sight: &Sight,
+    wanted: &Wanted,
+    by: By,
+    rows: usize,
+) -> Result<StatsPage, Refused> {
     let store = &services.store;
-    let (hosts, _) = past::hosts(store, wanted).map_err(store_trouble)?;
+    let (hosts, _) = past::hosts(store, sight, wanted).map_err(store_trouble)?;
     let mut past = Past::open(store, &hosts, wanted.since).map_err(store_trouble)?;
     let (mut viewer, mut stats) = (Viewer::new(), Stats::new(by, wanted.filter.clone()));
     let end = Instant::now() + READ_TIME_MAX;

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use super::hosts::SILENCE_NS;
 use super::parameters::{Parameters, Wanted};
 use super::past::{self, Past, WINDOWS};
+use super::sight::Sight;
 use super::views::{self, Viewer};
 use super::{LOOK_MAX, blocking, store_trouble};
 use crate::clock::now_ns;
@@ -49,7 +50,8 @@ pub(super) async fn tail(
     caller: Caller,
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?.to_owned();
+    let sight = Sight::of(&caller)?;
+    let reader = sight.reader.clone();
     let wanted = Wanted::of(query)?;
     let Ok(room) = Arc::clone(&services.readers).try_acquire_owned() else {
         return Err(Refused::new(
@@ -63,7 +65,7 @@ pub(super) async fn tail(
     let (pieces, body) = mpsc::channel(PIECES_MAX);
     tokio::spawn(async move {
         let lines = Lines { pieces, pending: Vec::new() };
-        let end = match follow(services, caller, wanted, live, lines).await {
+        let end = match follow(services, caller, sight, wanted, live, lines).await {
             Ok(()) => "done",
             Err(End::Gone) => "the reader went away",
             Err(End::Revoked) => "the reader's certificate was revoked",
@@ -97,18 +99,19 @@ impl From<StoreError> for End {
 async fn follow(
     services: State,
     caller: Caller,
+    sight: Sight,
     wanted: Wanted,
     live: Option<broadcast::Receiver<Arc<StoredBatch>>>,
     lines: Lines,
 ) -> Result<(), End> {
     let runtime = tokio::runtime::Handle::current();
-    let (shared, asked) = (Arc::clone(&services), wanted.clone());
+    let (shared, seen, asked) = (Arc::clone(&services), sight.clone(), wanted.clone());
     // Reading files blocks, and a slow reader makes it wait: a thread of its own, of which there are enough for
     // all readers.
     let past = blocking(move || {
         let mut lines = lines;
         let mut viewer = Viewer::new();
-        let told = told_before(&shared, &asked, &mut viewer, &mut |line: &Line<'_>| {
+        let told = told_before(&shared, &seen, &asked, &mut viewer, &mut |line: &Line<'_>| {
             lines.put(line)?;
             if lines.is_full() { runtime.block_on(lines.flush()) } else { Ok(()) }
         });
@@ -117,7 +120,7 @@ async fn follow(
     let (reached, viewer, mut lines) = past.await.map_err(|_| End::Failed)??;
     lines.flush().await?;
     let Some(live) = live else { return Ok(()) };
-    Live { services, caller, wanted, viewer, reached, hosts: HashMap::new(), silent: HashMap::new() }
+    Live { services, caller, sight, wanted, viewer, reached, hosts: HashMap::new(), silent: HashMap::new() }
         .run(live, lines)
         .await
 }
@@ -132,11 +135,12 @@ enum Line<'a> {
 /// Puts what is stored; returns how far each host was read.
 fn told_before(
     services: &Services,
+    sight: &Sight,
     wanted: &Wanted,
     viewer: &mut Viewer,
     put: &mut dyn FnMut(&Line<'_>) -> Result<(), End>,
 ) -> Result<Reached, End> {
-    let (hosts, known) = past::hosts(&services.store, wanted)?;
+    let (hosts, known) = past::hosts(&services.store, sight, wanted)?;
     let shown = Notice::Hosts { shown: hosts.len() as u64, known: known as u64 };
     put(&Line::Tail(&TailLine::Notice(shown)))?;
     let newest = wanted.lines.filter(|_| wanted.since.is_none());
@@ -214,11 +218,12 @@ impl Read {
 struct Live {
     services: State,
     caller: Caller,
+    sight: Sight,
     wanted: Wanted,
     viewer: Viewer,
     reached: Reached,
-    /// Those that batches came from.
-    hosts: HashMap<HostId, HostRow>,
+    /// Those that batches came from; `None` when it is not seen.
+    hosts: HashMap<HostId, Option<HostRow>>,
     /// Hosts whose silence was told, with when they were heard last.
     silent: HashMap<HostId, u64>,
 }
@@ -262,10 +267,10 @@ impl Live {
 
     fn batch(&mut self, batch: &StoredBatch, lines: &mut Lines) -> Result<(), End> {
         if !self.hosts.contains_key(&batch.host) {
-            let Some(row) = self.services.store.host(batch.host)? else { return Ok(()) };
+            let row = self.sight.host(&self.services.store, batch.host)?;
             self.hosts.insert(batch.host, row);
         }
-        let Some(host) = self.hosts.get(&batch.host) else { return Ok(()) };
+        let Some(Some(host)) = self.hosts.get(&batch.host) else { return Ok(()) };
         if !self.wanted.admits(host) {
             return Ok(());
         }
@@ -284,7 +289,7 @@ impl Live {
 
     fn look_for_silence(&mut self, lines: &mut Lines) -> Result<(), End> {
         let now = now_ns();
-        for host in self.services.store.hosts()? {
+        for host in self.sight.hosts(&self.services.store)? {
             let id = host.enrolment.host;
             let Some(heard) = host.received_ns.filter(|heard| now.saturating_sub(*heard) > SILENCE_NS) else {
                 self.silent.remove(&id);

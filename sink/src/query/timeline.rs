@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::parameters::Wanted;
 use super::past::{self, Past};
 use super::search::{READ_TIME_MAX, guarded, room, trouble};
+use super::sight::Sight;
 use super::views::Viewer;
 use super::{LOOK_MAX, blocking, evidence, json, sessions, store_trouble};
 use crate::http::{Caller, Refused, Services, State};
@@ -41,7 +42,7 @@ pub(super) async fn timeline(
     caller: Caller,
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response<Body>, Refused> {
-    let reader = caller.reader()?;
+    let sight = Sight::of(&caller)?;
     let malformed = |detail: String| Refused::new(RefusalCode::Malformed, detail);
     let Query(parameters) = query.map_err(|error| malformed(error.body_text()))?;
     let id =
@@ -53,18 +54,23 @@ pub(super) async fn timeline(
     }
     let wanted = Wanted::past(filter, parameters.since, parameters.until);
     let room = room(&services)?;
-    tracing::info!(reader, "timeline read");
+    tracing::info!(reader = sight.reader, "timeline read");
     let page = blocking(move || {
-        let page = guarded(&services, || page(&services, id.as_ref(), &wanted));
+        let page = guarded(&services, || page(&services, &sight, id.as_ref(), &wanted));
         drop(room);
         page
     });
     json(&page.await?)
 }
 
-fn page(services: &Services, id: Option<&Id>, wanted: &Wanted) -> Result<TimelinePage, Refused> {
+fn page(
+    services: &Services,
+    sight: &Sight,
+    id: Option<&Id>,
+    wanted: &Wanted,
+) -> Result<TimelinePage, Refused> {
     let store = &services.store;
-    let (hosts, _) = past::hosts(store, wanted).map_err(store_trouble)?;
+    let (hosts, _) = past::hosts(store, sight, wanted).map_err(store_trouble)?;
     let mut reader = Reader::new(services);
     let (prefix, exchange) = match id {
         None => {

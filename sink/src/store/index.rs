@@ -1,6 +1,7 @@
 //! The index: heads of hosts and places of batches in redb. Disposable: everything in it is built from the
 //! segments, by the same function that keeps it up to date.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use custody_ledger::verify::Head;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::progress::Progress;
+use crate::quota::day_of;
 
 /// host → [`HostRow`]
 const HOSTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("hosts/1");
@@ -19,8 +21,10 @@ const BATCHES: TableDefinition<'_, ([u8; 16], u64, u64), &[u8]> = TableDefinitio
 const SEQS: TableDefinition<'_, ([u8; 16], u64, u64), u64> = TableDefinition::new("seqs/1");
 /// (host, epoch counter, seq of a session.open)
 const OPENS: TableDefinition<'_, ([u8; 16], u64, u64), ()> = TableDefinition::new("opens/1");
-/// (segment, offset) of a statement → host
+/// (segment, offset) of a statement → host, zeros where it is about none
 const STATEMENTS: TableDefinition<'_, (u64, u64), [u8; 16]> = TableDefinition::new("statements/1");
+/// (host, code of what has to be known of it) → how often, and when last, ns since 1970
+const NOTED: TableDefinition<'_, ([u8; 16], &str), (u64, u64)> = TableDefinition::new("noted/1");
 /// One row: the (segment, offset) up to which the index knows the segments.
 const COVERED: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("covered/1");
 
@@ -42,6 +46,30 @@ pub struct HostRow {
     pub head: Option<Head>,
     /// When its newest batch came, ns since 1970.
     pub received_ns: Option<u64>,
+    /// Bytes of all its batches, as they came.
+    #[serde(default)]
+    pub stored_bytes: u64,
+    /// The day on which the newest came, days since 1970.
+    #[serde(default)]
+    pub day: u64,
+    /// Bytes of the batches of that day.
+    #[serde(default)]
+    pub day_bytes: u64,
+}
+
+impl HostRow {
+    fn new(enrolment: Enrolment) -> Self {
+        HostRow { enrolment, head: None, received_ns: None, stored_bytes: 0, day: 0, day_bytes: 0 }
+    }
+
+    fn count(&mut self, received_ns: u64, bytes: u64) {
+        let day = day_of(received_ns);
+        if day != self.day {
+            (self.day, self.day_bytes) = (day, 0);
+        }
+        self.stored_bytes = self.stored_bytes.saturating_add(bytes);
+        self.day_bytes = self.day_bytes.saturating_add(bytes);
+    }
 }
 
 /// A stored batch.
@@ -59,12 +87,34 @@ pub struct BatchRow {
     pub place: Place,
 }
 
+/// What has to be known of a host: of its batches, or stated by the sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// How often.
+    pub count: u64,
+    /// When last, ns since 1970.
+    pub last_ns: u64,
+}
+
 /// What a record changes in the index.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Enrolment(Enrolment),
-    Batch { host: HostId, row: BatchRow, head: Box<Head>, opens: Vec<Seq> },
-    Statement { host: HostId, place: Place },
+    Batch {
+        host: HostId,
+        row: BatchRow,
+        /// Of its frame.
+        bytes: u64,
+        head: Box<Head>,
+        opens: Vec<Seq>,
+        noted: Vec<&'static str>,
+    },
+    Statement {
+        host: Option<HostId>,
+        place: Place,
+        at_ns: u64,
+        noted: Option<(&'static str, u64)>,
+    },
 }
 
 /// Pages of the index that are kept in memory, bytes. Unbounded they would grow with the store.
@@ -86,6 +136,7 @@ impl Index {
         transaction.open_table(SEQS)?;
         transaction.open_table(OPENS)?;
         transaction.open_table(STATEMENTS)?;
+        transaction.open_table(NOTED)?;
         transaction.open_table(COVERED)?;
         transaction.commit()?;
         index.progress.move_to(index.covered()?.unwrap_or(start));
@@ -201,6 +252,19 @@ impl Index {
         .collect()
     }
 
+    pub(super) fn noted(&self, host: HostId) -> Result<BTreeMap<String, Noted>, StoreError> {
+        let table = self.database.begin_read()?.open_table(NOTED)?;
+        let rows = table.range((*host.as_bytes(), "")..)?;
+        let rows =
+            rows.take_while(|row| row.as_ref().map_or(true, |(key, _)| key.value().0 == *host.as_bytes()));
+        rows.map(|row| {
+            let (key, value) = row?;
+            let (count, last_ns) = value.value();
+            Ok((key.value().1.to_owned(), Noted { count, last_ns }))
+        })
+        .collect()
+    }
+
     pub(super) fn statements(&self) -> Result<Vec<Place>, StoreError> {
         let table = self.database.begin_read()?.open_table(STATEMENTS)?;
         table
@@ -217,10 +281,10 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
     match change {
         Change::Enrolment(enrolment) => {
             let key = *enrolment.host.as_bytes();
-            let row = HostRow { enrolment: enrolment.clone(), head: None, received_ns: None };
+            let row = HostRow::new(enrolment.clone());
             transaction.open_table(HOSTS)?.insert(key, codec::encode("host row", &row)?.as_slice())?;
         }
-        Change::Batch { host, row, head, opens } => {
+        Change::Batch { host, row, bytes, head, opens, noted } => {
             let key = *host.as_bytes();
             let mut hosts = transaction.open_table(HOSTS)?;
             let Some(mut host_row) =
@@ -232,6 +296,7 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             };
             host_row.head = Some(Head::clone(head));
             host_row.received_ns = Some(row.received_ns);
+            host_row.count(row.received_ns, *bytes);
             hosts.insert(key, codec::encode("host row", &host_row)?.as_slice())?;
             let counter = row.batch.epoch.counter;
             let encoded = codec::encode("batch row", row)?;
@@ -242,10 +307,29 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             for seq in opens {
                 table.insert((key, counter, seq.0), ())?;
             }
+            noted.iter().try_for_each(|code| note(transaction, host, code, 1, row.received_ns))?;
         }
-        Change::Statement { host, place } => {
-            transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), *host.as_bytes())?;
+        Change::Statement { host, place, at_ns, noted } => {
+            let about = host.map_or([0; 16], |host| *host.as_bytes());
+            transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), about)?;
+            if let (Some(host), Some((code, count))) = (host, noted) {
+                note(transaction, host, code, *count, *at_ns)?;
+            }
         }
     }
+    Ok(())
+}
+
+fn note(
+    transaction: &WriteTransaction,
+    host: &HostId,
+    code: &str,
+    count: u64,
+    at_ns: u64,
+) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(NOTED)?;
+    let key = (*host.as_bytes(), code);
+    let before = table.get(key)?.map_or(0, |row| row.value().0);
+    table.insert(key, (before.saturating_add(count), at_ns))?;
     Ok(())
 }

@@ -24,10 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use custody_ledger::segment::RecordTooLong;
-use custody_ledger::{Enrolment, HostId, Position, SignedReceipt};
+use custody_ledger::{Enrolment, HostId, Position, SignedReceipt, SinkKey, Statement};
 use tokio::sync::broadcast;
 
-pub use index::{BatchRow, HostRow, Place};
+pub use index::{BatchRow, HostRow, Noted, Place};
 pub use pulse::Pulse;
 pub use read::{Entries, StoredEntry};
 pub use recover::Recovered;
@@ -172,6 +172,13 @@ impl Store {
     pub fn enrol(&self, enrolment: &Enrolment, payload: &[u8]) -> Result<(), StoreError> {
         let mut job = Job::default();
         job.enrol(enrolment.clone(), payload)?;
+        self.submit(job)?.wait()
+    }
+
+    /// Signs statements and stores them durably. Blocks.
+    pub fn state(&self, key: &SinkKey, statements: &[Statement]) -> Result<(), StoreError> {
+        let mut job = Job::default();
+        statements.iter().try_for_each(|statement| job.statement(key, statement))?;
         self.submit(job)?.wait()
     }
 

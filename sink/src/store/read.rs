@@ -1,6 +1,6 @@
 //! Reading what is stored: entries in order, one entry by its citation, statements. Never blocks the writer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use custody_ledger::statement::{Signed, Statement};
 use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, HostId, Position, ReceiptLevel, Salt, Seq};
 
 use super::files::failed;
-use super::{BatchRow, Job, Pending, Place, Store, StoreError, StoredBatch};
+use super::{BatchRow, Job, Noted, Pending, Place, Store, StoreError, StoredBatch};
 
 /// Rows of the index that an iterator holds at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -145,6 +145,11 @@ impl Store {
                 Ok(statement)
             })
             .collect()
+    }
+
+    /// What has to be known of a host, by its code.
+    pub fn noted(&self, host: HostId) -> Result<BTreeMap<String, Noted>, StoreError> {
+        self.index.noted(host)
     }
 
     /// Waits until all that was submitted before is durable. Blocks.

@@ -12,7 +12,7 @@ use custody_ledger::{Batch, Enrolment, Receipt, SignedReceipt, codec};
 use super::StoreError;
 use super::files::{Segments, failed};
 use super::index::{Change, Index, Place};
-use super::writer::batch_change;
+use super::writer::{batch_change, statement_change};
 
 /// What recovery found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn change_of(index: &Index, record: &Record, place: Place) -> Result<Option<Chan
         }
         RecordKind::Statement => {
             let (statement, _) = Signed::open::<Statement>(&record.payload).map_err(|error| at(&error))?;
-            Ok(Some(Change::Statement { host: statement.host, place }))
+            Ok(Some(statement_change(&statement, place)))
         }
         RecordKind::Batch => {
             let (header, _) = Batch::decode_header(&record.payload).map_err(|error| at(&error))?;
@@ -117,7 +117,7 @@ fn change_of(index: &Index, record: &Record, place: Place) -> Result<Option<Chan
                 index.host(header.host)?.ok_or_else(|| at(&"a batch of a host that is not enrolled"))?;
             let step = follow(header.host, &host.enrolment.key, host.head.as_ref(), &record.payload)
                 .map_err(|fault| at(&fault))?;
-            Ok(Some(batch_change(header.host, step, receipt.received_ns, place)))
+            Ok(Some(batch_change(header.host, step, &record.payload, receipt.received_ns, place)))
         }
         RecordKind::Other(_) => Ok(None),
     }

@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use custody_ledger::segment::{RecordKind, put_record};
-use custody_ledger::verify::Step;
-use custody_ledger::{Enrolment, EntryType, HostId, Position, Seq, SignedReceipt, codec};
+use custody_ledger::statement::{Signed, Stated};
+use custody_ledger::verify::{Finding, Step};
+use custody_ledger::{Enrolment, EntryType, HostId, Position, Seq, SignedReceipt, SinkKey, Statement, codec};
 use tokio::sync::broadcast;
 
 use super::files::{OpenSegment, Segments};
@@ -68,7 +69,7 @@ impl Job {
     ) -> Result<(), StoreError> {
         let place = self.put(RecordKind::Batch, &codec::encode("receipt", receipt)?, frame)?;
         let batch = step.head.batch;
-        self.changes.push(batch_change(host, step, received_ns, place));
+        self.changes.push(batch_change(host, step, frame, received_ns, place));
         self.stored.push(StoredBatch { host, batch, received_ns, frame: frame.to_vec() });
         Ok(())
     }
@@ -80,16 +81,35 @@ impl Job {
         Ok(())
     }
 
-    /// Adds a signed statement about a host.
-    pub fn statement(&mut self, host: HostId, payload: &[u8]) -> Result<(), StoreError> {
-        let place = self.put(RecordKind::Statement, &[], payload)?;
-        self.changes.push(Change::Statement { host, place });
+    /// Signs a statement and adds it.
+    pub fn statement(&mut self, key: &SinkKey, statement: &Statement) -> Result<(), StoreError> {
+        let payload = Signed::seal(key, statement)?;
+        let place = self.put(RecordKind::Statement, &[], &payload)?;
+        self.changes.push(statement_change(statement, place));
         Ok(())
     }
 }
 
+/// What a stored statement changes in the index.
+pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
+    let noted = match &statement.what {
+        // The batch itself shows it, and is counted by that.
+        Stated::Found { finding, .. } if !matches!(finding, Finding::OtherLog { .. }) => None,
+        Stated::Denied(denied) => Some(denied.count),
+        _ => Some(1),
+    };
+    let noted = noted.map(|count| (statement.what.code(), count));
+    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted }
+}
+
 /// What a stored batch changes in the index; the same for a new batch and for one found at recovery.
-pub(super) fn batch_change(host: HostId, step: Step<'_>, received_ns: u64, place: Place) -> Change {
+pub(super) fn batch_change(
+    host: HostId,
+    step: Step<'_>,
+    frame: &[u8],
+    received_ns: u64,
+    place: Place,
+) -> Change {
     let first_seq = step.batch.header.first_seq;
     let batch: Position = step.head.batch;
     let opens: Vec<Seq> = step
@@ -100,7 +120,9 @@ pub(super) fn batch_change(host: HostId, step: Step<'_>, received_ns: u64, place
         .map(|entry| entry.header.seq)
         .collect();
     let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place };
-    Change::Batch { host, row, head: Box::new(step.head), opens }
+    let noted = step.findings.iter().map(Finding::code).collect();
+    let bytes = frame.len() as u64;
+    Change::Batch { host, row, bytes, head: Box::new(step.head), opens, noted }
 }
 
 type Waiting = (Job, SyncSender<Result<(), StoreError>>);
@@ -250,11 +272,13 @@ impl State {
 fn placed(change: &Change, base: Place) -> Change {
     let at = |place: Place| Place { segment: base.segment, offset: base.offset + place.offset };
     match change.clone() {
-        Change::Batch { host, mut row, head, opens } => {
+        Change::Batch { host, mut row, bytes, head, opens, noted } => {
             row.place = at(row.place);
-            Change::Batch { host, row, head, opens }
+            Change::Batch { host, row, bytes, head, opens, noted }
         }
-        Change::Statement { host, place } => Change::Statement { host, place: at(place) },
+        Change::Statement { host, place, at_ns, noted } => {
+            Change::Statement { host, place: at(place), at_ns, noted }
+        }
         enrolment @ Change::Enrolment(_) => enrolment,
     }
 }

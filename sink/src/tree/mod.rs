@@ -167,6 +167,11 @@ impl Tree {
         self.files.read(&tile.path())
     }
 
+    /// The log's key as it is published.
+    pub fn key_file(&self) -> Vec<u8> {
+        key::public_file(&self.key)
+    }
+
     /// What is committed of a host's batches under this checkpoint. Blocks.
     pub fn committed(
         &self,

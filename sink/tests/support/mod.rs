@@ -212,6 +212,21 @@ impl Sink {
         })
     }
 
+    /// A certificate that this sink's authority signs for whatever name: what an older or a newer sink may have given, or
+    /// somebody who has its key.
+    pub(crate) fn forge(&self, uri: &str) -> Credentials {
+        let [ca, key] = ["ca.pem", "ca.key"].map(|name| std::fs::read(self.state().join(name)).unwrap());
+        let ca = CertificateDer::from_pem_slice(&ca).unwrap();
+        let issuer = KeyPair::from_pem(std::str::from_utf8(&key).unwrap()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_der(&ca, issuer).unwrap();
+        let pair = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&pair, &issuer).unwrap().der().clone();
+        Credentials { certificate, key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der())) }
+    }
+
     pub(crate) async fn enrol(&self) -> Host {
         self.enrol_with(&self.token(&["--host"])).await.unwrap()
     }

@@ -170,10 +170,7 @@ impl LogCheck {
             return Ok(None);
         };
         let text = fs::read_to_string(folder.join("key.pub")).context("the log's key cannot be read")?;
-        let (key, certificate) = text.trim_end().split_once('\n').context("the log's key is damaged")?;
-        let key: NoteKey = key.parse().context("the log's key is damaged")?;
-        let certificate = certificate.parse().map_err(|_| anyhow!("the log's key is damaged"))?;
-        let log = CertifiedLogKey { key: key.key(), certificate }.verify(&sink)?;
+        let log = certified_key(&text)?.verify(&sink)?;
         let checkpoint = Checkpoint::open_text(note, &log).context("the log's checkpoint does not hold")?;
         Ok(Some((log, checkpoint)))
     }
@@ -230,7 +227,20 @@ impl LogCheck {
     }
 }
 
-fn difference_words(difference: LogDifference, held: &CheckpointReference, who: &str, here: u64) -> String {
+/// Reads the log's key as its sink publishes it. Whose certificate it has is the caller's question.
+pub(in crate::commands) fn certified_key(text: &str) -> anyhow::Result<CertifiedLogKey> {
+    let damaged = "the log's key is damaged";
+    let (key, certificate) = text.trim_end().split_once('\n').context(damaged)?;
+    let key: NoteKey = key.parse().context(damaged)?;
+    Ok(CertifiedLogKey { key: key.key(), certificate: certificate.parse().map_err(|_| anyhow!(damaged))? })
+}
+
+pub(in crate::commands) fn difference_words(
+    difference: LogDifference,
+    held: &CheckpointReference,
+    who: &str,
+    here: u64,
+) -> String {
     match difference {
         LogDifference::Smaller => {
             format!("ROLLED BACK: {who} is over {} records, and {here} are here", held.size)

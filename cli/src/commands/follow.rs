@@ -1,0 +1,313 @@
+//! `custody verify --follow`: the log of a sink that runs, watched from outside. Each checkpoint must go on from the one
+//! that is kept; for an auditor each leaf must be the one that the tree holds, and each checkpoint that a host echoes must
+//! be one of this log. Believes no answer of the sink unchecked, and keeps what it saw in a file of its own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use custody_ledger::tlog::tile::{self, TILE_WIDTH, TileError, TileKind};
+use custody_ledger::tlog::witness::Seen;
+use custody_ledger::tlog::{
+    Alarm, BatchLeaf, Checkpoint, CheckpointReference, Nodes, Tile, TileNodes, Witness, proof,
+    verify_consistency, verify_inclusion,
+};
+use custody_ledger::verify::LogDifference;
+use custody_ledger::wire::CommittedResponse;
+use custody_ledger::{BatchHeader, PublicKey, codec, tree};
+use custody_record::text::escape;
+use serde::{Deserialize, Serialize};
+
+use super::verify::log::{certified_key, difference_words};
+use crate::args::VerifyArgs;
+use crate::outcome::{Exit, Failure, Outcome};
+use crate::output::{Lines, now};
+use crate::profile;
+use crate::select::duration;
+
+mod tell;
+#[cfg(test)]
+mod tests;
+
+use tell::{Teller, Told};
+
+/// Bundles of leaves that are compared in one look; then what was seen is kept, and the next look goes on.
+const BUNDLES_MAX: u64 = 64;
+/// Tiles that are held at once.
+const TILES_MAX: usize = 1024;
+/// Sentences about contradictions that one look tells; further ones are counted.
+const SENTENCES_MAX: usize = 100;
+
+/// What is kept between looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    witness: Witness,
+    /// Leaves that were compared with the tree, from the first on.
+    compared: u64,
+    /// Checkpoints of hosts that are none of this log, in all looks.
+    contradictions: u64,
+}
+
+/// What a look comes to.
+enum Look {
+    Holds(Box<Kept>, Told),
+    Alarm(Exit, String),
+}
+
+pub(crate) async fn run(arguments: &VerifyArgs) -> Outcome {
+    let asked = &arguments.follow;
+    let every = duration(&asked.every).and_then(|every| Ok(Duration::try_from(every)?));
+    let every = every.context("--every").map_err(Failure::usage)?.max(Duration::from_millis(100));
+    let (client, profile) = super::sink()?;
+    let sink: PublicKey =
+        profile.sink_key.parse().context("the profile is damaged").map_err(Failure::usage)?;
+    let path = match &asked.state {
+        Some(path) => path.clone(),
+        None => profile::follow_file(&profile.sink_key).map_err(Failure::usage)?,
+    };
+    let mut kept = load(&path).map_err(Failure::usage)?;
+    let mut files = Files {
+        get: async |path: &str| client.file(path).await.map(|file| file.map(Vec::from)),
+        read: HashMap::new(),
+    };
+    let teller = Teller::new(arguments, &profile);
+    teller.begin(&path, kept.as_ref());
+    let (mut lines, mut unreachable) = (Lines::new(), String::new());
+    loop {
+        let mut behind = false;
+        match look(kept.as_ref(), &sink, profile.is_auditor(), &mut files).await {
+            Ok(Look::Holds(next, told)) => {
+                unreachable.clear();
+                behind = profile.is_auditor() && next.compared < next.witness.checkpoint().size;
+                if kept.as_ref() != Some(&*next) {
+                    save(&path, &next).map_err(Failure::usage)?;
+                    teller.tell(&told, &mut lines)?;
+                }
+                kept = Some(*next);
+            }
+            Ok(Look::Alarm(exit, words)) => {
+                teller.alarm(&words, &mut lines)?;
+                return Ok(exit);
+            }
+            Err(Failure::Because(Exit::Unreachable, error)) if !asked.once => {
+                let words = format!("{error:#}");
+                if words != unreachable {
+                    eprintln!("custody: {}; it is asked again", escape(&words));
+                    unreachable = words;
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        if asked.once && !behind {
+            let contradicted = kept.is_some_and(|kept| kept.contradictions > 0);
+            return Ok(if contradicted { Exit::Forked } else { Exit::Ok });
+        }
+        if !behind {
+            tokio::time::sleep(every).await;
+        }
+    }
+}
+
+/// Looks once.
+async fn look<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>>(
+    kept: Option<&Kept>,
+    sink: &PublicKey,
+    auditor: bool,
+    files: &mut Files<G>,
+) -> Result<Look, Failure> {
+    let key = certified_key(&files.text("/v1/log/key").await?).map_err(Failure::unreachable)?;
+    let note = files.text("/v1/log/checkpoint").await?;
+    let held = kept.map_or(0, |kept| kept.witness.checkpoint().size);
+    // Whatever is wrong with key or note is found below; here it only says what to ask for.
+    let shown = key.verify(sink).and_then(|log| Checkpoint::open_text(&note, &log)).map(|shown| shown.size);
+    let consistency = match shown {
+        Ok(size) if held < size => files.prove(size, |nodes| proof::consistency(nodes, held, size)).await?,
+        _ => None,
+    };
+    let consistency = consistency.unwrap_or_default();
+    let answer = CommittedResponse { log: key, checkpoint: note, consistency, batches: Vec::new() };
+    let witness = match Witness::see(kept.map(|kept| &kept.witness), sink, &answer, &[]) {
+        Ok(Seen { witness, .. }) => witness,
+        Err(alarm) => {
+            let exit = if matches!(alarm, Alarm::Checkpoint(_)) { Exit::Negative } else { Exit::Forked };
+            return Ok(Look::Alarm(exit, alarm.to_string()));
+        }
+    };
+    let (compared, contradictions) = kept.map_or((0, 0), |kept| (kept.compared, kept.contradictions));
+    let mut next = Kept { witness, compared, contradictions };
+    let size = next.witness.checkpoint().size;
+    let mut told = Told { at: now(), size, before: held, ..Told::default() };
+    let mut judged = BTreeSet::new();
+    for _ in 0..BUNDLES_MAX {
+        if !auditor || next.compared >= size {
+            break;
+        }
+        if let Err(words) = compare(&mut next, &mut told, &mut judged, files).await? {
+            return Ok(Look::Alarm(Exit::Negative, words));
+        }
+    }
+    told.compared = next.compared;
+    Ok(Look::Holds(Box::new(next), told))
+}
+
+/// Compares the next bundle of leaves with the tree, and judges what hosts echo in it. The error says what is altered.
+async fn compare<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>>(
+    kept: &mut Kept,
+    told: &mut Told,
+    judged: &mut BTreeSet<CheckpointReference>,
+    files: &mut Files<G>,
+) -> Result<Result<(), String>, Failure> {
+    let checkpoint = kept.witness.checkpoint().clone();
+    let (size, width) = (checkpoint.size, u64::from(TILE_WIDTH));
+    let Some(bundle) = Tile::in_tree(TileKind::Entries, kept.compared / width, size) else {
+        return Ok(Ok(()));
+    };
+    let first = bundle.index * width;
+    let bytes = files.tile(bundle).await?;
+    let Some(leaves) = tile::entries(&bytes, bundle.width) else {
+        return Ok(Err(format!("log/{} is no bundle of {} leaves", bundle.path(), bundle.width)));
+    };
+    // The path of one leaf is made of the hashes of all that stand in its tile: when it holds, all of them do.
+    let proved = files.prove(size, |nodes| {
+        let hashes: Result<Vec<_>, _> =
+            (first..first + u64::from(bundle.width)).map(|at| nodes.node(0, at)).collect();
+        Ok(Some((hashes?, proof::inclusion(nodes, first, size)?.unwrap_or_default())))
+    });
+    let Some((hashes, path)) = proved.await? else { return Ok(Ok(())) };
+    let holds =
+        hashes.first().is_some_and(|leaf| verify_inclusion(leaf, first, size, &checkpoint.root, &path));
+    if !holds || !leaves.iter().zip(&hashes).all(|(leaf, hash)| tree::leaf(leaf) == *hash) {
+        return Ok(Err(format!(
+            "ALTERED: what the sink shows of records {first} to {} is not what its checkpoint over {size} records stands for",
+            first + u64::from(bundle.width)
+        )));
+    }
+    for (at, leaf) in (first..).zip(&leaves).skip_while(|(at, _)| *at < kept.compared) {
+        let Some(echo) = echo_of(leaf) else { continue };
+        if !judged.insert(echo.1.clone()) {
+            continue;
+        }
+        match judge(&echo.1, &checkpoint, files).await? {
+            None => told.echoes += 1,
+            Some(difference) => {
+                kept.contradictions += 1;
+                if told.contradictions.len() < SENTENCES_MAX {
+                    let who = format!("the checkpoint of host {} in record {at}", echo.0);
+                    told.contradictions.push(difference_words(difference, &echo.1, &who, size));
+                }
+            }
+        }
+    }
+    kept.compared = first + u64::from(bundle.width);
+    Ok(Ok(()))
+}
+
+/// Whose batch a leaf is, and the checkpoint that it echoes.
+fn echo_of(leaf: &[u8]) -> Option<(custody_ledger::HostId, CheckpointReference)> {
+    let leaf = BatchLeaf::decode(leaf)?;
+    let header: BatchHeader = codec::decode("batch header", leaf.header).ok()?;
+    Some((leaf.host, header.checkpoint?))
+}
+
+/// How a checkpoint that a host holds differs from the log that is shown.
+async fn judge<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>>(
+    echo: &CheckpointReference,
+    shown: &CheckpointReference,
+    files: &mut Files<G>,
+) -> Result<Option<LogDifference>, Failure> {
+    if echo.origin != shown.origin {
+        return Ok(Some(LogDifference::OtherOrigin));
+    }
+    let proved = files.prove(shown.size, |nodes| proof::consistency(nodes, echo.size, shown.size)).await?;
+    let Some(path) = proved else { return Ok(Some(LogDifference::Smaller)) };
+    let holds = verify_consistency(echo.size, &echo.root, shown.size, &shown.root, &path);
+    Ok((!holds).then_some(LogDifference::OtherRoot))
+}
+
+/// The log's files as the sink shows them.
+struct Files<G> {
+    get: G,
+    read: HashMap<Tile, Vec<u8>>,
+}
+
+impl<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>> Files<G> {
+    async fn text(&self, path: &str) -> Result<String, Failure> {
+        let bytes = (self.get)(path).await?;
+        let bytes = bytes.ok_or_else(|| Failure::unreachable(anyhow!("the sink shows no {path}")))?;
+        String::from_utf8(bytes).map_err(|_| Failure::unreachable(anyhow!("{path} of the sink is no text")))
+    }
+
+    /// A tile. A partial one that is gone since stands at the beginning of the full one.
+    async fn tile(&self, tile: Tile) -> Result<Vec<u8>, Failure> {
+        for wanted in [tile, Tile { width: TILE_WIDTH, ..tile }] {
+            let Some(bytes) = (self.get)(&format!("/v1/log/{}", wanted.path())).await? else { continue };
+            let length = match tile.kind {
+                TileKind::Hashes(_) => usize::from(tile.width) * 32,
+                TileKind::Entries if wanted == tile => bytes.len(),
+                TileKind::Entries => tile::entries(&bytes, TILE_WIDTH)
+                    .map_or(0, |all| all.iter().take(tile.width.into()).map(|leaf| leaf.len() + 2).sum()),
+            };
+            return Ok(bytes.get(..length).map(<[u8]>::to_vec).unwrap_or(bytes));
+        }
+        Err(Failure::unreachable(anyhow!("the sink does not show log/{}, so nothing is proved", tile.path())))
+    }
+
+    /// Work on the nodes of a tree, whose tiles are asked for as they are needed. Nothing of them is believed: what they
+    /// prove is checked by the caller.
+    async fn prove<T>(
+        &mut self,
+        size: u64,
+        work: impl Fn(&dyn Nodes<Error = TileError<Tile>>) -> Result<Option<T>, TileError<Tile>>,
+    ) -> Result<Option<T>, Failure> {
+        loop {
+            let nodes = TileNodes::new(size, |tile| self.read.get(&tile).cloned().ok_or(tile));
+            let tile = match work(&nodes) {
+                Ok(done) => return Ok(done),
+                Err(TileError::Read(tile)) => tile,
+                Err(TileError::Malformed { path, .. }) => {
+                    return Err(Failure::unreachable(anyhow!("the sink shows a damaged log/{path}")));
+                }
+                Err(TileError::Outside { .. }) => return Ok(None),
+            };
+            drop(nodes);
+            if self.read.len() >= TILES_MAX {
+                self.read.clear();
+            }
+            let bytes = self.tile(tile).await?;
+            self.read.insert(tile, bytes);
+        }
+    }
+}
+
+fn load(path: &Path) -> anyhow::Result<Option<Kept>> {
+    let shown = path.display();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
+    };
+    let damaged = || {
+        format!(
+            "{shown} is damaged: restore it, or remove it; then the next checkpoint is believed, whatever was before"
+        )
+    };
+    let kept: Kept = serde_json::from_slice(&bytes).with_context(damaged)?;
+    ensure!(kept.witness.is_whole() && kept.compared <= kept.witness.checkpoint().size, damaged());
+    Ok(Some(kept))
+}
+
+/// Durable when it returns: what was seen once is never taken back by a crash.
+fn save(path: &Path, kept: &Kept) -> anyhow::Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    let draft: PathBuf = path.with_extension(format!("draft.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        std::fs::write(&draft, serde_json::to_vec(kept)?)?;
+        std::fs::File::open(&draft)?.sync_all()?;
+        std::fs::rename(&draft, path)?;
+        std::fs::File::open(folder)?.sync_all()
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&draft))).with_context(failed)
+}
