@@ -34,7 +34,7 @@ pub use policy::{Policy, PolicyError};
 pub use read::{Opening, Part, ReadError, Reader};
 pub use report::{BundleCheck, KeyChain, Rejected, Report, SessionReport, VerifyError};
 pub use verify::verify;
-pub use write::{WriteError, Writer, head_of};
+pub use write::{WAY_WRITTEN_MAX, WriteError, Writer, head_of};
 
 use crate::codec::Fields;
 use crate::ids::{EpochId, EpochNonce, Hash, HostId, Seq};

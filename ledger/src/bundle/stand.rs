@@ -253,7 +253,7 @@ impl Stand {
         let mut bundle = self.entries(SESSION.0, 9);
         bundle.range.session = Some(SESSION);
         for (frame, _) in &mut bundle.batches {
-            *frame = redacted(frame, |header| header.seq != SESSION && header.session != Some(SESSION));
+            *frame = bundle.range.redacted(frame, false).unwrap();
         }
         bundle
     }

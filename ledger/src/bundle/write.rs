@@ -3,8 +3,13 @@
 
 use std::io::{self, Write};
 
-use super::{BATCHES_MAX, BUNDLE_BYTES_MAX, MAGIC, Proof, Range, WAY_MAX};
+use super::{BATCHES_MAX, BUNDLE_BYTES_MAX, MAGIC, Point, Proof, Range, WAY_MAX};
+use crate::batch::{Batch, FrameError};
 use crate::codec::Fields;
+use crate::entry::{EntryHeader, EntryType};
+
+/// Longest way of keys that is worth its bytes; those who make bundles write an anchor where it would be longer.
+pub const WAY_WRITTEN_MAX: u64 = 4_096;
 
 /// A bundle that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -95,4 +100,24 @@ fn count(before: u64, limit: u64, what: &'static str) -> Result<u64, WriteError>
 pub fn head_of(frame: &[u8]) -> Option<&[u8]> {
     let length = usize::try_from(Fields::new(frame).u32()?).ok()?;
     frame.get(..length.checked_add(68)?)
+}
+
+impl Range {
+    /// Whether the body of this entry is what the bundle is for: any of the range, or those of its session. Gaps of no
+    /// session stay too: they say what is missing, and nothing of what was said.
+    pub fn wants(&self, header: &EntryHeader) -> bool {
+        let at = Point { epoch: header.epoch, seq: header.seq }.order();
+        let of_session = |session| {
+            header.session == Some(session)
+                || header.seq == session
+                || (header.entry_type == EntryType::Gap && header.session.is_none())
+        };
+        (self.first.order()..=self.last.order()).contains(&at) && self.session.is_none_or(of_session)
+    }
+
+    /// A frame as the bundle holds it: bodies that it is not for are left out, unless all are wanted.
+    pub fn redacted(&self, frame: &[u8], whole: bool) -> Result<Vec<u8>, FrameError> {
+        let batch = Batch::decode(frame)?;
+        Ok(batch.redacted(|header| !whole && !self.wants(header)))
+    }
 }
