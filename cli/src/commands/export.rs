@@ -11,7 +11,7 @@ use custody_ledger::tlog::checkpoint::CertifiedLogKey;
 use custody_ledger::{PublicKey, Seq};
 use custody_record::text::count;
 use custody_record::view::SessionPage;
-use custody_record::{Id, SessionPrefix};
+use custody_record::{Id, SessionId, SessionPrefix};
 
 use super::{path, sink};
 use crate::args::{ExportArgs, Traffic};
@@ -30,6 +30,26 @@ enum Wanted {
     Session(SessionPrefix),
     Entries { host: String, epoch: u64, first: Seq, last: Seq },
     Time { host: String, window: Window },
+}
+
+impl Wanted {
+    /// Whether the bundle is of it. Which batches came in a while is the sink's to say.
+    fn is(&self, report: &Report) -> bool {
+        match self {
+            Wanted::Session(prefix) => session_of(report).is_some_and(|id| prefix.matches(&id)),
+            Wanted::Entries { epoch, first, last, .. } => {
+                (report.first.order(), report.last.order()) == ((*epoch, *first), (*epoch, *last))
+            }
+            Wanted::Time { .. } => true,
+        }
+    }
+}
+
+/// The id of the session that a bundle was made for.
+pub(crate) fn session_of(report: &Report) -> Option<SessionId> {
+    let epoch = report.first.epoch;
+    let seq = report.session?.seq.0;
+    Some(SessionId::of(report.host.as_bytes(), epoch.counter, epoch.nonce.as_bytes(), seq))
 }
 
 pub(crate) async fn run(arguments: &ExportArgs) -> Outcome {
@@ -51,7 +71,7 @@ pub(crate) async fn run(arguments: &ExportArgs) -> Outcome {
             let path = path_of(&client, &wanted, arguments.whole).await?;
             let draft = Draft::create(output)?;
             download(&client, &path, &draft).await?;
-            finish(draft, &keys)
+            finish(draft, &keys, &wanted)
         }
         Some(directory) => {
             let expected = super::verify::expected_key(arguments.sink_key.as_deref())?;
@@ -62,7 +82,7 @@ pub(crate) async fn run(arguments: &ExportArgs) -> Outcome {
             let (Some(wanted), Some(output)) = (wanted, output) else { return Ok(Exit::Ok) };
             let draft = Draft::create(output)?;
             store.write(&wanted, arguments.whole, BufWriter::new(&draft.file))?;
-            finish(draft, &store.policy)
+            finish(draft, &store.policy, &wanted)
         }
     }
 }
@@ -208,8 +228,8 @@ impl Drop for Draft {
     }
 }
 
-/// Checks it as whoever gets it will, and gives it its name.
-fn finish(draft: Draft, policy: &Policy) -> Outcome {
+/// Checks it as whoever gets it will, and that it is of what was asked for, and gives it its name.
+fn finish(draft: Draft, policy: &Policy, wanted: &Wanted) -> Outcome {
     let failed = |error: std::io::Error| {
         Failure::usage(anyhow::Error::new(error).context(format!("cannot write {}", draft.name.display())))
     };
@@ -225,6 +245,11 @@ fn finish(draft: Draft, policy: &Policy) -> Outcome {
             return Err(Failure::negative(error));
         }
     };
+    if !wanted.is(&report) {
+        return Err(Failure::negative(anyhow!(
+            "the sink gave a bundle of something else than was asked for"
+        )));
+    }
     // A link, because a rename would replace what came there meanwhile.
     fs::hard_link(&draft.draft, &draft.name).map_err(failed)?;
     println!("wrote {} ({} bytes): {}", draft.name.display(), count(bytes), words(&report));

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::finding_words;
 use crate::args::{Format, VerifyArgs};
+use crate::commands::export::session_of;
 use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, Style};
 use crate::progress::{Progress, Told};
@@ -33,6 +34,11 @@ pub(super) fn run(file: &Path, arguments: &VerifyArgs) -> Outcome {
         let what =
             if magic == segment::MAGIC { "a segment: name the folder of its store" } else { "no bundle" };
         return Err(Failure::usage(anyhow!("{} is {what}", file.display())));
+    }
+    if arguments.sink_key.is_some() || arguments.checkpoint.is_some() {
+        return Err(Failure::usage(anyhow!(
+            "--sink-key and --checkpoint are for a store; a bundle has --policy"
+        )));
     }
     let policy = policy(arguments.policy.as_deref())?;
     let source = BufReader::new(File::open(file).with_context(shown).map_err(Failure::usage)?);
@@ -77,6 +83,9 @@ struct Printed<'a> {
     detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<&'a Report>,
+    /// Of a bundle of a session: its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
     /// The first gaps in words.
     gaps: &'a [String],
     /// What nobody vouches for.
@@ -104,6 +113,7 @@ fn tell(result: Result<Report, Rejected>, gaps: Vec<String>, arguments: &VerifyA
             check: rejected.map(Rejected::name),
             detail: rejected.map(|rejected| rejected.detail.as_str()),
             report: result.as_ref().ok(),
+            session_id: result.as_ref().ok().and_then(session_of).map(|id| id.as_str().to_owned()),
             gaps: if result.is_ok() { &gaps } else { &[] },
             claims: CLAIMS,
         })?;
@@ -136,14 +146,23 @@ fn entries(number: u64) -> String {
 
 fn shown(report: &Report, gaps: &[String], arguments: &VerifyArgs, style: &Style) -> Vec<String> {
     let palette = style.palette;
-    let whole = report.is_whole();
-    let (mark, paint) = if whole { ("✔", Paint::Good) } else { ("…", Paint::Warn) };
-    let date = |ns: u64| style.date(i64::try_from(ns).unwrap_or(i64::MAX));
-    let name = escape(&report.name_claimed);
+    let (mark, paint, word) = if report.is_whole() {
+        (
+            "✔",
+            Paint::Good,
+            "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out.",
+        )
+    } else {
+        (
+            "…",
+            Paint::Warn,
+            "INCOMPLETE: what is here holds, but something is missing; the lines above say what.",
+        )
+    };
     let mut lines = vec![format!(
         "{} {}  entries {}/{} to {}/{} of host {}, {} start{} of its agent",
         palette.paint(paint, mark),
-        palette.paint(Paint::Strong, &name),
+        palette.paint(Paint::Strong, &escape(&report.name_claimed)),
         report.first.epoch.counter,
         report.first.seq,
         report.last.epoch.counter,
@@ -152,100 +171,98 @@ fn shown(report: &Report, gaps: &[String], arguments: &VerifyArgs, style: &Style
         report.epochs,
         if report.epochs == 1 { "" } else { "s" },
     )];
-    let mut say = |word: &str, sentence: String| lines.push(format!("  {word:9} {sentence}"));
-    say(
-        "verified",
-        format!(
-            "{} with content: as the host signed them, in its order, and nothing in between was left out",
-            entries(report.verified)
-        ),
-    );
-    if let Some(session) = &report.session {
-        let end = if session.closed { "its end is here" } else { "its end is not here: it may have gone on" };
-        say(
-            "session",
-            format!(
-                "{} belong to the session that begins at {}; {end}",
-                entries(session.entries),
-                session.seq
-            ),
-        );
-    }
-    if report.redacted > 0 {
-        say(
-            "redacted",
-            format!(
-                "{} without content: left out by who made this bundle, or expired before. That they were there, when, and how \
-             long they were is verified; what they said is not here",
-                entries(report.redacted)
-            ),
-        );
-    }
-    if let Some(session) = report.session.filter(|session| session.redacted > 0) {
-        say("missing", format!("the content of {} of the session itself", entries(session.redacted)));
-    }
-    for finding in &report.findings {
-        say("missing", finding_words(finding));
-    }
-    if report.gaps > 0 {
-        say("gaps", format!("{} say that something was not seen:", entries(report.gaps)));
-    }
-    for gap in gaps {
-        say("", format!("  {gap}"));
-    }
-    if report.gaps > gaps.len() as u64 {
-        say("", format!("  and {} more", text::count(report.gaps - gaps.len() as u64)));
-    }
-    if report.around > 0 {
-        say(
-            "around",
-            format!("{} before and behind the range, which share its batches", entries(report.around)),
-        );
-    }
-    say(
-        "keys",
-        match report.keys {
-            KeyChain::Enrolled => "each signature since the key with which the host was enrolled".to_owned(),
-            KeyChain::Anchored(number) => format!(
-                "each signature since batch {number}; that the host's enrolled key led up to there is the log's word, which \
-             `custody verify` of the whole store checks"
-            ),
-        },
-    );
-    say(
-        "log",
-        format!(
-            "all of it is under one checkpoint of {} over {} records",
-            escape(&report.origin),
-            text::count(report.size)
-        ),
-    );
-    say(
-        "claims",
-        format!(
-            "not verified by anybody: the name {name}; the host's clock ({} to {}); the time at which the sink says that it \
-         received ({} to {}); and that the host told the truth",
-            date(report.first_wall_claimed_ns),
-            date(report.last_wall_claimed_ns),
-            date(report.first_received_ns),
-            date(report.last_received_ns),
-        ),
-    );
-    let policy = arguments.policy.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
-    say(
-        "policy",
-        format!(
-            "{}: if it came from the same hand as the bundle, both may be made up, and this shows much less",
-            escape(&policy)
-        ),
-    );
-    let word = if whole {
-        "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out."
-    } else {
-        "INCOMPLETE: what is here holds, but something is missing; the lines above say what."
-    };
+    let told =
+        here(report).into_iter().chain(not_here(report, gaps)).chain(believed(report, arguments, style));
+    lines.extend(told.map(|(word, sentence)| format!("  {word:9} {sentence}")));
     lines.push(palette.paint(paint, word).into_owned());
     lines
+}
+
+/// A word, and what stands behind it; further lines of it have no word.
+type Line = (&'static str, String);
+
+fn here(report: &Report) -> Vec<Line> {
+    let lost = !report.findings.is_empty() || report.findings_more > 0;
+    let between = if lost { "" } else { ", and nothing in between was left out" };
+    let content = entries(report.verified);
+    let mut told =
+        vec![("verified", format!("{content} with content, as the host signed them, in its order{between}"))];
+    if let (Some(session), Some(id)) = (&report.session, session_of(report)) {
+        let end = if session.closed { "its end is here" } else { "its end is not here: it may have gone on" };
+        told.push(("session", format!("{}: {} belong to it; {end}", id.short(), entries(session.entries))));
+    }
+    if report.redacted > 0 {
+        let number = entries(report.redacted);
+        told.extend([
+            (
+                "redacted",
+                format!("{number} without content, left out by who made this bundle, or expired before"),
+            ),
+            ("", "  verified of them: that they are there, when, of what type and how long".to_owned()),
+        ]);
+    }
+    if report.around > 0 {
+        let number = entries(report.around);
+        told.push((
+            "around",
+            format!("{number} before or behind the range, in the batches that it begins and ends in"),
+        ));
+    }
+    told
+}
+
+fn not_here(report: &Report, gaps: &[String]) -> Vec<Line> {
+    let mut told = Vec::new();
+    if let Some(session) = report.session.filter(|session| session.redacted > 0) {
+        told.push(("lost", format!("the content of {} of the session itself", entries(session.redacted))));
+    }
+    told.extend(report.findings.iter().map(|finding| ("lost", finding_words(finding))));
+    if report.findings_more > 0 {
+        told.push(("", format!("and {} more such findings", text::count(report.findings_more))));
+    }
+    if report.gaps > 0 {
+        let verb = if report.gaps == 1 { "says" } else { "say" };
+        told.push(("gaps", format!("{} {verb} that something was not seen:", entries(report.gaps))));
+        told.extend(gaps.iter().map(|gap| ("", format!("  {gap}"))));
+        let more = report.gaps - gaps.len() as u64;
+        told.extend((more > 0).then(|| ("", format!("  and {} more", text::count(more)))));
+    }
+    told
+}
+
+fn believed(report: &Report, arguments: &VerifyArgs, style: &Style) -> Vec<Line> {
+    let date = |ns: u64| style.date(i64::try_from(ns).unwrap_or(i64::MAX));
+    let during = |first, last| format!("{} to {}", date(first), date(last));
+    let keys = match report.keys {
+        KeyChain::Enrolled => vec![("keys", "each signature since the key with which the host was enrolled".to_owned())],
+        KeyChain::Anchored(number) => vec![
+            ("keys", format!("each signature since batch {number} of its start")),
+            ("", "  that the host's enrolled key led up to there is the log's word; `custody verify` of the store".to_owned()),
+            ("", "  checks that".to_owned()),
+        ],
+    };
+    let log = format!(
+        "one checkpoint of {} over {} records has all of it",
+        escape(&report.origin),
+        text::count(report.size)
+    );
+    let policy = arguments.policy.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
+    let clock = during(report.first_wall_claimed_ns, report.last_wall_claimed_ns);
+    let received = during(report.first_received_ns, report.last_received_ns);
+    let claims = [
+        ("log", log),
+        ("claims", "not verified by anybody:".to_owned()),
+        ("", format!("  the name {}: what the host calls itself", escape(&report.name_claimed))),
+        ("", format!("  the host's clock: {clock}")),
+        ("", format!("  when the sink received, as it says itself: {received}")),
+        ("", "  that the host told the truth".to_owned()),
+        (
+            "policy",
+            format!("{}: if it came from the same hand as the bundle, both may be made up,", escape(&policy)),
+        ),
+        ("", "  and this shows much less".to_owned()),
+    ];
+    keys.into_iter().chain(claims).collect()
 }
 
 /// What a gap says, as far as it can be read.
