@@ -58,8 +58,12 @@ impl Write for Pieces {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::take(&mut self.pending);
-        if piece.is_empty() { Ok(()) } else { self.send(Ok(piece.into())) }
+        let mut rest = Bytes::from(std::mem::take(&mut self.pending));
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            self.send(Ok(piece))?;
+        }
+        Ok(())
     }
 }
 
