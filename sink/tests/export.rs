@@ -99,7 +99,7 @@ fn close(chain: &mut Chain) -> SignedBatch {
     chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }
 
-/// Seven entries in four batches: a session of four (2, 3, 5, 6) and what others said between them.
+/// Eight entries in four batches: a session of four (2, 3, 5, 6) and what others said between them.
 fn conversation(chain: &mut Chain) -> Vec<SignedBatch> {
     let mut batches = Vec::new();
     append(chain, EntryType::Exec, Kind::Exec, None, OTHERS);
@@ -225,7 +225,7 @@ async fn ranges_go_over_restarts_and_lost_batches_are_told() {
     let said = auditor.says(4, &["verify", &hour, "--policy", &policy]);
     assert!(said.contains("INCOMPLETE") && said.contains("missing: batches after"), "{said}");
     assert!(said.contains("2 starts of its agent"), "{said}");
-    second_verifier("incomplete verified=9", &hour, &policy);
+    second_verifier("incomplete verified=10", &hour, &policy);
 
     for (code, wrong) in [
         (1, vec!["export", "zzzzzzz", "-o"]),
