@@ -1,13 +1,14 @@
 //! The command line: one set of flags for all commands that choose or show entries.
 
+mod evidence;
+mod follow;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use custody_record::search::{By, Cursor};
 
-mod follow;
-
-pub(crate) use follow::FollowArgs;
+pub(crate) use evidence::{ExportArgs, VerifyArgs};
 
 const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing found), 2 usage or configuration, \
                      3 sink unreachable or access refused, 4 incomplete (something is missing).";
@@ -103,13 +104,11 @@ pub(crate) enum Command {
     /// Show what was said in a capture file (pcap, pcapng, .cap; also gzip or zstd of them), masked as on a host.
     #[command(after_help = DECODE_HELP)]
     Decode(DecodeArgs),
-    /// Check a copy of a sink's store: that nothing was changed, reordered or taken out.
-    #[command(after_help = "Examples:\n  custody verify --from /var/lib/custody-sink\n  \
-        custody verify --from ./copy -o json\n  \
-        custody verify --from ./copy --checkpoint ./last-month\n  \
-        custody verify --follow                    (a sink that runs)\n\nA copy needs no network and no key but the public ones in the store.\n\
-        Exit codes: 0 all holds, 1 altered, 4 what is there holds but something is missing,\n5 it \
-        contradicts a signed checkpoint that a host or you hold: it was rolled back or forked.")]
+    /// Write a session or a range of entries into one file that anybody can check offline.
+    #[command(after_help = evidence::EXPORT_HELP)]
+    Export(ExportArgs),
+    /// Check a copy of a sink's store, or a bundle of `custody export`: that nothing was changed, reordered or taken out.
+    #[command(after_help = evidence::VERIFY_HELP)]
     Verify(VerifyArgs),
     /// Explain a code: an anomaly, the cause of a gap; or list `codes` or `fields`.
     #[command(after_help = "Examples:\n  custody explain order_unknown\n  custody explain codes\n  \
@@ -226,24 +225,6 @@ pub(crate) struct DecodeArgs {
     pub(crate) trace: bool,
     #[command(flatten)]
     pub(crate) shown: Shown,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// The store's folder, or a copy of it.
-    #[arg(long, value_name = "DIR", required_unless_present = "follow")]
-    pub(crate) from: Option<PathBuf>,
-    /// The sink's public key that you hold from elsewhere (64 hexadecimal digits). Without it the one that you
-    /// got at login counts, and without login whatever key the store itself names.
-    #[arg(long, value_name = "KEY")]
-    pub(crate) sink_key: Option<String>,
-    /// A checkpoint of the sink's log that you kept from before: the store must go on from it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) checkpoint: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) follow: FollowArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
 }
 
 #[derive(Debug, Args)]

@@ -96,6 +96,19 @@ impl Client {
         })
     }
 
+    /// `GET` of a short text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        let body = self.whole(response, REFUSAL_BYTES_MAX).await?;
+        String::from_utf8(body.into()).map_err(|error| self.broken(error.into()))
+    }
+
+    /// `GET` with an answer of bytes, as they come.
+    pub(crate) async fn pieces(&self, path: &str) -> Result<Pieces, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        Ok(Pieces { body: response.into_body(), url: self.url.to_string() })
+    }
+
     fn broken(&self, error: anyhow::Error) -> Failure {
         Failure::unreachable(error.context(format!("the sink at {} does not answer as it should", self.url)))
     }
@@ -177,6 +190,33 @@ pub(crate) fn builder() -> anyhow::Result<rustls::ConfigBuilder<ClientConfig, ru
     Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
 }
 
+/// Bytes of an answer as they come.
+pub(crate) struct Pieces {
+    body: Incoming,
+    url: String,
+}
+
+impl Pieces {
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(cut(&self.url, error.into())),
+            }
+        }
+    }
+}
+
+fn cut(url: &str, error: anyhow::Error) -> Failure {
+    Failure::unreachable(error.context(format!("the connection to the sink at {url} broke")))
+}
+
 /// Lines of an answer as they come.
 pub(crate) struct LineStream {
     body: Incoming,
@@ -219,6 +259,6 @@ impl LineStream {
     }
 
     fn failed(&self, error: anyhow::Error) -> Failure {
-        Failure::unreachable(error.context(format!("the connection to the sink at {} broke", self.url)))
+        cut(&self.url, error)
     }
 }

@@ -6,9 +6,11 @@ mod client;
 mod commands;
 mod folder;
 mod json;
+mod log_folder;
 mod outcome;
 mod output;
 mod profile;
+mod progress;
 mod render;
 mod select;
 
@@ -43,6 +45,7 @@ async fn run(command: Command) -> Outcome {
         Command::Show(arguments) => commands::show::run(&arguments).await,
         Command::Decode(arguments) => commands::decode::run(&arguments),
         Command::Verify(arguments) if arguments.follow.follow => commands::follow::run(&arguments).await,
+        Command::Export(arguments) => commands::export::run(&arguments).await,
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Explain(arguments) => commands::explain::run(&arguments),
     }

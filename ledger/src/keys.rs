@@ -239,6 +239,13 @@ impl LogKey {
     }
 }
 #[cfg(test)]
+impl HostKey {
+    /// A key of known bytes.
+    pub(crate) fn from_pair(pair: Ed25519KeyPair) -> Self {
+        HostKey(pair)
+    }
+}
+#[cfg(test)]
 impl SinkKey {
     /// A key of known bytes.
     pub(crate) fn from_pair(pair: Ed25519KeyPair) -> Self {

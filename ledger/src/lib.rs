@@ -6,10 +6,12 @@
 //!
 //! In flow order: [`ids`], [`codec`] (one MessagePack convention), [`keys`], [`entry`], [`tree`], [`batch`],
 //! [`chain`] (the host's side), [`receipt`], [`statement`] (the sink's own records), [`wire`] (between host and sink), [`segment`] (files of the spool
-//! and of the store), [`tlog`] (the sink's transparency log), [`verify`] (the same checks for the sink and for offline readers).
+//! and of the store), [`tlog`] (the sink's transparency log), [`verify`] (the same checks for the sink and for offline readers),
+//! [`bundle`] (a part of it all for an outsider).
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod bundle;
 pub mod chain;
 pub mod codec;
 pub mod entry;

@@ -56,7 +56,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let wanted = |target: &&String| options.targets.is_empty() || options.targets.contains(target);
     let wanted: Vec<&String> = known.iter().filter(wanted).collect();
     let folder = root.join("target/fuzz");
-    eprintln!("fuzz: seeds from the decoders' fixtures and the ledger's goldens");
+    eprintln!("fuzz: seeds from the decoders' fixtures, the ledger's goldens and its vectors");
     seeds(root, &folder.join("seeds"))?;
     eprintln!("fuzz: builds {} targets", wanted.len());
     build(root, &wanted)?;
@@ -86,13 +86,17 @@ fn targets(manifest: &str) -> Vec<String> {
     binaries.filter_map(name).collect()
 }
 
-/// A folder of seeds for each target: those that are kept, those of the decoders' cases, and the ledger's goldens.
+/// A folder of seeds for each target: those that are kept, those of the decoders' cases, and the ledger's goldens and vectors.
 fn seeds(root: &Path, folder: &Path) -> Result<()> {
     let mut tests = setup::cargo();
     tests.args(["test", "--quiet", "-p", "custody-decoders", "--lib", "fuzz_seeds"]);
     setup::run(tests.env("CUSTODY_FUZZ_SEEDS", folder).env("CUSTODY_FUZZ_COUNT", "0").stdout(Stdio::null()))?;
-    for target in ["chain", "messages"] {
+    for target in ["bundle", "chain", "messages"] {
         std::fs::create_dir_all(folder.join(target))?;
+    }
+    for vector in std::fs::read_dir(root.join("ledger/tests/vectors/bundle"))? {
+        let vector = vector?;
+        std::fs::copy(vector.path(), folder.join("bundle").join(vector.file_name()))?;
     }
     for golden in std::fs::read_dir(root.join("ledger/tests/golden"))? {
         let path = golden?.path();

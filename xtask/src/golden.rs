@@ -7,11 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-/// Crates whose tests named `golden` compare with files, the folder of those files, and what makes them write.
-const GOLDENS: &[(&str, &str, &str)] = &[
-    ("custody-decoders", "decoders/src", "CUSTODY_BLESS"),
-    ("custody-ledger", "ledger/tests/golden", "BLESS"),
-];
+/// Crates whose tests named `golden` compare with files, and what makes them write.
+const GOLDENS: &[(&str, &str)] = &[("custody-decoders", "CUSTODY_BLESS"), ("custody-ledger", "BLESS")];
+/// Those files, as git names them.
+const FILES: &[&str] = &[":(glob)decoders/src/**/*.golden", "ledger/tests/golden", "ledger/tests/vectors"];
 
 /// Whether to write.
 #[derive(Args)]
@@ -24,7 +23,7 @@ pub(crate) struct Options {
 /// Compares or writes, then shows what differs from the last commit.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let mut wrong = Vec::new();
-    for (package, _, bless) in GOLDENS {
+    for (package, bless) in GOLDENS {
         let mut command = Command::new("cargo");
         command.current_dir(root).args(["test", "--quiet", "--package", package, "--lib", "golden"]);
         if options.bless {
@@ -41,14 +40,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 }
 
 fn show_difference(root: &Path) -> Result<()> {
-    let folders = GOLDENS.iter().map(|(_, folder, _)| match folder.ends_with("golden") {
-        true => (*folder).to_owned(),
-        false => format!(":(glob){folder}/**/*.golden"),
-    });
-    let folders: Vec<String> = folders.collect();
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
-        command.current_dir(root).args(["--no-pager"]).args(arguments).arg("--").args(&folders);
+        command.current_dir(root).args(["--no-pager"]).args(arguments).arg("--").args(FILES);
         command
     };
     let new = git(&["ls-files", "--others", "--exclude-standard"]).output().context("git ls-files")?;

@@ -36,6 +36,7 @@ pub(crate) const TESTS: &[Package] = &[
     ("redis-server", "a key-value server; Debian starts it on port 6379, not used here"),
     ("redis-tools", "its command line and its load generator"),
     ("python3-redis", "a client library of Redis"),
+    ("python3-cryptography", "Ed25519 for the second verifier of evidence bundles"),
     ("tcpdump", "makes captures for `custody decode`"),
     ("wget", "a client whose TLS is GnuTLS, which is not read"),
     ("gnutls-bin", "a server whose TLS is GnuTLS, which is not read"),

@@ -19,8 +19,9 @@ use custody_ledger::{BatchHeader, PublicKey, codec, tree};
 use custody_record::text::escape;
 use serde::{Deserialize, Serialize};
 
-use super::verify::log::{certified_key, difference_words};
+use super::verify::log::difference_words;
 use crate::args::VerifyArgs;
+use crate::log_folder;
 use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, now};
 use crate::profile;
@@ -116,7 +117,7 @@ async fn look<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>>(
     auditor: bool,
     files: &mut Files<G>,
 ) -> Result<Look, Failure> {
-    let key = certified_key(&files.text("/v1/log/key").await?).map_err(Failure::unreachable)?;
+    let key = log_folder::certified(&files.text("/v1/log/key").await?).map_err(Failure::unreachable)?;
     let note = files.text("/v1/log/checkpoint").await?;
     let held = kept.map_or(0, |kept| kept.witness.checkpoint().size);
     // Whatever is wrong with key or note is found below; here it only says what to ask for.

@@ -2,6 +2,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod follow;
 pub(crate) mod hosts;
 pub(crate) mod login;

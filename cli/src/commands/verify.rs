@@ -1,9 +1,8 @@
 //! `custody verify`: a copy of a sink's store, offline, with public keys alone. Never parses a body.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use custody_ledger::segment::RecordKind;
 use custody_ledger::statement::{self, Enrolment, Signed, Statement};
 use custody_ledger::verify::{Fault, Finding, HostReport, Verdict, Verifier};
@@ -16,19 +15,28 @@ use crate::folder::{Damage, Folder};
 use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, Style};
 use crate::profile::Profile;
+use crate::progress::Progress;
 
+mod bundle;
 pub(super) mod log;
 
 use log::{LogCheck, LogPart};
 
-/// Batches between two signs of progress.
-const PROGRESS_BATCHES: u64 = 512;
-
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
+    let what =
+        arguments.what.as_ref().or(arguments.from.as_ref()).context("neither a bundle nor a folder is named");
+    let what = what.map_err(Failure::usage)?;
+    if what.is_file() {
+        return bundle::run(what, arguments);
+    }
+    if arguments.policy.is_some() {
+        return Err(Failure::usage(anyhow!(
+            "--policy is for a bundle; the key that a store is checked with is given by --sink-key"
+        )));
+    }
     let expected = expected_key(arguments.sink_key.as_deref())?;
-    let from = arguments.from.as_deref().context("--from DIR is missing").map_err(Failure::usage)?;
-    let folder = Folder::open(from).map_err(Failure::usage)?;
-    let log = LogCheck::open(from, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
+    let folder = Folder::open(what).map_err(Failure::usage)?;
+    let log = LogCheck::open(what, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
     let report = check(&folder, log, expected)?;
     let mut lines = Lines::new();
     if arguments.output.format == Format::Json {
@@ -46,7 +54,8 @@ pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     })
 }
 
-fn expected_key(argument: Option<&str>) -> Result<Option<PublicKey>, Failure> {
+/// The key that is believed: the one given, else the one of the login.
+pub(crate) fn expected_key(argument: Option<&str>) -> Result<Option<PublicKey>, Failure> {
     if let Some(text) = argument {
         let wrong = || "--sink-key wants 64 hexadecimal digits";
         return text.parse().with_context(wrong).map(Some).map_err(Failure::usage);
@@ -128,24 +137,14 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Result<
         batches: 0,
         log,
     };
-    let progress = std::io::stderr().is_terminal();
-    let (total, mut seen) = (folder.bytes().max(1), 0);
+    let (mut progress, mut seen) = (Progress::new("verifying", Some(folder.bytes())), 0);
     let damages = folder.records(|record| -> Result<(), Failure> {
         seen += record.length;
-        if progress && check.batches % PROGRESS_BATCHES == 1 {
-            eprint!(
-                "\rverifying… {:3} %  {} batches ",
-                (seen * 100 / total).min(99),
-                text::count(check.batches)
-            );
-            let _ = std::io::stderr().flush();
-        }
+        progress.at(seen);
         check.record(&record);
         Ok(())
     })?;
-    if progress {
-        eprint!("\r{:60}\r", "");
-    }
+    drop(progress);
     Ok(check.finish(&damages))
 }
 

@@ -55,9 +55,9 @@ fn an_honest_chain_over_two_epochs_is_verified() {
 }
 
 /// Leaves checks out while it lives.
-struct LeavingOut;
+pub(crate) struct LeavingOut;
 impl LeavingOut {
-    fn these(checks: &[Check]) -> Self {
+    pub(crate) fn these(checks: &[Check]) -> Self {
         LEFT_OUT.with_borrow_mut(|left_out| *left_out = checks.to_vec());
         LeavingOut
     }

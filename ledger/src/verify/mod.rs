@@ -8,4 +8,4 @@ pub use follow::{Check, Fault, Finding, Head, LogDifference, Step, follow, judge
 pub use report::{End, EpochReport, HostReport, Verdict, Verifier};
 
 #[cfg(test)]
-mod attacks;
+pub(crate) mod attacks;

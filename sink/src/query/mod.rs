@@ -6,9 +6,11 @@
 
 mod entries;
 mod evidence;
+mod export;
 mod hosts;
 pub(crate) mod parameters;
 mod past;
+mod pieces;
 pub(crate) mod search;
 mod sessions;
 mod sight;
@@ -35,6 +37,7 @@ const LOOK_MAX: u64 = 2_000_000;
 /// The routes of readers.
 pub fn routes() -> Router<State> {
     Router::new()
+        .route("/v1/export", get(export::export))
         .route("/v1/hosts", get(hosts::hosts))
         .route("/v1/tail", get(tail::tail))
         .route("/v1/search", get(search::search))

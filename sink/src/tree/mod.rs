@@ -30,7 +30,7 @@ use custody_ledger::tlog::tile::TileError;
 use custody_ledger::tlog::{Checkpoint, CheckpointReference, Tile, TileNodes};
 use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::wire::{COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse};
-use custody_ledger::{HostId, SinkKey};
+use custody_ledger::{Hash, HostId, SinkKey};
 use tokio::sync::watch;
 
 use crate::store::{Pulse, Store, StoreError};
@@ -150,6 +150,17 @@ impl Tree {
     /// The newest checkpoint, and the next ones.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
+    }
+
+    /// The key that signs its checkpoints, certified by the receipt key.
+    pub fn key(&self) -> &CertifiedLogKey {
+        &self.key
+    }
+
+    /// Proves that the record at this place is in the tree of that checkpoint. `None` when it is not. Blocks.
+    pub fn inclusion(&self, index: u64, published: &Published) -> Result<Option<Vec<Hash>>, TreeError> {
+        let size = published.checkpoint.size;
+        Ok(proof::inclusion(&self.nodes(size), index, size)?)
     }
 
     /// Whether the log's thread has failed: the process must restart through recovery.

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use custody_ledger::segment::{Record, RecordKind};
-use custody_ledger::tlog::checkpoint::CertifiedLogKey;
 use custody_ledger::tlog::tile::{self, TILE_WIDTH, TileKind};
 use custody_ledger::tlog::{Checkpoint, CheckpointReference, MemoryTree, Note, NoteKey, Tile, leaf};
 use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::{Batch, PublicKey, tree};
 use serde::Serialize;
 
+use crate::log_folder::LogFolder;
 use crate::profile;
 
 /// Sentences that are kept.
@@ -42,9 +42,7 @@ pub(super) struct LogPart {
 
 /// The log while the records are read.
 pub(super) struct LogCheck {
-    folder: Option<PathBuf>,
-    /// As it stood before the first record was read: a running sink goes on meanwhile.
-    note: Option<String>,
+    log: LogFolder,
     size: u64,
     tree: MemoryTree,
     bundle: Vec<u8>,
@@ -58,13 +56,9 @@ pub(super) struct LogCheck {
 impl LogCheck {
     /// Looks for the log of the store in `directory`; `kept` is a file with a checkpoint from before.
     pub(super) fn open(directory: &Path, kept: Option<&Path>) -> anyhow::Result<Self> {
-        let beside = directory.parent().map(|parent| parent.join("log"));
-        let candidates = [Some(directory.join("log")), Some(directory.to_owned()), beside];
-        let folder = candidates.into_iter().flatten().find(|folder| folder.join("checkpoint").is_file());
-        let note = folder.as_ref().map(|folder| fs::read_to_string(folder.join("checkpoint")));
-        let note = note.transpose().context("cannot read the log's checkpoint")?;
+        let log = LogFolder::find(directory)?;
         // Not believed yet: it only says up to where tiles are expected.
-        let size = note.as_ref().and_then(|note| note.lines().nth(1)?.parse().ok()).unwrap_or(0);
+        let size = log.note.as_ref().and_then(|note| note.lines().nth(1)?.parse().ok()).unwrap_or(0);
         let mut held = Vec::new();
         if let Some(path) = kept {
             let shown = path.display().to_string();
@@ -73,8 +67,7 @@ impl LogCheck {
             held.push((format!("the checkpoint in {shown}"), note));
         }
         Ok(LogCheck {
-            folder,
-            note,
+            log,
             size,
             tree: MemoryTree::default(),
             bundle: Vec::new(),
@@ -133,7 +126,7 @@ impl LogCheck {
     /// Compares a published tile with what the records give. A partial one that is gone stands at the beginning of the
     /// full one.
     fn compare(&mut self, tile: Tile, expected: &[u8]) {
-        let Some(folder) = &self.folder else { return };
+        let Some(folder) = &self.log.path else { return };
         let read = |tile: Tile| fs::read(folder.join(tile.path()));
         let bytes = read(tile).or_else(|_| read(Tile { width: TILE_WIDTH, ..tile }));
         match bytes {
@@ -166,11 +159,8 @@ impl LogCheck {
 
     /// The log's key and its checkpoint, both verified.
     fn checkpoint(&self, sink: Option<PublicKey>) -> anyhow::Result<Option<(NoteKey, Checkpoint)>> {
-        let (Some(folder), Some(note), Some(sink)) = (&self.folder, &self.note, sink) else {
-            return Ok(None);
-        };
-        let text = fs::read_to_string(folder.join("key.pub")).context("the log's key cannot be read")?;
-        let log = certified_key(&text)?.verify(&sink)?;
+        let (Some(note), Some(sink)) = (&self.log.note, sink) else { return Ok(None) };
+        let log = self.log.key()?.verify(&sink)?;
         let checkpoint = Checkpoint::open_text(note, &log).context("the log's checkpoint does not hold")?;
         Ok(Some((log, checkpoint)))
     }
@@ -212,7 +202,8 @@ impl LogCheck {
         }
         if remember && self.part.forks.is_empty() && self.part.faults.is_empty() {
             // Without it the next look compares with an older one, which is weaker and not wrong.
-            let _ = profile::keep_checkpoint(&checkpoint.origin, self.note.as_deref().unwrap_or_default());
+            let _ =
+                profile::keep_checkpoint(&checkpoint.origin, self.log.note.as_deref().unwrap_or_default());
         }
     }
 
@@ -225,14 +216,6 @@ impl LogCheck {
         }
         false
     }
-}
-
-/// Reads the log's key as its sink publishes it. Whose certificate it has is the caller's question.
-pub(in crate::commands) fn certified_key(text: &str) -> anyhow::Result<CertifiedLogKey> {
-    let damaged = "the log's key is damaged";
-    let (key, certificate) = text.trim_end().split_once('\n').context(damaged)?;
-    let key: NoteKey = key.parse().context(damaged)?;
-    Ok(CertifiedLogKey { key: key.key(), certificate: certificate.parse().map_err(|_| anyhow!(damaged))? })
 }
 
 pub(in crate::commands) fn difference_words(

@@ -1,11 +1,12 @@
 //! A store with its log as a sink leaves it, and what somebody with its disk, or with all its keys, can try.
 
 use std::fs;
+use std::path::PathBuf;
 
 use custody_ledger::segment::{self, put_record};
 use custody_ledger::statement::{Enrolment, Signed};
 use custody_ledger::tlog::Edge;
-use custody_ledger::tlog::checkpoint::log_key;
+use custody_ledger::tlog::checkpoint::{CertifiedLogKey, log_key};
 use custody_ledger::{
     BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, LogKey, ReceiptLevel, SignedReceipt, SinkKey,
 };

@@ -1,0 +1,320 @@
+//! What the tests of bundles make theirs of: a sink with two hosts whose keys, salts and times are known, so that the
+//! vectors are the same bytes for ever.
+
+use std::collections::BTreeMap;
+
+use ring::signature::Ed25519KeyPair;
+
+use super::{Point, Policy, Proof, Range, Writer, head_of};
+use crate::batch::{BATCH_VERSION, Body, frame_head, put_entry};
+use crate::entry::ENTRY_VERSION;
+use crate::ids::EpochNonce;
+use crate::keys::Context;
+use crate::segment::{Record, RecordKind};
+use crate::statement::Signed;
+use crate::tlog::checkpoint::log_key;
+use crate::tlog::{BatchLeaf, Checkpoint, MemoryTree, leaf, proof};
+use crate::*;
+
+pub(super) const HOST: HostId = HostId::from_bytes([7; 16]);
+pub(super) const OTHER: HostId = HostId::from_bytes([8; 16]);
+/// The session that the first host has in its first epoch: entries 4, 5, 7 and 9.
+pub(super) const SESSION: Seq = Seq(4);
+
+const BOOT: BootId = BootId([1; 16]);
+/// 2026-01-31 12:00:00 UTC, ns since 1970.
+const NOON_NS: u64 = 1_769_860_800_000_000_000;
+
+/// A key that is used nowhere else.
+fn pair(seed: u8) -> Ed25519KeyPair {
+    let pkcs8 = format!("302e020100300506032b657004220420{}", hex::encode([seed; 32]));
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(&hex::decode(pkcs8).unwrap()).unwrap()
+}
+
+/// Signs in any context.
+pub(super) fn signer(seed: u8) -> SinkKey {
+    SinkKey::from_pair(pair(seed))
+}
+
+pub(super) fn epoch_id(counter: u64) -> EpochId {
+    EpochId { counter, nonce: EpochNonce([0x30 + counter as u8; 16]) }
+}
+
+/// A host that signs as its agent does, with keys of known bytes: that of batch n is `keys + n`.
+struct Line {
+    host: HostId,
+    host_key: HostKey,
+    epoch: EpochId,
+    keys: u8,
+    resume: Option<Resume>,
+    next_seq: u64,
+    last_entry: Hash,
+    newest: Option<Position>,
+    made: Vec<Vec<u8>>,
+}
+
+impl Line {
+    fn begin(host: HostId, host_key: u8, counter: u64, keys: u8, resume: Option<Position>) -> Self {
+        Line {
+            host,
+            host_key: HostKey::from_pair(pair(host_key)),
+            epoch: epoch_id(counter),
+            keys,
+            resume: resume.map(|local| Resume { local: Some(local), ..Default::default() }),
+            next_seq: 0,
+            last_entry: Hash::ZERO,
+            newest: None,
+            made: Vec::new(),
+        }
+    }
+
+    fn batch(&mut self, entries: &[(EntryType, Option<Seq>)]) {
+        let number = self.made.len() as u64;
+        let first_seq = Seq(self.next_seq);
+        let (mut leaves, mut parts) = (Vec::new(), Vec::new());
+        for (entry_type, session) in entries {
+            let seq = self.next_seq;
+            let salt = Salt([seq as u8; 16]);
+            let body = format!("body {seq} of epoch {}", self.epoch.counter).into_bytes();
+            let header = EntryHeader {
+                version: ENTRY_VERSION,
+                entry_type: entry_type.clone(),
+                host: self.host,
+                boot: BOOT,
+                epoch: self.epoch,
+                seq: Seq(seq),
+                first_ns: 1_000 + seq,
+                last_ns: 2_000 + seq,
+                wall_ns: NOON_NS + self.epoch.counter * 3_600_000_000_000 + seq * 1_000_000,
+                session: *session,
+                body_bytes: body.len() as u32,
+                body: tree::body_hash(&salt, &body),
+                sealed: None,
+                previous: self.last_entry,
+            };
+            let header = header.encode().unwrap();
+            self.last_entry = tree::leaf(&header);
+            leaves.push(self.last_entry);
+            parts.push((header, salt, body));
+            self.next_seq += 1;
+        }
+        let key = |number: u64| signer(self.keys + number as u8);
+        let first_key = key(0).public();
+        let opening = || Opening {
+            key: first_key,
+            certificate: self.host_key.certify(self.host, BOOT, self.epoch, &first_key),
+            resume: self.resume.clone(),
+        };
+        let header = BatchHeader {
+            version: BATCH_VERSION,
+            host: self.host,
+            boot: BOOT,
+            epoch: self.epoch,
+            number: BatchNumber(number),
+            first_seq,
+            count: entries.len() as u32,
+            root: tree::root(&leaves),
+            previous: self.newest.map_or(Hash::ZERO, |newest| newest.hash),
+            next_key: key(number + 1).public(),
+            counters: BTreeMap::new(),
+            last_receipt: None,
+            checkpoint: None,
+            opening: (number == 0).then(opening),
+        };
+        let bytes = header.encode().unwrap();
+        self.newest =
+            Some(Position { epoch: self.epoch, number: BatchNumber(number), hash: tree::batch_hash(&bytes) });
+        let mut frame = frame_head(&bytes, &key(number).sign(Context::Batch, &bytes));
+        for (header, salt, body) in &parts {
+            put_entry(&mut frame, header, Some(Body { salt: *salt, bytes: body }));
+        }
+        self.made.push(frame);
+    }
+}
+
+/// A frame with its place.
+pub(super) type Placed = (Vec<u8>, Proof);
+
+/// The sink. All that a bundle can be made of.
+pub(super) struct Stand {
+    pub(super) policy: Policy,
+    pub(super) log: LogKey,
+    pub(super) checkpoint: String,
+    pub(super) enrolment: Placed,
+    pub(super) other_enrolment: Placed,
+    /// The first host's first epoch: six batches of two entries.
+    pub(super) first: Vec<Placed>,
+    /// Its second one: two batches, the end in order.
+    pub(super) second: Vec<Placed>,
+    /// The other host's, of the same epoch and numbers.
+    pub(super) other: Vec<Placed>,
+}
+
+pub(super) fn enrol(host: HostId, host_key: u8) -> Vec<u8> {
+    let enrolment = Enrolment {
+        host,
+        key: HostKey::from_pair(pair(host_key)).public(),
+        name: "web-1".to_owned(),
+        labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+        enrolled_ns: NOON_NS,
+    };
+    Signed::seal(&signer(0xa0), &enrolment).unwrap()
+}
+
+fn enrolment_leaf(payload: &[u8]) -> Hash {
+    let (kind, payload) = (RecordKind::Enrolment, payload.to_vec());
+    let record = Record { kind, meta: Vec::new(), payload, offset: 0, length: 0 };
+    tree::leaf(&leaf::of_record(&record).unwrap())
+}
+
+fn lines() -> [Line; 3] {
+    use EntryType::{AgentStart, AgentStop, Exchange, Exec, Gap, Resume, SessionClose, SessionOpen};
+    let session = Some(SESSION);
+    let mut first = Line::begin(HOST, 0xb0, 1, 0x10, None);
+    first.batch(&[(AgentStart, None), (Exec, None)]);
+    first.batch(&[(SessionOpen, None), (Exchange, Some(Seq(2)))]);
+    first.batch(&[(SessionOpen, None), (Exchange, session)]);
+    first.batch(&[(Exchange, Some(Seq(2))), (Exchange, session)]);
+    first.batch(&[(Gap, None), (SessionClose, session)]);
+    first.batch(&[(SessionClose, Some(Seq(2))), (Exec, None)]);
+    let mut second = Line::begin(HOST, 0xb0, 2, 0x40, first.newest);
+    second.batch(&[(Resume, None), (AgentStart, None)]);
+    second.batch(&[(Exec, None), (AgentStop, None)]);
+    let mut other = Line::begin(OTHER, 0xb1, 1, 0x70, None);
+    for _ in 0..6 {
+        other.batch(&[(Exec, None), (Exec, None)]);
+    }
+    [first, second, other]
+}
+
+impl Stand {
+    pub(super) fn new() -> Self {
+        Stand::forged(|_, _| {})
+    }
+
+    /// With a log over what somebody made of the first host's epochs.
+    pub(super) fn forged(forge: impl FnOnce(&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>)) -> Self {
+        let log = LogKey::from_pair(pair(0xa1));
+        let enrolments = [enrol(HOST, 0xb0), enrol(OTHER, 0xb1)];
+        let mut lines = lines().map(|line| line.made);
+        let [first, second, _] = &mut lines;
+        forge(first, second);
+        let received = |index: u64| NOON_NS + index * 1_000_000_000;
+        let mut tree = MemoryTree::default();
+        enrolments.iter().for_each(|payload| tree.push(enrolment_leaf(payload)));
+        for frame in lines.iter().flatten() {
+            tree.push(BatchLeaf::of_frame(frame, received(tree.size())).unwrap().hash());
+        }
+        let hashes = |index| proof::inclusion(&tree, index, tree.size()).unwrap().unwrap();
+        let unsaid = |index| Proof { index, received_ns: 0, content: Hash::ZERO, hashes: hashes(index) };
+        let mut index = 1;
+        let [first, second, other] = lines.map(|frames| {
+            let placed = frames.into_iter().map(|frame| {
+                index += 1;
+                let (received_ns, content) = (received(index), tree::hash_of(&frame));
+                (frame, Proof { index, received_ns, content, hashes: hashes(index) })
+            });
+            placed.collect::<Vec<_>>()
+        });
+        let [enrolment, other_enrolment] = enrolments;
+        let name = log_key(log.public());
+        let (size, root) = (tree.size(), tree.root(tree.size()).unwrap());
+        let checkpoint = Checkpoint { origin: name.name().to_owned(), size, root };
+        Stand {
+            policy: Policy { sink: signer(0xa0).public(), log: name },
+            checkpoint: checkpoint.sign(&log).to_string(),
+            enrolment: (enrolment, unsaid(0)),
+            other_enrolment: (other_enrolment, unsaid(1)),
+            log,
+            first,
+            second,
+            other,
+        }
+    }
+
+    /// The second epoch, certified by a key that its host never enrolled with.
+    pub(super) fn epoch_of_another_key() -> Vec<Vec<u8>> {
+        let [first, ..] = lines();
+        let mut second = Line::begin(HOST, 0xb1, 2, 0x40, first.newest);
+        second.batch(&[(EntryType::Resume, None), (EntryType::AgentStart, None)]);
+        second.batch(&[(EntryType::Exec, None), (EntryType::AgentStop, None)]);
+        second.made
+    }
+
+    /// The second epoch with a batch behind its end in order.
+    pub(super) fn epoch_that_goes_on_behind_its_end() -> Vec<Vec<u8>> {
+        let [_, mut second, _] = lines();
+        second.batch(&[(EntryType::Exec, None)]);
+        second.made
+    }
+
+    /// The session, with the bodies of all others left out.
+    pub(super) fn session(&self) -> Bundle {
+        let mut bundle = self.entries(SESSION.0, 9);
+        bundle.range.session = Some(SESSION);
+        for (frame, _) in &mut bundle.batches {
+            *frame = bundle.range.redacted(frame, false).unwrap();
+        }
+        bundle
+    }
+
+    /// Entries of the first epoch with all bodies.
+    pub(super) fn entries(&self, first: u64, last: u64) -> Bundle {
+        let batches = (first / 2) as usize..=(last / 2) as usize;
+        let point = |seq| Point { epoch: epoch_id(1), seq: Seq(seq) };
+        Bundle {
+            range: Range { host: HOST, first: point(first), last: point(last), session: None },
+            checkpoint: self.checkpoint.clone(),
+            enrolment: self.enrolment.clone(),
+            way: self.first[..*batches.start()]
+                .iter()
+                .map(|(frame, _)| head_of(frame).unwrap().to_vec())
+                .collect(),
+            anchor: None,
+            batches: self.first[batches].to_vec(),
+        }
+    }
+
+    /// The same, entered by an anchor.
+    pub(super) fn anchored(&self) -> Bundle {
+        let mut bundle = self.session();
+        bundle.way.clear();
+        let (frame, place) = &self.first[1];
+        bundle.anchor = Some((head_of(frame).unwrap().to_vec(), place.clone()));
+        bundle
+    }
+
+    /// From the middle of the first epoch to the end of the second.
+    pub(super) fn both_epochs(&self) -> Bundle {
+        let mut bundle = self.entries(7, 11);
+        bundle.range.last = Point { epoch: epoch_id(2), seq: Seq(3) };
+        bundle.batches.extend(self.second.iter().cloned());
+        bundle
+    }
+}
+
+pub(super) fn redacted(frame: &[u8], withhold: impl FnMut(&EntryHeader) -> bool) -> Vec<u8> {
+    Batch::decode(frame).unwrap().redacted(withhold)
+}
+
+/// The pieces of a bundle, to be changed at will.
+#[derive(Clone)]
+pub(super) struct Bundle {
+    pub(super) range: Range,
+    pub(super) checkpoint: String,
+    pub(super) enrolment: Placed,
+    pub(super) way: Vec<Vec<u8>>,
+    pub(super) anchor: Option<Placed>,
+    pub(super) batches: Vec<Placed>,
+}
+
+impl Bundle {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let (enrolment, place) = &self.enrolment;
+        let mut writer = Writer::begin(Vec::new(), &self.range, &self.checkpoint, enrolment, place).unwrap();
+        self.way.iter().for_each(|head| writer.way(head).unwrap());
+        self.anchor.iter().for_each(|(head, place)| writer.anchor(head, place).unwrap());
+        self.batches.iter().for_each(|(frame, place)| writer.batch(frame, place).unwrap());
+        writer.end().unwrap()
+    }
+}

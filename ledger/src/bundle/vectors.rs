@@ -1,0 +1,101 @@
+//! The vectors for other readers of bundles: files that must be read so, and one for each attack. They are written and
+//! compared as the other golden files are (`cargo xtask golden`); docs/bundle.md says how to use them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::attacks::{Whose, attacks, checked};
+use super::stand::{Bundle, Stand, redacted};
+use super::{KeyChain, Report};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/bundle")
+}
+
+/// What must be read, each with what it is there for.
+fn good(stand: &Stand) -> [(&'static str, Bundle); 8] {
+    let session = stand.session();
+    let mut one_left_out = session.clone();
+    one_left_out.batches[1].0 = redacted(&session.batches[1].0, |_| true);
+    let mut epoch_unfinished = stand.both_epochs();
+    epoch_unfinished.batches.remove(2);
+    [
+        ("session", session),
+        ("session_with_an_anchor", stand.anchored()),
+        ("session_without_one_of_its_bodies", one_left_out),
+        ("entries_with_all_bodies", stand.entries(4, 9)),
+        ("entries_from_the_first", stand.entries(0, 3)),
+        ("one_entry", stand.entries(8, 8)),
+        ("over_a_restart", stand.both_epochs()),
+        ("over_a_restart_with_a_batch_missing", epoch_unfinished),
+    ]
+}
+
+/// What a reader must have counted, as one line.
+fn counts(report: &Report) -> String {
+    let keys = match report.keys {
+        KeyChain::Enrolled => "enrolled".to_owned(),
+        KeyChain::Anchored(number) => format!("anchored:{number}"),
+    };
+    let session = report.session.map_or("-".to_owned(), |session| {
+        format!("{}:{}:{}:{}", session.seq, session.entries, session.redacted, session.closed)
+    });
+    format!(
+        "verified={} redacted={} gaps={} around={} batches={} epochs={} keys={keys} session={session}",
+        report.verified, report.redacted, report.gaps, report.around, report.batches, report.epochs
+    )
+}
+
+/// Name, policy, verdict, and the check that rejects or what is counted.
+fn index(stand: &Stand) -> Vec<(String, Vec<u8>)> {
+    let mut index = String::from("# file policy verdict check-or-counts\n");
+    let mut files = Vec::new();
+    for (name, bundle) in good(stand) {
+        let bytes = bundle.encode();
+        let report = checked(&bytes, &stand.policy).unwrap();
+        let verdict = if report.is_whole() { "verified" } else { "incomplete" };
+        index += &format!("{name}.bundle {} {verdict} {}\n", Whose::Own.file(), counts(&report));
+        files.push((format!("{name}.bundle"), bytes));
+    }
+    for attack in attacks() {
+        let check = attack.stopped_by[0].name();
+        index += &format!("{}.bundle {} rejected {check}\n", attack.name, attack.policy.file());
+        files.push((format!("{}.bundle", attack.name), attack.bytes));
+    }
+    for whose in Whose::ALL {
+        files.push((whose.file().to_owned(), whose.policy(stand).to_string().into_bytes()));
+    }
+    files.push(("index.txt".to_owned(), index.into_bytes()));
+    files
+}
+
+#[test]
+fn golden_vectors_of_bundles() {
+    let files = index(&Stand::new());
+    let folder = folder();
+    if std::env::var_os("BLESS").is_some() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        files.iter().for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes).unwrap());
+    }
+    for (name, bytes) in &files {
+        let golden = std::fs::read(folder.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}; `cargo xtask golden --bless` writes it"));
+        assert!(golden == *bytes, "{name} changed: bundles of before can no longer be read or verified");
+    }
+    let here = std::fs::read_dir(&folder).unwrap().map(|item| item.unwrap().file_name());
+    let here: BTreeSet<String> = here.map(|name| name.to_str().unwrap().to_owned()).collect();
+    let made: BTreeSet<String> = files.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(here, made, "a vector that nothing makes");
+}
+
+#[test]
+fn a_policy_reads_back_as_it_is_written_and_an_unknown_line_is_refused() {
+    let policy = Stand::new().policy;
+    let text = policy.to_string();
+    assert_eq!(text.parse(), Ok(policy));
+    for wrong in ["witness w1 x\n", "sink 00\n", "quorum 2\n", "nonsense\n"] {
+        assert!(format!("{text}{wrong}").parse::<super::Policy>().is_err(), "{wrong}");
+        assert!(wrong.parse::<super::Policy>().is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,566 @@
+"""A second verifier of evidence bundles, written from docs/bundle.md alone.
+
+It shares no code with the first one: the standard library, and Ed25519 from python3-cryptography.
+
+    verify_bundle.py BUNDLE POLICY       one line: verified, incomplete, or rejected and the check; exit 0, 4 or 1
+    verify_bundle.py --vectors FOLDER    all lines of FOLDER/index.txt; exit 0 when each comes out as it says
+"""
+
+import base64
+import hashlib
+import re
+import struct
+import sys
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+ZERO = bytes(32)
+NO_SESSION = 2**64 - 1
+BUNDLE_MAX, BATCH_MAX, BATCH_HEADER_MAX, ENTRY_HEADER_MAX = 1 << 30, 2 << 20, 60 << 10, 4 << 10
+BODY_MAX, ENTRIES_MAX, BATCHES_MAX, WAY_MAX = 256 << 10, 1024, 65536, 65536
+NOTE_MAX, ENROLMENT_MAX, PROOF_HASHES_MAX, DEPTH_MAX = 64 << 10, 64 << 10, 128, 16
+
+
+class Rejected(Exception):
+    """The name of the check that does not hold."""
+
+
+def demand(check, holds):
+    if not holds:
+        raise Rejected(check)
+
+
+# Bytes
+
+
+class Fields:
+    """Walks over bytes; a length beyond what is there is a fault of the format."""
+
+    def __init__(self, data, at=0):
+        self.data, self.at = data, at
+
+    def take(self, length):
+        demand("format", 0 <= length <= len(self.data) - self.at)
+        self.at += length
+        return self.data[self.at - length:self.at]
+
+    def number(self, size):
+        return int.from_bytes(self.take(size), "big")
+
+    def prefixed(self, longest):
+        length = self.number(4)
+        demand("format", length <= longest)
+        return self.take(length)
+
+    def rest(self):
+        return len(self.data) - self.at
+
+
+def unpack(data):
+    """MessagePack of one value: maps with text keys, integers, text, bytes, lists, null."""
+    fields = Fields(data)
+    value = unpack_value(fields, DEPTH_MAX)
+    demand("format", fields.rest() == 0)
+    return value
+
+
+def unpack_value(fields, depth):
+    demand("format", depth > 0)
+    tag = fields.number(1)
+    if tag <= 0x7F:
+        return tag
+    if tag >= 0xE0:
+        return tag - 0x100
+    if tag == 0xC0:
+        return None
+    if tag in (0xC2, 0xC3):
+        return tag == 0xC3
+    for first, sizes, read in ((0xC4, (1, 2, 4), bytes_of), (0xD9, (1, 2, 4), text_of)):
+        if first <= tag < first + 3:
+            return read(fields, fields.number(sizes[tag - first]))
+    if 0xCC <= tag <= 0xCF:
+        return fields.number(1 << (tag - 0xCC))
+    if 0xD0 <= tag <= 0xD3:
+        size = 1 << (tag - 0xD0)
+        return int.from_bytes(fields.take(size), "big", signed=True)
+    if 0xA0 <= tag <= 0xBF:
+        return text_of(fields, tag & 0x1F)
+    if 0x90 <= tag <= 0x9F or tag in (0xDC, 0xDD):
+        count = tag & 0x0F if tag <= 0x9F else fields.number(2 if tag == 0xDC else 4)
+        demand("format", count <= fields.rest())
+        return [unpack_value(fields, depth - 1) for _ in range(count)]
+    if 0x80 <= tag <= 0x8F or tag in (0xDE, 0xDF):
+        count = tag & 0x0F if tag <= 0x8F else fields.number(2 if tag == 0xDE else 4)
+        demand("format", count <= fields.rest())
+        value = {}
+        for _ in range(count):
+            key = unpack_value(fields, depth - 1)
+            demand("format", isinstance(key, str) and key not in value)
+            value[key] = unpack_value(fields, depth - 1)
+        return value
+    raise Rejected("format")
+
+
+def bytes_of(fields, length):
+    return fields.take(length)
+
+
+def text_of(fields, length):
+    try:
+        return fields.take(length).decode()
+    except UnicodeDecodeError:
+        raise Rejected("format") from None
+
+
+def field(record, name, kind, length=None):
+    """A field that must be there, of this kind."""
+    demand("format", isinstance(record, dict))
+    value = record.get(name)
+    demand("format", isinstance(value, kind) and not isinstance(value, bool))
+    demand("format", length is None or len(value) == length)
+    demand("format", kind is not int or 0 <= value < 2**64)
+    return value
+
+
+def optional(record, name, kind, length=None):
+    return field(record, name, kind, length) if record.get(name) is not None else None
+
+
+# Hashes, trees, signatures
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def leaf_hash(data):
+    return sha256(b"\0", data)
+
+
+def node_hash(left, right):
+    return sha256(b"\1", left, right)
+
+
+def tree_root(leaves):
+    """RFC 6962, section 2.1."""
+    if not leaves:
+        return sha256()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return node_hash(tree_root(leaves[:split]), tree_root(leaves[split:]))
+
+
+def included(leaf, index, size, root, proof):
+    """RFC 9162, section 2.1.3.2."""
+    if index >= size:
+        return False
+    place, last, value = index, size - 1, leaf
+    for step in proof:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            value = node_hash(step, value)
+            while not place & 1 and place:
+                place, last = place >> 1, last >> 1
+        else:
+            value = node_hash(value, step)
+        place, last = place >> 1, last >> 1
+    return last == 0 and value == root
+
+
+def signed(key, message, signature):
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+        return True
+    except (InvalidSignature, ValueError):
+        return False
+
+
+# The policy and the checkpoint
+
+
+def read_base64(text):
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Rejected("checkpoint") from None
+
+
+class Policy:
+    """Two keys that are believed. A line that is not known here is not passed over."""
+
+    def __init__(self, text):
+        self.sink = self.log = None
+        for line in text.splitlines():
+            word, _, rest = line.strip().partition(" ")
+            if word == "sink" and self.sink is None:
+                self.sink = bytes.fromhex(rest)
+            elif word == "log" and self.log is None:
+                self.log, name_and_id = self.read_log(rest), rest.split("+")[:2]
+                self.name, self.id = name_and_id[0], bytes.fromhex(name_and_id[1])
+            elif line.strip() and not line.startswith("#") and line.strip() != "quorum none":
+                raise SystemExit(f"the policy has a line that is unknown here: {line}")
+        if self.sink is None or self.log is None:
+            raise SystemExit("the policy names no sink or no log")
+
+    @staticmethod
+    def read_log(text):
+        name, key_id, encoded = text.split("+", 2)
+        kind_and_key = base64.b64decode(encoded, validate=True)
+        right = sha256(name.encode(), b"\n", kind_and_key)[:4] == bytes.fromhex(key_id)
+        if kind_and_key[0] != 1 or len(kind_and_key) != 33 or not right:
+            raise SystemExit("the log's key is none of C2SP signed-note")
+        return kind_and_key[1:]
+
+
+def open_checkpoint(note, policy):
+    """Size and root of a C2SP checkpoint, signed by the policy's log."""
+    body, split, lines = note.rpartition("\n\n")
+    demand("checkpoint", split and lines.endswith("\n"))
+    text = body + "\n"
+    signature = None
+    for line in lines[:-1].split("\n"):
+        found = re.fullmatch("— ([^ +]+) ([A-Za-z0-9+/=]+)", line)
+        demand("checkpoint", found)
+        name, value = found[1], read_base64(found[2])
+        if signature is None and name == policy.name and value[:4] == policy.id:
+            signature = value[4:]
+    parts = text[:-1].split("\n")
+    demand("checkpoint", len(parts) >= 3 and parts[0] == policy.name)
+    demand("checkpoint", re.fullmatch("0|[1-9][0-9]*", parts[1]) and int(parts[1]) < 2**64)
+    root = read_base64(parts[2])
+    demand("checkpoint", len(root) == 32 and signature is not None)
+    demand("checkpoint", signed(policy.log, text.encode(), signature))
+    return int(parts[1]), root
+
+
+# The pieces of a bundle
+
+
+class Place:
+    """Where a leaf is in the log."""
+
+    def __init__(self, data):
+        fields = Fields(data)
+        self.index, self.received = fields.number(8), fields.take(8)
+        self.content = fields.take(32)
+        demand("format", fields.rest() % 32 == 0)
+        self.proof = [fields.take(32) for _ in range(fields.rest() // 32)]
+
+
+class Batch:
+    """A frame: what was signed of a batch, and its entries."""
+
+    def __init__(self, frame):
+        fields = Fields(frame)
+        self.bytes = fields.prefixed(BATCH_HEADER_MAX)
+        self.signature = fields.take(64)
+        header = unpack(self.bytes)
+        self.version = field(header, "version", int)
+        self.host, self.boot = field(header, "host", bytes, 16), field(header, "boot", bytes, 16)
+        self.epoch = read_epoch(header)
+        self.number, self.first = field(header, "number", int), field(header, "first_seq", int)
+        self.count, self.root = field(header, "count", int), field(header, "root", bytes, 32)
+        self.previous = field(header, "previous", bytes, 32)
+        self.next_key = field(header, "next_key", bytes, 32)
+        self.opening = optional(header, "opening", dict)
+        if self.opening is not None:
+            self.key = field(self.opening, "key", bytes, 32)
+            self.certificate = field(self.opening, "certificate", bytes, 64)
+            resume = optional(self.opening, "resume", dict)
+            self.resumes = read_position(resume.get("local")) if resume and resume.get("local") else None
+        self.hash = sha256(b"\2", self.bytes)
+        self.entries = []
+        while fields.rest():
+            demand("format", len(self.entries) < ENTRIES_MAX)
+            self.entries.append(Entry(fields))
+
+    def is_whole(self):
+        return all(entry.body is not None for entry in self.entries)
+
+    def leaf(self, place):
+        """The leaf of this batch in the log."""
+        line = b"custody/1 leaf batch\n"
+        return leaf_hash(line + self.host + place.received + place.content + self.signature + self.bytes)
+
+    def certified(self, host_key):
+        """The host's key certified the first key of the epoch."""
+        statement = self.host + self.boot + struct.pack(">Q", self.epoch[0]) + self.epoch[1] + self.key
+        return signed(host_key, b"custody/1 epoch\n" + statement, self.certificate)
+
+    def signed_by(self, key):
+        return signed(key, b"custody/1 batch\n" + self.bytes, self.signature)
+
+
+def read_epoch(record):
+    epoch = field(record, "epoch", dict)
+    return field(epoch, "counter", int), field(epoch, "nonce", bytes, 16)
+
+
+def read_position(record):
+    """Epoch, number and hash of a batch."""
+    return read_epoch(record), field(record, "number", int), field(record, "hash", bytes, 32)
+
+
+class Entry:
+    """A signed header, and its body unless that is left out."""
+
+    def __init__(self, fields):
+        self.bytes = fields.prefixed(ENTRY_HEADER_MAX)
+        header = unpack(self.bytes)
+        self.version, self.type = field(header, "version", int), field(header, "type", str)
+        self.host, self.boot = field(header, "host", bytes, 16), field(header, "boot", bytes, 16)
+        self.epoch, self.seq = read_epoch(header), field(header, "seq", int)
+        self.session = optional(header, "session", int)
+        self.body_length, self.body_hash = field(header, "body_bytes", int), field(header, "body", bytes, 32)
+        self.previous = field(header, "previous", bytes, 32)
+        marker = fields.number(1)
+        demand("format", marker in (0, 1))
+        self.salt = fields.take(16) if marker else None
+        self.body = fields.prefixed(BODY_MAX) if marker else None
+        self.leaf = leaf_hash(self.bytes)
+
+
+class Head:
+    """Where the chain stands."""
+
+    def __init__(self, batch, last_entry):
+        self.epoch, self.number, self.hash = batch.epoch, batch.number, batch.hash
+        self.boot, self.key = batch.boot, batch.next_key
+        self.next_seq, self.last_entry = batch.first + batch.count, last_entry
+        self.stopped = bool(batch.entries) and batch.entries[-1].type == "agent.stop"
+
+
+# The verification itself, in the order of docs/bundle.md
+
+
+class Verification:
+    def __init__(self, policy):
+        self.policy, self.head, self.first_batch = policy, None, True
+        self.verified = self.redacted = self.gaps = self.around = self.batches = self.epochs = 0
+        self.keys, self.seen, self.lost = "enrolled", None, False
+        self.of_session = self.redacted_of_session = 0
+        self.closed = False
+
+    def run(self, data):
+        demand("format", len(data) <= BUNDLE_MAX)
+        fields = Fields(data)
+        demand("format", fields.take(8) == b"CUSTBDL1")
+        self.read_range(self.wanted(fields, b"rang", 88))
+        try:
+            note = self.wanted(fields, b"note", NOTE_MAX).decode()
+        except UnicodeDecodeError:
+            raise Rejected("format") from None
+        enrolment = self.wanted(fields, b"enro", ENROLMENT_MAX)
+        place = self.place(fields)
+        self.size, self.root = open_checkpoint(note, self.policy)
+        self.enrolment(enrolment, place)
+        demand("range", (self.first_epoch[0], self.first) <= (self.last_epoch[0], self.last))
+        whole_session = self.session == self.first and self.first_epoch == self.last_epoch
+        demand("range", self.session is None or whole_session)
+        self.parts(fields)
+        demand("range", self.seen and self.seen[0] == self.last_epoch and self.seen[1] >= self.last)
+
+    def parts(self, fields):
+        way, anchored = 0, False
+        while True:
+            tag = fields.take(4)
+            if tag == b"head" and not anchored and self.batches == 0 and way < WAY_MAX:
+                way += 1
+                self.way(Batch(fields.prefixed(BATCH_HEADER_MAX + 68)))
+            elif tag == b"anch" and not anchored and self.batches == 0 and way == 0:
+                anchored = True
+                self.anchor(Batch(fields.prefixed(BATCH_HEADER_MAX + 68)), self.place(fields))
+            elif tag == b"btch" and self.batches < BATCHES_MAX:
+                frame = fields.prefixed(BATCH_MAX)
+                self.batch(frame, self.place(fields))
+            else:
+                demand("format", tag == b"last" and self.batches > 0)
+                demand("format", fields.number(4) == 0 and fields.rest() == 0)
+                return
+
+    @staticmethod
+    def wanted(fields, tag, longest):
+        demand("format", fields.take(4) == tag)
+        return fields.prefixed(longest)
+
+    def place(self, fields):
+        return Place(self.wanted(fields, b"prov", 48 + 32 * PROOF_HASHES_MAX))
+
+    def read_range(self, data):
+        demand("format", len(data) == 88)
+        fields = Fields(data)
+        self.host = fields.take(16)
+        self.first_epoch, self.first = (fields.number(8), fields.take(16)), fields.number(8)
+        self.last_epoch, self.last = (fields.number(8), fields.take(16)), fields.number(8)
+        session = fields.number(8)
+        self.session = None if session == NO_SESSION else session
+
+    def enrolment(self, data, place):
+        try:
+            outer = unpack(data)
+            message, key = field(outer, "message", bytes), field(outer, "sink", bytes, 32)
+            signature = field(outer, "signature", bytes, 64)
+            inner = unpack(message)
+            host, self.host_key = field(inner, "host", bytes, 16), field(inner, "key", bytes, 32)
+        except Rejected:
+            raise Rejected("enrolment") from None
+        demand("enrolment", signed(key, b"custody/1 statement\n" + message, signature))
+        demand("enrolment", key == self.policy.sink)
+        demand("host", host == self.host)
+        demand("format", place.received == bytes(8) and place.content == ZERO)
+        self.inclusion(leaf_hash(b"custody/1 leaf record\n\2" + sha256(data)), place)
+
+    def inclusion(self, leaf, place):
+        demand("inclusion", included(leaf, place.index, self.size, self.root, place.proof))
+
+    def led(self, batch):
+        """Way and anchor are heads alone, of the range's host and first epoch."""
+        demand("way", batch.host == self.host and batch.epoch == self.first_epoch and not batch.entries)
+
+    def way(self, batch):
+        self.led(batch)
+        head = self.head
+        demand("way", (head is None) == (batch.opening is not None))
+        if head is None:
+            demand("way", batch.certified(self.host_key))
+            key, number, previous, seq = batch.key, 0, ZERO, 0
+        else:
+            key, number, previous, seq = head.key, head.number + 1, head.hash, head.next_seq
+        demand("way", (batch.number, batch.previous, batch.first) == (number, previous, seq))
+        demand("way", batch.signed_by(key))
+        self.head = Head(batch, ZERO)
+
+    def anchor(self, batch, place):
+        self.led(batch)
+        self.inclusion(batch.leaf(place), place)
+        self.keys = f"anchored:{batch.number}"
+        self.head = Head(batch, ZERO)
+
+    def batch(self, frame, place):
+        batch = Batch(frame)
+        self.inclusion(batch.leaf(place), place)
+        demand("content", not batch.is_whole() or sha256(frame) == place.content)
+        first = self.batches == 0
+        if first:
+            holds = batch.first <= self.first < batch.first + batch.count
+            demand("range", batch.epoch == self.first_epoch and holds)
+            if self.head is not None:
+                # Covered by the first batch's signature; the entry itself is not here.
+                self.head.last_entry = batch.entries[0].previous if batch.entries else ZERO
+        self.follow(batch)
+        self.batches += 1
+        self.epochs += first or batch.opening is not None
+        for entry in batch.entries:
+            self.count(entry)
+
+    def follow(self, batch):
+        """The next step of the chain."""
+        demand("chain.format", batch.version == 1)
+        demand("chain.host", batch.host == self.host)
+        head = self.head
+        if batch.opening is not None:
+            demand("chain.epoch", head is None or batch.epoch[0] > head.epoch[0])
+            demand("chain.number", batch.number == 0)
+            demand("chain.link", batch.previous == ZERO)
+            demand("chain.certificate", batch.certified(self.host_key))
+            demand("chain.signature", batch.signed_by(batch.key))
+            # The new epoch names the last batch that the host held: another one than the last here is a hole.
+            if head is not None:
+                self.lost |= batch.resumes != (head.epoch, head.number, head.hash)
+            seq, previous = 0, ZERO
+        else:
+            demand("chain.epoch", head is not None and head.epoch == batch.epoch)
+            demand("chain.number", batch.number == head.number + 1)
+            demand("chain.link", batch.previous == head.hash)
+            demand("chain.signature", batch.signed_by(head.key))
+            demand("chain.stop", not head.stopped)
+            demand("chain.sequence", batch.boot == head.boot)
+            seq, previous = head.next_seq, head.last_entry
+        leaves = [entry.leaf for entry in batch.entries]
+        demand("chain.tree", leaves and batch.count == len(leaves) and batch.root == tree_root(leaves))
+        demand("chain.sequence", batch.first == seq)
+        for entry in batch.entries:
+            self.entry(batch, entry, seq, previous)
+            demand("chain.stop", entry.type != "agent.stop" or entry is batch.entries[-1])
+            seq, previous = seq + 1, entry.leaf
+        self.head = Head(batch, previous)
+
+    @staticmethod
+    def entry(batch, entry, seq, previous):
+        demand("chain.format", entry.version == 1)
+        demand("chain.host", entry.host == batch.host)
+        demand("chain.sequence", (entry.seq, entry.epoch, entry.boot) == (seq, batch.epoch, batch.boot))
+        demand("chain.sequence", entry.session is None or entry.session <= seq)
+        demand("chain.entry_link", entry.previous == previous)
+        if entry.body is not None:
+            same = len(entry.body) == entry.body_length
+            demand("chain.body", same and sha256(b"\3", entry.salt, entry.body) == entry.body_hash)
+
+    def count(self, entry):
+        self.seen = (entry.epoch, entry.seq)
+        at = (entry.epoch[0], entry.seq)
+        if not (self.first_epoch[0], self.first) <= at <= (self.last_epoch[0], self.last):
+            self.around += 1
+            return
+        absent = entry.body is None
+        self.gaps += entry.type == "gap"
+        self.verified += not absent
+        self.redacted += absent
+        if self.session is not None and self.session in (entry.session, entry.seq):
+            self.of_session += 1
+            self.redacted_of_session += absent
+            self.closed |= entry.type == "session.close"
+
+    def counts(self):
+        session = "-"
+        if self.session is not None:
+            closed = "true" if self.closed else "false"
+            session = f"{self.session}:{self.of_session}:{self.redacted_of_session}:{closed}"
+        return (
+            f"verified={self.verified} redacted={self.redacted} gaps={self.gaps} around={self.around} "
+            f"batches={self.batches} epochs={self.epochs} keys={self.keys} session={session}"
+        )
+
+
+def verify(data, policy):
+    """The verdict, and the check that rejects or what was counted."""
+    verification = Verification(policy)
+    try:
+        verification.run(data)
+    except Rejected as check:
+        return "rejected", str(check)
+    whole = not verification.lost and verification.redacted_of_session == 0
+    return "verified" if whole else "incomplete", verification.counts()
+
+
+def vectors(folder):
+    wrong, seen = [], 0
+    for line in (folder / "index.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        name, policy, verdict, detail = line.split(" ", 3)
+        found = verify((folder / name).read_bytes(), Policy((folder / policy).read_text()))
+        seen += 1
+        if found != (verdict, detail):
+            wrong.append(f"{name}: wanted {verdict} {detail}, found {' '.join(found)}")
+    print("\n".join([*wrong, f"{seen} vectors, {len(wrong)} wrong"]))
+    return 1 if wrong or not seen else 0
+
+
+def main(arguments):
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    if arguments[0] == "--vectors":
+        return vectors(Path(arguments[1]))
+    verdict, detail = verify(Path(arguments[0]).read_bytes(), Policy(Path(arguments[1]).read_text()))
+    print(verdict, detail)
+    return {"verified": 0, "incomplete": 4, "rejected": 1}[verdict]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
