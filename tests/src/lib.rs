@@ -10,6 +10,7 @@ pub mod observed;
 pub mod openssl11;
 pub mod postgres_log;
 pub mod process;
+pub mod random;
 pub mod redis;
 pub mod servers;
 pub mod spelling;
