@@ -1,11 +1,11 @@
 //! The log beside a store: its tree built again from the records and compared with every tile, with the signed
 //! checkpoint, with what hosts echo of it, and with checkpoints that were kept elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use custody_ledger::segment::{Record, RecordKind};
 use custody_ledger::tlog::checkpoint::CertifiedLogKey;
 use custody_ledger::tlog::tile::{self, TILE_WIDTH, TileKind};
@@ -18,6 +18,8 @@ use crate::profile;
 
 /// Sentences that are kept.
 const FAULTS_MAX: usize = 100;
+/// Folders of a tile's path: its level, up to six groups of three digits of its index, the partial ones.
+const TILE_FOLDERS_MAX: usize = 8;
 /// Different checkpoints of hosts that are compared; the count of others is told.
 const ECHOES_MAX: usize = 1 << 20;
 
@@ -48,6 +50,8 @@ pub(super) struct LogCheck {
     size: u64,
     tree: MemoryTree,
     bundle: Vec<u8>,
+    /// The tiles that lie there. Partial ones of older sizes may be gone; one that is there must hold what it should.
+    tiles: BTreeSet<Tile>,
     /// Who holds which checkpoint.
     echoes: BTreeMap<CheckpointReference, String>,
     echoes_more: u64,
@@ -72,12 +76,14 @@ impl LogCheck {
             let note = text.parse().with_context(|| format!("{shown} holds no checkpoint"))?;
             held.push((format!("the checkpoint in {shown}"), note));
         }
+        let tiles = folder.as_ref().map(|folder| tiles_in(folder)).transpose()?.unwrap_or_default();
         Ok(LogCheck {
             folder,
             note,
             size,
             tree: MemoryTree::default(),
             bundle: Vec::new(),
+            tiles,
             echoes: BTreeMap::new(),
             echoes_more: 0,
             held,
@@ -103,13 +109,13 @@ impl LogCheck {
             self.fault("a record is too long for the log".to_owned());
         }
         let (size, width) = (self.tree.size(), u64::from(TILE_WIDTH));
-        if size == self.size || (size.is_multiple_of(width) && size < self.size) {
-            let index = (size - 1) / width;
-            if let Some(tile) = Tile::in_tree(TileKind::Entries, index, size) {
-                let bundle = std::mem::take(&mut self.bundle);
-                self.compare(tile, &bundle);
-                self.bundle = bundle;
-            }
+        let must_be_there = size == self.size || (size.is_multiple_of(width) && size < self.size);
+        if let Some(tile) = Tile::in_tree(TileKind::Entries, (size - 1) / width, size)
+            && (must_be_there || self.tiles.contains(&tile))
+        {
+            let bundle = std::mem::take(&mut self.bundle);
+            self.compare(tile, &bundle);
+            self.bundle = bundle;
         }
         if size.is_multiple_of(width) {
             self.bundle.clear();
@@ -135,10 +141,13 @@ impl LogCheck {
     fn compare(&mut self, tile: Tile, expected: &[u8]) {
         let Some(folder) = &self.folder else { return };
         let read = |tile: Tile| fs::read(folder.join(tile.path()));
-        let bytes = read(tile).or_else(|_| read(Tile { width: TILE_WIDTH, ..tile }));
-        match bytes {
-            Ok(bytes) if bytes.starts_with(expected) => {}
-            Ok(_) => self.fault(format!("log/{} is not what the records give", tile.path())),
+        let holds = match read(tile) {
+            Ok(bytes) => Ok(bytes == expected),
+            Err(_) => read(Tile { width: TILE_WIDTH, ..tile }).map(|bytes| bytes.starts_with(expected)),
+        };
+        match holds {
+            Ok(true) => {}
+            Ok(false) => self.fault(format!("log/{} is not what the records give", tile.path())),
             Err(error) => self.fault(format!("log/{} cannot be read: {error}", tile.path())),
         }
     }
@@ -148,7 +157,9 @@ impl LogCheck {
         // Where records are missing the edge of what is here was never published.
         let here = self.tree.size();
         let tiles = Tile::all_in_tree(self.size.min(here)).filter(|tile| tile.is_full() || here >= self.size);
-        for tile in tiles.collect::<Vec<_>>() {
+        let mut tiles: BTreeSet<Tile> = tiles.collect();
+        tiles.extend(&self.tiles);
+        for tile in tiles {
             if let TileKind::Hashes(level) = tile.kind
                 && let Some(hashes) = self.tree.tile(level, tile.index, tile.width)
             {
@@ -174,6 +185,8 @@ impl LogCheck {
         let key: NoteKey = key.parse().context("the log's key is damaged")?;
         let certificate = certificate.parse().map_err(|_| anyhow!("the log's key is damaged"))?;
         let log = CertifiedLogKey { key: key.key(), certificate }.verify(&sink)?;
+        // One spelling: the name is what the key gives, digits are small.
+        ensure!(text == format!("{log}\n{certificate}\n"), "the log's key is damaged");
         let checkpoint = Checkpoint::open_text(note, &log).context("the log's checkpoint does not hold")?;
         Ok(Some((log, checkpoint)))
     }
@@ -228,6 +241,29 @@ impl LogCheck {
         }
         false
     }
+}
+
+/// The tiles below a log's folder. Names that are none are left alone.
+fn tiles_in(folder: &Path) -> anyhow::Result<BTreeSet<Tile>> {
+    let mut tiles = BTreeSet::new();
+    let mut folders = vec![(PathBuf::from("tile"), 0)];
+    while let Some((below, depth)) = folders.pop() {
+        let path = folder.join(&below);
+        // A log without a tile is told by the tiles that must be there.
+        if !path.is_dir() {
+            continue;
+        }
+        for item in fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))? {
+            let item = item.with_context(|| format!("cannot list {}", path.display()))?;
+            let name = below.join(item.file_name());
+            if item.file_type().is_ok_and(|kind| kind.is_dir()) && depth < TILE_FOLDERS_MAX {
+                folders.push((name, depth + 1));
+            } else {
+                tiles.extend(name.to_str().and_then(Tile::parse));
+            }
+        }
+    }
+    Ok(tiles)
 }
 
 fn difference_words(difference: LogDifference, held: &CheckpointReference, who: &str, here: u64) -> String {
