@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use custody_ledger::tlog::{Checkpoint, CheckpointReference};
 use custody_ledger::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
     JoinToken, Refusal,
@@ -60,6 +61,15 @@ impl Sink {
 
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    /// The checkpoint that the folder of the log shows now.
+    pub(crate) fn checkpoint(&self) -> CheckpointReference {
+        let log = self.state().join("log");
+        let key = std::fs::read_to_string(log.join("key.pub")).unwrap();
+        let note = std::fs::read_to_string(log.join("checkpoint")).unwrap();
+        let key = key.lines().next().unwrap().parse().unwrap();
+        Checkpoint::open_text(&note, &key).unwrap().reference()
     }
 
     pub(crate) fn command(&self) -> Command {
