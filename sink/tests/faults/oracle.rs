@@ -1,0 +1,66 @@
+//! What was promised, in the test's own words: every receipt that came, compared with what the segments hold. It knows
+//! the format of files and batches, and asks neither index nor verifier.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use custody_ledger::segment::{Reader, RecordKind};
+use custody_ledger::{Batch, HostId};
+
+/// Every frame that was ever sent, and those of them that a receipt came for.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    sent: BTreeMap<(HostId, u64, u64), Vec<u8>>,
+    promised: BTreeSet<(HostId, u64, u64)>,
+}
+
+/// What differs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) lost: usize,
+    pub(crate) invented: usize,
+}
+
+fn place(frame: &[u8]) -> (HostId, u64, u64) {
+    let (header, position) = Batch::decode_header(frame).unwrap();
+    (header.host, position.epoch.counter, position.number.0)
+}
+
+impl Oracle {
+    pub(crate) fn sends(&mut self, frame: &[u8]) {
+        self.sent.insert(place(frame), frame.to_vec());
+    }
+
+    pub(crate) fn promised(&mut self, frame: &[u8]) {
+        self.promised.insert(place(frame));
+    }
+
+    pub(crate) fn receipts(&self) -> usize {
+        self.promised.len()
+    }
+
+    /// Each batch that was acknowledged is there once and as it was sent, and none is there that nobody sent. A torn
+    /// tail of the newest segment holds nothing.
+    pub(crate) fn compare(&self, state: &Path) -> Difference {
+        let mut names: Vec<_> =
+            std::fs::read_dir(state.join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
+        names.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+        names.sort();
+        let mut stored: BTreeMap<(HostId, u64, u64), Vec<u8>> = BTreeMap::new();
+        let mut difference = Difference::default();
+        for path in names {
+            let bytes = std::fs::read(path).unwrap();
+            for record in Reader::open(bytes.as_slice()).into_iter().flatten().map_while(Result::ok) {
+                if record.kind != RecordKind::Batch {
+                    continue;
+                }
+                let place = place(&record.payload);
+                let is_sent = self.sent.get(&place) == Some(&record.payload);
+                let is_first = stored.insert(place, record.payload).is_none();
+                difference.invented += usize::from(!is_sent || !is_first);
+            }
+        }
+        difference.lost = self.promised.iter().filter(|place| !stored.contains_key(*place)).count();
+        difference
+    }
+}
