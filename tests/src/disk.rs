@@ -1,5 +1,7 @@
-//! A layer between a program and its files (`disk.c`, loaded before libc): it counts the calls that reach the files
+//! A layer between a program and its files (`disk/layer.c`, loaded before libc): it counts the calls that reach the files
 //! below one folder, fails one of them or kills the process at it, and writes down what was done.
+
+pub mod power;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::process::output;
+use crate::random::{self, Random};
 
 /// Kinds of calls, as the layer names them.
 pub const KINDS: &[&str] =
@@ -52,7 +55,7 @@ impl Disk {
     pub fn build(folder: &Path) -> Result<Disk> {
         let library = folder.join("disk.so");
         let source = folder.join("disk.c");
-        std::fs::write(&source, include_str!("disk.c"))?;
+        std::fs::write(&source, include_str!("disk/layer.c"))?;
         let mut command = Command::new("gcc");
         command.args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
         output(command.arg("-ldl")).context("compiling the layer between a program and its files (gcc)")?;
@@ -134,4 +137,28 @@ pub fn counts(calls: &[Call]) -> BTreeMap<&'static str, usize> {
         }
     }
     counts
+}
+
+/// Most calls of one kind of which each goes wrong in the long form.
+const ORDINALS_MAX: usize = 600;
+
+/// Which calls go wrong, each in all three ways: with `CUSTODY_FAULTS=all` each of these counts up to a bound, else that
+/// many of them, or `ordinary`, at random.
+pub fn faults(counts: &BTreeMap<&'static str, usize>, ordinary: usize) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (&kind, &count) in counts {
+        for ordinal in 1..=count.min(ORDINALS_MAX) {
+            faults.extend([How::Eio, How::Enospc, How::Kill].map(|how| Fault { kind, ordinal, how }));
+        }
+    }
+    let mut random = Random::of(random::seed());
+    for at in 0..faults.len() {
+        let other = at + random.below(faults.len() - at);
+        faults.swap(at, other);
+    }
+    let said = std::env::var("CUSTODY_FAULTS").unwrap_or_default();
+    if said != "all" {
+        faults.truncate(said.parse().unwrap_or(ordinary));
+    }
+    faults
 }

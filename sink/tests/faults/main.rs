@@ -16,8 +16,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use custody_tests::disk::{self, Disk, Fault, How, KINDS};
-use custody_tests::random::{self, Random};
+use custody_tests::disk::{self, Disk, Fault};
 use custody_tests::stand::built;
 use support::Sink;
 
@@ -27,8 +26,6 @@ use traffic::{Hosts, append, went_on};
 /// Faults in the ordinary test, of some thousands.
 const FAULTS: usize = 48;
 const WORKERS: usize = 2;
-/// Most calls of one kind of which each goes wrong in the long form.
-const ORDINALS_MAX: usize = 600;
 
 /// A sink on a copy of the state that all begin from.
 fn sink_from(base: &Path) -> Sink {
@@ -117,29 +114,6 @@ async fn count_calls(disk: &Disk, base: &Path, hosts: &Hosts) -> BTreeMap<&'stat
     disk::counts(&disk::read(&std::fs::read(log).unwrap()))
 }
 
-/// Which calls go wrong: all of them up to a bound, or some at random.
-fn chosen(counts: &BTreeMap<&'static str, usize>) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for kind in KINDS {
-        let count = counts.get(kind).copied().unwrap_or(0);
-        for ordinal in 1..=count.min(ORDINALS_MAX) {
-            for how in [How::Eio, How::Enospc, How::Kill] {
-                faults.push(Fault { kind, ordinal, how });
-            }
-        }
-    }
-    let mut random = Random::of(random::seed());
-    for at in 0..faults.len() {
-        let other = at + random.below(faults.len() - at);
-        faults.swap(at, other);
-    }
-    let said = std::env::var("CUSTODY_FAULTS").unwrap_or_default();
-    if said != "all" {
-        faults.truncate(said.parse().unwrap_or(FAULTS));
-    }
-    faults
-}
-
 #[tokio::test]
 async fn whatever_call_goes_wrong_nothing_acknowledged_is_lost_and_nothing_is_invented() {
     let folder = tempfile::tempdir().unwrap();
@@ -148,7 +122,7 @@ async fn whatever_call_goes_wrong_nothing_acknowledged_is_lost_and_nothing_is_in
     let hosts = traffic::make(&base).await;
     let counts = count_calls(&disk, &base, &hosts).await;
     println!("calls of a run: {counts:?}");
-    let faults = chosen(&counts);
+    let faults = disk::faults(&counts, FAULTS);
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
