@@ -1,6 +1,7 @@
 //! Every call of the sink on its files goes wrong once: it fails with EIO, it fails with ENOSPC, and the process is
 //! killed at it, while hosts append. Then the sink starts again, recovers, and goes on; an oracle compares what is stored
-//! with every receipt that was given. `CUSTODY_FAULTS=all` tries each call, a number that many of them.
+//! with every receipt that was given. The same where power is lost. `CUSTODY_FAULTS=all` tries each call, a number that many
+//! of them.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
@@ -16,7 +17,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use custody_tests::disk::{self, Disk, Fault};
+use custody_tests::disk::power::Volume;
+use custody_tests::disk::{self, Call, Disk, Fault};
+use custody_tests::random::{self, Random};
 use custody_tests::stand::built;
 use support::Sink;
 
@@ -24,7 +27,9 @@ use oracle::{Difference, Oracle};
 use traffic::{Hosts, append, went_on};
 
 /// Faults in the ordinary test, of some thousands.
-const FAULTS: usize = 48;
+const FAULTS: usize = 36;
+/// Losses of power in the ordinary test; `CUSTODY_POWER` sets another number.
+const LOSSES: usize = 24;
 const WORKERS: usize = 2;
 
 /// A sink on a copy of the state that all begin from.
@@ -67,51 +72,55 @@ async fn try_one(disk: &Disk, base: &Path, hosts: &Hosts, fault: &Fault) -> Resu
     let log = sink.folder.path().join("calls");
     let mut command = run_command(&sink);
     disk.failing(&mut command, &sink.state(), &log, fault);
-    let (mut oracle, mut witness) = (Oracle::default(), hosts.witness.clone());
-    hosts.before.iter().for_each(|frame| {
-        oracle.sends(frame);
-        oracle.promised(frame);
-    });
+    let mut oracle = hosts.before.clone();
     // A start that fails is one way to be hit.
     if sink.try_spawn_as(command).is_ok() {
-        append(&mut sink, hosts, &mut oracle, &mut witness)
-            .await
-            .map_err(|alarm| format!("before: {alarm}"))?;
+        append(&mut sink, hosts, &mut oracle).await.map_err(|alarm| format!("before: {alarm}"))?;
     }
     sink.end();
     let was_hit = std::fs::read(&log).is_ok_and(|log| !log.is_empty());
+    let receipts = oracle.receipts();
+    recovers(&mut sink, hosts, oracle).await?;
+    Ok(Outcome { was_hit, receipts })
+}
+
+/// Whatever the last run left: the sink starts, goes on, and has kept what it promised.
+async fn recovers(sink: &mut Sink, hosts: &Hosts, mut oracle: Oracle) -> Result<(), String> {
     // What stands there between death and recovery is never called altered.
-    let (code, words) = verify(&sink);
+    let (code, words) = verify(sink);
     if !matches!(code, Some(0 | 4)) {
         return Err(format!("before recovery custody verify says {code:?}: {words}"));
     }
-    let again = run_command(&sink);
-    sink.try_spawn_as(again).map_err(|error| format!("recovery: {error}"))?;
-    let receipts = oracle.receipts();
-    went_on(&sink, hosts, &mut oracle, &mut witness).await?;
+    let again = run_command(sink);
+    sink.try_spawn_as(again).map_err(|error| {
+        let said = std::fs::read_to_string(sink.folder.path().join("said")).unwrap_or_default();
+        format!("recovery: {error}: {said}")
+    })?;
+    went_on(sink, hosts, &mut oracle).await?;
     sink.stop();
-    let (code, words) = verify(&sink);
+    let (code, words) = verify(sink);
     if code != Some(0) {
         return Err(format!("after recovery custody verify says {code:?}: {words}"));
     }
     match oracle.compare(&sink.state()) {
-        Difference { lost: 0, invented: 0 } => Ok(Outcome { was_hit, receipts }),
+        Difference { lost: 0, invented: 0 } => Ok(()),
         difference => Err(format!("{difference:?}")),
     }
 }
 
-/// One run in which nothing goes wrong: how many calls of each kind there are.
-async fn count_calls(disk: &Disk, base: &Path, hosts: &Hosts) -> BTreeMap<&'static str, usize> {
+/// One run in which nothing goes wrong: its calls, and what was promised meanwhile.
+async fn clean_run(disk: &Disk, base: &Path, hosts: &Hosts) -> (Vec<Call>, Oracle) {
     let mut sink = sink_from(base);
     let log = sink.folder.path().join("calls");
     let mut command = run_command(&sink);
     disk.under(&mut command, &sink.state(), &log);
     sink.spawn_as(command);
-    let (mut oracle, mut witness) = (Oracle::default(), hosts.witness.clone());
-    append(&mut sink, hosts, &mut oracle, &mut witness).await.unwrap();
-    assert!(oracle.receipts() > 10, "{}", oracle.receipts());
+    let mut oracle = hosts.before.clone();
+    oracle.calls = Some(log.clone());
+    append(&mut sink, hosts, &mut oracle).await.unwrap();
+    assert!(oracle.receipts() > 16, "{}", oracle.receipts());
     sink.stop();
-    disk::counts(&disk::read(&std::fs::read(log).unwrap()))
+    (disk::read(&std::fs::read(log).unwrap()), oracle)
 }
 
 #[tokio::test]
@@ -120,25 +129,70 @@ async fn whatever_call_goes_wrong_nothing_acknowledged_is_lost_and_nothing_is_in
     let disk = Disk::build(folder.path()).unwrap();
     let base = folder.path().join("base");
     let hosts = traffic::make(&base).await;
-    let counts = count_calls(&disk, &base, &hosts).await;
+    let counts = disk::counts(&clean_run(&disk, &base, &hosts).await.0);
     println!("calls of a run: {counts:?}");
     let faults = disk::faults(&counts, FAULTS);
-    let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let outcomes = Mutex::new(Vec::new());
+    at_once(faults.len(), async |index| {
+        let fault = faults[index];
+        let outcome = try_one(&disk, &base, &hosts, &fault).await;
+        if let Err(error) = &outcome {
+            println!("{fault}: {error}");
+        }
+        outcomes.lock().unwrap().push((fault, outcome));
+    });
+    report(outcomes.into_inner().unwrap());
+}
+
+/// Does this for each number below `count`, some at once.
+fn at_once(count: usize, work: impl AsyncFn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = runtime.block_on(try_one(&disk, &base, &hosts, fault));
-                    if let Err(error) = &outcome {
-                        println!("{fault}: {error}");
+                runtime.block_on(async {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        if index >= count {
+                            return;
+                        }
+                        work(index).await;
                     }
-                    outcomes.lock().unwrap().push((*fault, outcome));
-                }
+                });
             });
         }
     });
-    report(outcomes.into_inner().unwrap());
+}
+
+/// Power is lost between two calls of a run: what was not synced is gone, torn, or there in another order.
+#[tokio::test]
+async fn whenever_power_is_lost_nothing_acknowledged_is_lost_and_nothing_is_invented() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::build(folder.path()).unwrap();
+    let base = folder.path().join("base");
+    let hosts = traffic::make(&base).await;
+    let (calls, oracle) = clean_run(&disk, &base, &hosts).await;
+    let whole = Volume::of(&base).unwrap();
+    let (seed, losses) = (random::seed(), random::count("CUSTODY_POWER", LOSSES));
+    let wrong = Mutex::new(Vec::new());
+    at_once(losses, async |loss| {
+        let mut random = Random::of(seed.wrapping_add(loss as u64));
+        let crash = 1 + random.below(calls.len());
+        let mut volume = whole.clone();
+        calls[..crash].iter().for_each(|call| volume.take(call).unwrap());
+        let mut sink = Sink::prepare("");
+        volume.lose_power(&mut random, &sink.state()).unwrap();
+        let call = &calls[crash - 1];
+        if let Err(error) = recovers(&mut sink, &hosts, oracle.until(call.end)).await {
+            let told = format!("loss {loss} after call {crash} ({} {}): {error}", call.what, call.path);
+            println!("{told}");
+            wrong.lock().unwrap().push(told);
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    println!("{} calls, {losses} losses of power, wrong {}", calls.len(), wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn report(outcomes: Vec<(Fault, Result<Outcome, String>)>) {

@@ -1,17 +1,22 @@
 //! What was promised, in the test's own words: every receipt that came, compared with what the segments hold. It knows
 //! the format of files and batches, and asks neither index nor verifier.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use custody_ledger::segment::{Reader, RecordKind};
+use custody_ledger::tlog::Witness;
 use custody_ledger::{Batch, HostId};
 
-/// Every frame that was ever sent, and those of them that a receipt came for.
-#[derive(Debug, Default)]
+/// Every frame that was ever sent, those of them that a receipt came for, and the checkpoints that hosts kept.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
     sent: BTreeMap<(HostId, u64, u64), Vec<u8>>,
-    promised: BTreeSet<(HostId, u64, u64)>,
+    /// With how long the log of calls was when the receipt came.
+    promised: BTreeMap<(HostId, u64, u64), usize>,
+    kept: Vec<(Witness, usize)>,
+    /// The log of calls, where there is one.
+    pub(crate) calls: Option<PathBuf>,
 }
 
 /// What differs.
@@ -32,7 +37,31 @@ impl Oracle {
     }
 
     pub(crate) fn promised(&mut self, frame: &[u8]) {
-        self.promised.insert(place(frame));
+        let moment = self.moment();
+        self.promised.entry(place(frame)).or_insert(moment);
+    }
+
+    pub(crate) fn keeps(&mut self, witness: Witness) {
+        let moment = self.moment();
+        self.kept.push((witness, moment));
+    }
+
+    /// The checkpoint that hosts go on from.
+    pub(crate) fn witness(&self) -> Option<&Witness> {
+        self.kept.last().map(|(witness, _)| witness)
+    }
+
+    fn moment(&self) -> usize {
+        let calls = self.calls.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        calls.map_or(0, |facts| facts.len() as usize)
+    }
+
+    /// What was promised before the call that ends there in the log was the last one.
+    pub(crate) fn until(&self, end: usize) -> Oracle {
+        let mut before = Oracle { calls: None, ..self.clone() };
+        before.promised.retain(|_, moment| *moment <= end);
+        before.kept.retain(|(_, moment)| *moment <= end);
+        before
     }
 
     pub(crate) fn receipts(&self) -> usize {
@@ -60,7 +89,7 @@ impl Oracle {
                 difference.invented += usize::from(!is_sent || !is_first);
             }
         }
-        difference.lost = self.promised.iter().filter(|place| !stored.contains_key(*place)).count();
+        difference.lost = self.promised.keys().filter(|place| !stored.contains_key(*place)).count();
         difference
     }
 }

@@ -21,10 +21,8 @@ const BATCHES: usize = 6;
 pub(crate) struct Hosts {
     hosts: [Host; 2],
     frames: [Vec<SignedBatch>; 2],
-    /// Frames of the base state, with receipts.
-    pub(crate) before: Vec<Vec<u8>>,
-    /// The checkpoint that both kept of it.
-    pub(crate) witness: Option<Witness>,
+    /// What was promised of the state that all begin from.
+    pub(crate) before: Oracle,
     token: custody_ledger::wire::JoinToken,
 }
 
@@ -33,16 +31,18 @@ pub(crate) async fn make(base: &Path) -> Hosts {
     let mut sink = Sink::start();
     let hosts = [sink.enrol().await, sink.enrol().await];
     let token = sink.token(&["--host", "--uses", "100"]);
-    let mut before = Vec::new();
-    let (mut frames, mut witness) = (Vec::new(), None);
+    let (mut frames, mut before) = (Vec::new(), Oracle::default());
     for host in &hosts {
         let mut chain = host.epoch(1, None);
         let first: Vec<_> = (0..3).map(|number| batch(&mut chain, &format!("before {number}"))).collect();
         let answer = sink.append(host, &first.iter().collect::<Vec<_>>()).await;
         let awaited: Vec<_> =
             first.iter().zip(&answer.receipts).map(|(one, receipt)| awaited(host, one, receipt)).collect();
-        while !see(&sink, host, &awaited[2], &mut witness).await.unwrap().unwrap() {}
-        before.extend(first.iter().map(|batch| batch.frame.clone()));
+        while !see(&sink, host, &awaited[2], &mut before).await.unwrap().unwrap() {}
+        for batch in &first {
+            before.sends(&batch.frame);
+            before.promised(&batch.frame);
+        }
         // The epoch ends, and the next one begins in the middle of what goes wrong.
         let mut more = vec![batch(&mut chain, "last of the epoch")];
         let resume = Resume { local: Some(more[0].position), ..Resume::default() };
@@ -53,7 +53,7 @@ pub(crate) async fn make(base: &Path) -> Hosts {
     sink.stop();
     std::fs::rename(sink.state(), base).unwrap();
     let frames = frames.try_into().unwrap_or_else(|_| unreachable!("one for each host"));
-    Hosts { hosts, frames, before, witness, token }
+    Hosts { hosts, frames, before, token }
 }
 
 fn awaited(host: &Host, batch: &SignedBatch, receipt: &custody_ledger::SignedReceipt) -> Awaited {
@@ -70,21 +70,21 @@ async fn see(
     sink: &Sink,
     host: &Host,
     awaited: &Awaited,
-    witness: &mut Option<Witness>,
+    oracle: &mut Oracle,
 ) -> Result<Option<bool>, String> {
     let query = CommittedQuery {
         epoch: awaited.batch.epoch.counter,
         number: awaited.batch.number.0,
-        size: witness.as_ref().map_or(0, |kept| kept.checkpoint().size),
+        size: oracle.witness().map_or(0, |kept| kept.checkpoint().size),
         wait_ms: 2_000,
     };
     let path = wire::committed_path(host.id, &query);
     let asked = sink.request(Some(&host.credentials), Method::GET, &path, Vec::new());
     let Ok(Ok((200, answer))) = tokio::time::timeout(PATIENCE, asked).await else { return Ok(None) };
     let answer: CommittedResponse = wire::decode(&answer).map_err(|error| error.to_string())?;
-    let seen = Witness::see(witness.as_ref(), &host.sink, &answer, std::slice::from_ref(awaited))
+    let seen = Witness::see(oracle.witness(), &host.sink, &answer, std::slice::from_ref(awaited))
         .map_err(|alarm| format!("ALARM: {alarm}"))?;
-    *witness = Some(seen.witness);
+    oracle.keeps(seen.witness);
     Ok(Some(seen.committed == 1))
 }
 
@@ -100,12 +100,7 @@ async fn send(sink: &Sink, host: &Host, batch: &SignedBatch, oracle: &mut Oracle
 }
 
 /// Appends as far as the sink lets it. An error is a promise that was broken.
-pub(crate) async fn append(
-    sink: &mut Sink,
-    hosts: &Hosts,
-    oracle: &mut Oracle,
-    witness: &mut Option<Witness>,
-) -> Result<(), String> {
+pub(crate) async fn append(sink: &mut Sink, hosts: &Hosts, oracle: &mut Oracle) -> Result<(), String> {
     let mut next = [0; 2];
     // Each goes wrong once; a second attempt comes through, or the sink is gone.
     for _ in 0..BATCHES + 2 {
@@ -113,7 +108,7 @@ pub(crate) async fn append(
             let Some(batch) = hosts.frames[index].get(next[index]) else { continue };
             if let Some(awaited) = send(sink, host, batch, oracle).await {
                 next[index] += 1;
-                see(sink, host, &awaited, witness).await?;
+                see(sink, host, &awaited, oracle).await?;
             } else if !sink.is_alive() {
                 return Ok(());
             }
@@ -128,18 +123,13 @@ pub(crate) async fn append(
 
 /// After recovery both hosts go on from where the sink says it stands, which is not before what it acknowledged, and
 /// everything comes to be committed in a log that goes on from what they kept.
-pub(crate) async fn went_on(
-    sink: &Sink,
-    hosts: &Hosts,
-    oracle: &mut Oracle,
-    witness: &mut Option<Witness>,
-) -> Result<(), String> {
+pub(crate) async fn went_on(sink: &Sink, hosts: &Hosts, oracle: &mut Oracle) -> Result<(), String> {
     for (host, frames) in hosts.hosts.iter().zip(&hosts.frames) {
         // All of them again: what is there is answered with its own receipt.
         for batch in frames {
             let sent = send(sink, host, batch, oracle).await;
             let awaited = sent.ok_or_else(|| format!("{} is not taken after recovery", batch.position))?;
-            while !see(sink, host, &awaited, witness).await?.ok_or("nobody answers after recovery")? {}
+            while !see(sink, host, &awaited, oracle).await?.ok_or("nobody answers after recovery")? {}
         }
     }
     Ok(())

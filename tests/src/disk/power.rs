@@ -170,10 +170,11 @@ impl Volume {
                 name.apply(&mut names);
             }
         }
+        fs::create_dir_all(into)?;
         // Nobody finds a name whose folder has none. Folders sort before what is in them.
         let mut found: Vec<&str> = Vec::new();
-        for (path, index) in &names {
-            if path != "." && parent(path) != "." && !found.contains(&parent(path)) {
+        for (path, index) in names.iter().filter(|(path, _)| *path != ".") {
+            if parent(path) != "." && !found.contains(&parent(path)) {
                 continue;
             }
             let mut node = self.nodes[*index].clone();
