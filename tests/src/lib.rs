@@ -2,6 +2,7 @@
 //! and clients around them. It imports nothing of Custody: what it knows, it knows from outside.
 #![forbid(unsafe_code)]
 
+pub mod attacks;
 pub mod disk;
 pub mod gnutls;
 pub mod https;
