@@ -14,6 +14,7 @@ use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::{Batch, PublicKey, tree};
 use serde::Serialize;
 
+use super::is_left_out;
 use crate::profile;
 
 /// Sentences that are kept.
@@ -92,7 +93,7 @@ impl LogCheck {
     }
 
     fn fault(&mut self, sentence: String) {
-        if self.part.faults.len() < FAULTS_MAX {
+        if self.part.faults.len() < FAULTS_MAX && !is_left_out(&sentence) {
             self.part.faults.push(sentence);
         }
     }
@@ -223,7 +224,7 @@ impl LogCheck {
                 Ok(held) => {
                     self.judge(&held.reference(), &who, &checkpoint.origin);
                 }
-                Err(error) => self.part.forks.push(format!("{who} is none of this log: {error}")),
+                Err(error) => self.fork(format!("{who} is none of this log: {error}")),
             }
         }
         if remember && self.part.forks.is_empty() && self.part.faults.is_empty() {
@@ -236,10 +237,14 @@ impl LogCheck {
         let Some(difference) = judge_checkpoint(held, origin, |size| self.tree.root(size)) else {
             return true;
         };
-        if self.part.forks.len() < FAULTS_MAX {
-            self.part.forks.push(difference_words(difference, held, who, self.tree.size()));
-        }
+        self.fork(difference_words(difference, held, who, self.tree.size()));
         false
+    }
+
+    fn fork(&mut self, sentence: String) {
+        if self.part.forks.len() < FAULTS_MAX && !is_left_out(&sentence) {
+            self.part.forks.push(sentence);
+        }
     }
 }
 
@@ -279,4 +284,4 @@ fn difference_words(difference: LogDifference, held: &CheckpointReference, who: 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
