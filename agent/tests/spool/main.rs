@@ -98,7 +98,7 @@ fn whatever_call_goes_wrong_what_may_have_left_is_found_by_the_next_start() {
 }
 
 /// What was told before the crash: the driver writes down how long the log of calls was.
-fn told_before<'t>(told: &'t [(Told, usize)], calls: &[Call]) -> Vec<Told> {
+fn told_before(told: &[(Told, usize)], calls: &[Call]) -> Vec<Told> {
     let end = calls.last().map_or(0, |call| call.end);
     // To be freed begins before its first call: whoever dies in it may have lost what is not due any more.
     told.iter().filter(|(_, at)| *at <= end).map(|(told, _)| told.clone()).collect()

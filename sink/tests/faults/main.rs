@@ -21,7 +21,7 @@ use custody_tests::disk::power::Volume;
 use custody_tests::disk::{self, Call, Disk, Fault};
 use custody_tests::random::{self, Random};
 use custody_tests::stand::built;
-use support::Sink;
+use support::{Sink, batch};
 
 use oracle::{Difference, Oracle};
 use traffic::{Hosts, append, went_on};
@@ -46,6 +46,11 @@ fn run_command(sink: &Sink) -> Command {
     let mut command = sink.command();
     command.args(["run", "--allow-root"]).stderr(Stdio::from(said));
     command
+}
+
+/// What its runs logged.
+fn said(sink: &Sink) -> String {
+    std::fs::read_to_string(sink.folder.path().join("said")).unwrap_or_default()
 }
 
 /// Exit code of `custody verify`, and what it said.
@@ -92,10 +97,7 @@ async fn recovers(sink: &mut Sink, hosts: &Hosts, mut oracle: Oracle) -> Result<
         return Err(format!("before recovery custody verify says {code:?}: {words}"));
     }
     let again = run_command(sink);
-    sink.try_spawn_as(again).map_err(|error| {
-        let said = std::fs::read_to_string(sink.folder.path().join("said")).unwrap_or_default();
-        format!("recovery: {error}: {said}")
-    })?;
+    sink.try_spawn_as(again).map_err(|error| format!("recovery: {error}: {}", said(sink)))?;
     went_on(sink, hosts, &mut oracle).await?;
     sink.stop();
     let (code, words) = verify(sink);
@@ -142,6 +144,58 @@ async fn whatever_call_goes_wrong_nothing_acknowledged_is_lost_and_nothing_is_in
         outcomes.lock().unwrap().push((fault, outcome));
     });
     report(outcomes.into_inner().unwrap());
+}
+
+/// Faults of a first start in the ordinary test.
+const FIRST_FAULTS: usize = 12;
+
+/// Keys, certificates, store and log are made; whatever is half made, the next start makes a sink of it.
+async fn first_start(disk: &Disk, fault: &Fault) -> Result<bool, String> {
+    let mut sink = Sink::prepare("");
+    let log = sink.folder.path().join("calls");
+    let mut command = run_command(&sink);
+    disk.failing(&mut command, &sink.state(), &log, fault);
+    let _ = sink.try_spawn_as(command);
+    sink.end();
+    let again = run_command(&sink);
+    sink.try_spawn_as(again).map_err(|error| format!("the next start: {error}: {}", said(&sink)))?;
+    let host = sink.enrol().await;
+    let answer = sink.append(&host, &[&batch(&mut host.epoch(1, None), "a")]).await;
+    if answer.refusal.is_some() {
+        return Err(format!("{:?}", answer.refusal));
+    }
+    sink.stop();
+    match verify(&sink) {
+        (Some(0), _) => Ok(std::fs::read(log).is_ok_and(|log| !log.is_empty())),
+        (code, words) => Err(format!("custody verify says {code:?}: {words}")),
+    }
+}
+
+#[tokio::test]
+async fn whatever_call_goes_wrong_at_the_first_start_the_next_one_makes_a_sink() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::build(folder.path()).unwrap();
+    let mut sink = Sink::prepare("");
+    let log = sink.folder.path().join("calls");
+    let mut command = run_command(&sink);
+    disk.under(&mut command, &sink.state(), &log);
+    sink.spawn_as(command);
+    sink.stop();
+    let counts = disk::counts(&disk::read(&std::fs::read(log).unwrap()));
+    println!("calls of a first start: {counts:?}");
+    let faults = disk::faults(&counts, FIRST_FAULTS);
+    let outcomes = Mutex::new(Vec::new());
+    at_once(faults.len(), async |index| {
+        let outcome = first_start(&disk, &faults[index]).await;
+        if let Err(error) = &outcome {
+            println!("{}: {error}", faults[index]);
+        }
+        outcomes.lock().unwrap().push(outcome.map_err(|error| format!("{}: {error}", faults[index])));
+    });
+    let (done, wrong): (Vec<_>, Vec<_>) = outcomes.into_inner().unwrap().into_iter().partition(Result::is_ok);
+    let hit = done.iter().filter(|outcome| matches!(outcome, Ok(true))).count();
+    println!("injected {hit}, not reached {}, wrong {}", done.len() - hit, wrong.len());
+    assert!(wrong.is_empty() && hit > 0, "{wrong:#?}");
 }
 
 /// Does this for each number below `count`, some at once.
