@@ -23,7 +23,7 @@ use custody_tests::random::{self, Random};
 use custody_tests::stand::built;
 use support::{Sink, batch};
 
-use oracle::{Difference, Oracle};
+use oracle::Oracle;
 use traffic::{Hosts, append, went_on};
 
 /// Faults in the ordinary test, of some thousands.
@@ -98,16 +98,15 @@ async fn recovers(sink: &mut Sink, hosts: &Hosts, mut oracle: Oracle) -> Result<
     }
     let again = run_command(sink);
     sink.try_spawn_as(again).map_err(|error| format!("recovery: {error}: {}", said(sink)))?;
+    // Before anything is sent again, which would hide what was lost.
+    oracle.compare(&sink.state()).map_err(|difference| format!("after recovery: {difference}"))?;
     went_on(sink, hosts, &mut oracle).await?;
     sink.stop();
     let (code, words) = verify(sink);
     if code != Some(0) {
         return Err(format!("after recovery custody verify says {code:?}: {words}"));
     }
-    match oracle.compare(&sink.state()) {
-        Difference { lost: 0, invented: 0 } => Ok(()),
-        difference => Err(format!("{difference:?}")),
-    }
+    oracle.compare(&sink.state()).map_err(|difference| format!("in the end: {difference}"))
 }
 
 /// One run in which nothing goes wrong: its calls, and what was promised meanwhile.
@@ -141,7 +140,11 @@ async fn whatever_call_goes_wrong_nothing_acknowledged_is_lost_and_nothing_is_in
         if let Err(error) = &outcome {
             println!("{fault}: {error}");
         }
-        outcomes.lock().unwrap().push((fault, outcome));
+        let mut outcomes = outcomes.lock().unwrap();
+        outcomes.push((fault, outcome));
+        if outcomes.len().is_multiple_of(250) {
+            println!("{} of {} tried", outcomes.len(), faults.len());
+        }
     });
     report(outcomes.into_inner().unwrap());
 }

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use custody_ledger::segment::{Reader, RecordKind};
 use custody_ledger::tlog::Witness;
-use custody_ledger::{Batch, HostId};
+use custody_ledger::{Batch, HostId, SignedReceipt};
 
 /// Every frame that was ever sent, those of them that a receipt came for, and the checkpoints that hosts kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
     sent: BTreeMap<(HostId, u64, u64), Vec<u8>>,
-    /// With how long the log of calls was when the receipt came.
-    promised: BTreeMap<(HostId, u64, u64), usize>,
+    /// The receipt, and how long the log of calls was when it came.
+    promised: BTreeMap<(HostId, u64, u64), (SignedReceipt, usize)>,
+    /// Another receipt came for a batch that had one.
+    changed: usize,
     kept: Vec<(Witness, usize)>,
     /// The log of calls, where there is one.
     pub(crate) calls: Option<PathBuf>,
@@ -21,9 +23,10 @@ pub(crate) struct Oracle {
 
 /// What differs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Difference {
-    pub(crate) lost: usize,
-    pub(crate) invented: usize,
+struct Difference {
+    lost: usize,
+    invented: usize,
+    changed: usize,
 }
 
 fn place(frame: &[u8]) -> (HostId, u64, u64) {
@@ -36,9 +39,10 @@ impl Oracle {
         self.sent.insert(place(frame), frame.to_vec());
     }
 
-    pub(crate) fn promised(&mut self, frame: &[u8]) {
+    pub(crate) fn promised(&mut self, frame: &[u8], receipt: &SignedReceipt) {
         let moment = self.moment();
-        self.promised.entry(place(frame)).or_insert(moment);
+        let (first, _) = self.promised.entry(place(frame)).or_insert_with(|| (receipt.clone(), moment));
+        self.changed += usize::from(first != receipt);
     }
 
     pub(crate) fn keeps(&mut self, witness: Witness) {
@@ -59,7 +63,7 @@ impl Oracle {
     /// What was promised before the call that ends there in the log was the last one.
     pub(crate) fn until(&self, end: usize) -> Oracle {
         let mut before = Oracle { calls: None, ..self.clone() };
-        before.promised.retain(|_, moment| *moment <= end);
+        before.promised.retain(|_, (_, moment)| *moment <= end);
         before.kept.retain(|(_, moment)| *moment <= end);
         before
     }
@@ -68,15 +72,15 @@ impl Oracle {
         self.promised.len()
     }
 
-    /// Each batch that was acknowledged is there once and as it was sent, and none is there that nobody sent. A torn
-    /// tail of the newest segment holds nothing.
-    pub(crate) fn compare(&self, state: &Path) -> Difference {
+    /// Each batch that was acknowledged is there once and as it was sent, none is there that nobody sent, and none has
+    /// two receipts. A torn tail of the newest segment holds nothing.
+    pub(crate) fn compare(&self, state: &Path) -> Result<(), String> {
         let mut names: Vec<_> =
             std::fs::read_dir(state.join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
         names.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
         names.sort();
         let mut stored: BTreeMap<(HostId, u64, u64), Vec<u8>> = BTreeMap::new();
-        let mut difference = Difference::default();
+        let mut difference = Difference { changed: self.changed, ..Difference::default() };
         for path in names {
             let bytes = std::fs::read(path).unwrap();
             for record in Reader::open(bytes.as_slice()).into_iter().flatten().map_while(Result::ok) {
@@ -90,6 +94,6 @@ impl Oracle {
             }
         }
         difference.lost = self.promised.keys().filter(|place| !stored.contains_key(*place)).count();
-        difference
+        if difference == Difference::default() { Ok(()) } else { Err(format!("{difference:?}")) }
     }
 }

@@ -39,9 +39,9 @@ pub(crate) async fn make(base: &Path) -> Hosts {
         let awaited: Vec<_> =
             first.iter().zip(&answer.receipts).map(|(one, receipt)| awaited(host, one, receipt)).collect();
         while !see(&sink, host, &awaited[2], &mut before).await.unwrap().unwrap() {}
-        for batch in &first {
+        for (batch, receipt) in first.iter().zip(&answer.receipts) {
             before.sends(&batch.frame);
-            before.promised(&batch.frame);
+            before.promised(&batch.frame, receipt);
         }
         // The epoch ends, and the next one begins in the middle of what goes wrong.
         let mut more = vec![batch(&mut chain, "last of the epoch")];
@@ -95,7 +95,7 @@ async fn send(sink: &Sink, host: &Host, batch: &SignedBatch, oracle: &mut Oracle
     let Ok(Ok(answer)) = sent else { return None };
     let receipt = answer.receipts.first()?;
     let awaited = awaited(host, batch, receipt);
-    oracle.promised(&batch.frame);
+    oracle.promised(&batch.frame, receipt);
     Some(awaited)
 }
 
