@@ -10,6 +10,7 @@ pub mod authority;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod databases;
 pub mod doctor;
 pub mod files;
 #[cfg(any(test, feature = "harness"))]
@@ -18,7 +19,6 @@ pub mod http;
 pub mod identity;
 pub mod metrics;
 pub mod query;
-mod redb_errors;
 pub mod revocation;
 pub mod run;
 pub mod search;
