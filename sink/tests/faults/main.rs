@@ -100,7 +100,7 @@ async fn recovers(sink: &mut Sink, hosts: &Hosts, mut oracle: Oracle) -> Result<
     sink.try_spawn_as(again).map_err(|error| format!("recovery: {error}: {}", said(sink)))?;
     // Before anything is sent again, which would hide what was lost.
     oracle.compare(&sink.state()).map_err(|difference| format!("after recovery: {difference}"))?;
-    went_on(sink, hosts, &mut oracle).await?;
+    went_on(sink, hosts, &mut oracle).await.map_err(|error| format!("{error}: {}", said(sink)))?;
     sink.stop();
     let (code, words) = verify(sink);
     if code != Some(0) {

@@ -88,15 +88,15 @@ async fn see(
     Ok(Some(seen.committed == 1))
 }
 
-/// One batch; whether a receipt came.
-async fn send(sink: &Sink, host: &Host, batch: &SignedBatch, oracle: &mut Oracle) -> Option<Awaited> {
+/// One batch; without a receipt, why.
+async fn send(sink: &Sink, host: &Host, batch: &SignedBatch, oracle: &mut Oracle) -> Result<Awaited, String> {
     oracle.sends(&batch.frame);
     let sent = tokio::time::timeout(PATIENCE, sink.try_append(host, host.id, &[batch])).await;
-    let Ok(Ok(answer)) = sent else { return None };
-    let receipt = answer.receipts.first()?;
+    let answer = sent.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    let receipt = answer.receipts.first().ok_or_else(|| format!("{:?}", answer.refusal))?;
     let awaited = awaited(host, batch, receipt);
     oracle.promised(&batch.frame, receipt);
-    Some(awaited)
+    Ok(awaited)
 }
 
 /// Appends as far as the sink lets it. An error is a promise that was broken.
@@ -106,7 +106,7 @@ pub(crate) async fn append(sink: &mut Sink, hosts: &Hosts, oracle: &mut Oracle) 
     for _ in 0..BATCHES + 2 {
         for (index, host) in hosts.hosts.iter().enumerate() {
             let Some(batch) = hosts.frames[index].get(next[index]) else { continue };
-            if let Some(awaited) = send(sink, host, batch, oracle).await {
+            if let Ok(awaited) = send(sink, host, batch, oracle).await {
                 next[index] += 1;
                 see(sink, host, &awaited, oracle).await?;
             } else if !sink.is_alive() {
@@ -128,7 +128,8 @@ pub(crate) async fn went_on(sink: &Sink, hosts: &Hosts, oracle: &mut Oracle) -> 
         // All of them again: what is there is answered with its own receipt.
         for batch in frames {
             let sent = send(sink, host, batch, oracle).await;
-            let awaited = sent.ok_or_else(|| format!("{} is not taken after recovery", batch.position))?;
+            let awaited =
+                sent.map_err(|why| format!("{} is not taken after recovery: {why}", batch.position))?;
             while !see(sink, host, &awaited, oracle).await?.ok_or("nobody answers after recovery")? {}
         }
     }
