@@ -15,8 +15,10 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use custody_ledger::segment::{Reader, RecordKind};
+use custody_ledger::statement::{Signed, Stated};
 use custody_ledger::tlog::CheckpointReference;
-use custody_ledger::{Chain, Draft, Echo, EntryType, Resume, SignedBatch};
+use custody_ledger::{Chain, Draft, Echo, EntryType, Resume, SignedBatch, Statement};
 use custody_tests::random::{self, Random};
 use custody_tests::stand::built;
 use support::{Host, Sink, batch};
@@ -181,6 +183,13 @@ fn try_one(copy: &Copy<'_>, whole: &Evidence, seed: u64, tally: &Mutex<Tally>) {
 async fn every_change_of_what_is_evidence_is_seen() {
     let (_sink, files) = make().await;
     assert!(files.contains_key("log/tile/0/000") && files.contains_key("segments/00000000000000000003.seg"));
+    let accused = files.iter().filter(|(path, _)| path.starts_with("segments/")).any(|(_, bytes)| {
+        Reader::open(bytes.as_slice()).unwrap().map_while(Result::ok).any(|record| {
+            let statement = Signed::open::<Statement>(&record.payload).map(|(statement, _)| statement.what);
+            record.kind == RecordKind::Statement && matches!(statement, Ok(Stated::Found { .. }))
+        })
+    });
+    assert!(!accused, "a host that echoes what the folder shows is said to hold another log");
     let whole = Evidence::of(&files, &files);
     let (code, said) = Copy::of(&files).verify(&files);
     assert_eq!(code, 0, "{said}");
