@@ -14,6 +14,8 @@ use crate::support::{Host, Sink, batch, batch_of};
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a host asks after recovery: a disk that others keep busy may be slower than the sink waits for it.
+const ATTEMPTS: usize = 3;
 /// Batches of each host while a call goes wrong.
 const BATCHES: usize = 6;
 
@@ -127,7 +129,12 @@ pub(crate) async fn went_on(sink: &Sink, hosts: &Hosts, oracle: &mut Oracle) -> 
     for (host, frames) in hosts.hosts.iter().zip(&hosts.frames) {
         // All of them again: what is there is answered with its own receipt.
         for batch in frames {
-            let sent = send(sink, host, batch, oracle).await;
+            let mut sent = send(sink, host, batch, oracle).await;
+            for _ in 1..ATTEMPTS {
+                if sent.is_err() {
+                    sent = send(sink, host, batch, oracle).await;
+                }
+            }
             let awaited =
                 sent.map_err(|why| format!("{} is not taken after recovery: {why}", batch.position))?;
             while !see(sink, host, &awaited, oracle).await?.ok_or("nobody answers after recovery")? {}
