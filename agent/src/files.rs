@@ -8,11 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Makes a folder, and those above it, that only root can enter.
+/// Makes a folder, and those above it, that only root can enter. Its name is durable afterwards, also where it was there
+/// already: whoever made it may have died before its sync.
 pub fn make_private_folder(path: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(path).with_context(|| format!("cannot make the folder {}", path.display()))
+    builder.create(path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
 }
 
 /// Replaces a file whole.

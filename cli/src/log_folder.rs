@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use custody_ledger::tlog::NoteKey;
-use custody_ledger::tlog::checkpoint::CertifiedLogKey;
+use custody_ledger::tlog::checkpoint::{CertifiedLogKey, log_key};
 
 /// See the module.
 pub(crate) struct LogFolder {
@@ -37,5 +37,8 @@ pub(crate) fn certified(text: &str) -> anyhow::Result<CertifiedLogKey> {
     let (key, certificate) = text.trim_end().split_once('\n').context("the log's key is damaged")?;
     let key: NoteKey = key.parse().context("the log's key is damaged")?;
     let certificate = certificate.parse().map_err(|_| anyhow!("the log's key is damaged"))?;
-    Ok(CertifiedLogKey { key: key.key(), certificate })
+    let certified = CertifiedLogKey { key: key.key(), certificate };
+    // One spelling: the name is what the key gives, digits are small.
+    ensure!(text == format!("{}\n{certificate}\n", log_key(certified.key)), "the log's key is damaged");
+    Ok(certified)
 }

@@ -2,6 +2,8 @@
 //! and clients around them. It imports nothing of Custody: what it knows, it knows from outside.
 #![forbid(unsafe_code)]
 
+pub mod attacks;
+pub mod disk;
 pub mod gnutls;
 pub mod https;
 pub mod leftover;
@@ -10,6 +12,7 @@ pub mod observed;
 pub mod openssl11;
 pub mod postgres_log;
 pub mod process;
+pub mod random;
 pub mod redis;
 pub mod servers;
 pub mod spelling;

@@ -40,7 +40,10 @@ pub(crate) const TESTS: &[Package] = &[
     ("tcpdump", "makes captures for `custody decode`"),
     ("wget", "a client whose TLS is GnuTLS, which is not read"),
     ("gnutls-bin", "a server whose TLS is GnuTLS, which is not read"),
-    ("gcc", "makes small libraries that tests look for functions in"),
+    (
+        "gcc",
+        "makes small libraries that tests look for functions in, and the layer that fails a program's files",
+    ),
     ("python3-pip", "brings a Python package with an OpenSSL of its own"),
     ("haproxy", "a TLS server whose transport is its own, over a socket"),
     ("nodejs", "a TLS server whose transport is its own, in memory"),

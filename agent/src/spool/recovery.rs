@@ -46,8 +46,12 @@ pub(super) fn walk(folder: &Path) -> Result<(Found, Recovery)> {
         recovery: Recovery { last: read_cursor(folder)?, ..Recovery::default() },
         broken: None,
     };
-    for number in file_numbers(folder)? {
-        walk.file(number)?;
+    let numbers = file_numbers(folder)?;
+    for number in &numbers {
+        walk.file(*number)?;
+    }
+    if let Some(last) = walk.found.files.back().filter(|(number, _)| numbers.last() == Some(number)) {
+        make_durable(folder, *last)?;
     }
     walk.drop_freed();
     Ok((walk.found, walk.recovery))
@@ -188,6 +192,16 @@ fn next_head(bytes: &[u8], from: usize) -> usize {
 
 fn has_record_after(path: &Path, from: u64) -> std::io::Result<bool> {
     Ok(!positions_after(path, from)?.is_empty())
+}
+
+/// What the last start wrote may not have been synced, or its sync have failed: then the kernel may show bytes that the
+/// disk never got, and a sync now would not say so. So it is written again before anything of it leaves. All files before
+/// it were synced when it was begun.
+fn make_durable(folder: &Path, (number, end): (u64, u64)) -> Result<()> {
+    let path = folder.join(segment::file_name(number));
+    let mut bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    bytes.truncate(usize::try_from(end).unwrap_or(usize::MAX));
+    files::replace(&path, &bytes)
 }
 
 fn truncate(path: &Path, end: u64) -> std::io::Result<()> {

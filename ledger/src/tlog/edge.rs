@@ -186,7 +186,7 @@ impl MemoryTree {
     /// The hashes of a tile of this tree.
     pub fn tile(&self, level: u8, index: u64, width: u16) -> Option<&[Hash]> {
         let first = usize::try_from(index).ok()?.checked_mul(usize::from(TILE_WIDTH))?;
-        self.levels.get(usize::from(level) * 8)?.get(first..first + usize::from(width))
+        self.levels.get(usize::from(level) * 8)?.get(first..first.checked_add(usize::from(width))?)
     }
 }
 

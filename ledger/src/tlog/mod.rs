@@ -13,6 +13,7 @@ pub mod edge;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+mod rules;
 pub mod text;
 pub mod tile;
 pub mod witness;

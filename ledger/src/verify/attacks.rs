@@ -1,4 +1,5 @@
-//! Attacks that must be rejected, each first shown to pass when the one check that stops it is left out.
+//! Attacks on a host's chain that must be rejected (`docs/attacks.md`), each first shown to pass when the one check that
+//! stops it is left out.
 
 use super::Check;
 
@@ -68,8 +69,11 @@ impl Drop for LeavingOut {
     }
 }
 
-/// The attack passes with these checks left out, and is stopped by the first of them when they are back.
-fn assert_stopped_by(checks: &[Check], attack: impl Fn() -> HostReport) {
+/// The attack passes with these checks left out, and is stopped by the first of them when they are back: the one that its
+/// row of the page names. Where more are named, the same lie meets them too.
+fn assert_stopped_by(name: &str, checks: &[Check], attack: impl Fn() -> HostReport) {
+    let row = custody_tests::attacks::named(name);
+    assert_eq!(row.seen_by, checks[0].to_string());
     let unguarded = {
         let _leaving_out = LeavingOut::these(checks);
         attack()
@@ -77,6 +81,7 @@ fn assert_stopped_by(checks: &[Check], attack: impl Fn() -> HostReport) {
     assert_eq!(unguarded.faults, [], "the attack fails for another reason");
     let report = attack();
     assert_eq!(report.faults.first().map(|fault| fault.check), Some(checks[0]), "{:?}", report.faults);
+    assert!(report.faults[0].to_string().contains(row.reads), "{}", report.faults[0]);
     assert_eq!(report.verdict(), Verdict::Altered);
 }
 
@@ -134,7 +139,9 @@ fn a_swapped_body_is_found() {
     let key = key();
     let frames = frames(&epoch(&key, 1, None, 1));
     let swapped = rebuild(&frames[0], |_, entries| entries[1].body = b"body 0 x".to_vec());
-    assert_stopped_by(&[Check::Body], || verify_all(&key, std::slice::from_ref(&swapped)));
+    assert_stopped_by("a_swapped_body_is_found", &[Check::Body], || {
+        verify_all(&key, std::slice::from_ref(&swapped))
+    });
 }
 
 #[test]
@@ -142,7 +149,9 @@ fn a_body_under_another_salt_is_found() {
     let key = key();
     let frames = frames(&epoch(&key, 1, None, 1));
     let salted = rebuild(&frames[0], |_, entries| entries[0].salt.0[3] ^= 1);
-    assert_stopped_by(&[Check::Body], || verify_all(&key, std::slice::from_ref(&salted)));
+    assert_stopped_by("a_body_under_another_salt_is_found", &[Check::Body], || {
+        verify_all(&key, std::slice::from_ref(&salted))
+    });
 }
 
 #[test]
@@ -150,7 +159,9 @@ fn a_changed_entry_header_is_found() {
     let key = key();
     let frames = frames(&epoch(&key, 1, None, 1));
     let changed = rebuild(&frames[0], |_, entries| entries[2].header.wall_ns += 1);
-    assert_stopped_by(&[Check::Tree], || verify_all(&key, std::slice::from_ref(&changed)));
+    assert_stopped_by("a_changed_entry_header_is_found", &[Check::Tree], || {
+        verify_all(&key, std::slice::from_ref(&changed))
+    });
 }
 
 #[test]
@@ -161,7 +172,9 @@ fn a_root_made_to_fit_is_found_by_its_signature() {
         entries[2].header.wall_ns += 1;
         header.root = root(entries);
     });
-    assert_stopped_by(&[Check::Signature], || verify_all(&key, std::slice::from_ref(&changed)));
+    assert_stopped_by("a_root_made_to_fit_is_found_by_its_signature", &[Check::Signature], || {
+        verify_all(&key, std::slice::from_ref(&changed))
+    });
 }
 
 #[test]
@@ -174,20 +187,191 @@ fn an_entry_taken_out_is_found_even_if_root_and_count_are_made_to_fit() {
         header.count -= 1;
     });
     let checks = [Check::Signature, Check::Sequence, Check::EntryLink];
-    assert_stopped_by(&checks, || verify_all(&key, std::slice::from_ref(&shorter)));
+    assert_stopped_by("an_entry_taken_out_is_found_even_if_root_and_count_are_made_to_fit", &checks, || {
+        verify_all(&key, std::slice::from_ref(&shorter))
+    });
+}
+
+/// Signs a changed batch as who has the key of its place: root on the host.
+fn forge(
+    frame: &[u8],
+    key: crate::keys::BatchKey,
+    change: impl FnOnce(&mut crate::BatchHeader, &mut Vec<Entry>),
+) -> Vec<u8> {
+    let mut header_bytes = Vec::new();
+    let mut all = Vec::new();
+    rebuild(frame, |header, entries| {
+        change(header, entries);
+        header.root = root(entries);
+        header.count = entries.len() as u32;
+        header_bytes = header.encode().unwrap();
+        all = std::mem::take(entries);
+    });
+    let signature = key.sign_last(&header_bytes).unwrap();
+    assemble(&header_bytes, &signature, &all)
+}
+
+/// The first batch of an epoch under a key that the host certifies, changed before it is signed.
+fn forge_first(
+    host: &HostKey,
+    frame: &[u8],
+    change: impl FnOnce(&mut crate::BatchHeader, &mut Vec<Entry>),
+) -> Vec<u8> {
+    let key = crate::keys::BatchKey::generate().unwrap();
+    let public = key.public();
+    forge(frame, key, |header, entries| {
+        let certificate = host.certify(header.host, header.boot, header.epoch, &public);
+        header.opening = Some(crate::Opening { key: public, certificate, resume: None });
+        change(header, entries);
+    })
+}
+
+/// Names the entry before in each, as an agent does.
+fn relink(entries: &mut [Entry], from: usize) {
+    for index in from..entries.len() {
+        entries[index].header.previous = crate::tree::leaf(&entries[index - 1].header.encode().unwrap());
+    }
 }
 
 #[test]
 fn a_link_between_entries_is_checked_apart_from_their_numbers() {
     let key = key();
     let frames = frames(&epoch(&key, 1, None, 1));
-    let relinked = rebuild(&frames[0], |header, entries| {
+    let relinked = forge_first(&key, &frames[0], |_, entries| {
         entries[1].header.previous.0[0] ^= 1;
-        entries[2].header.previous = crate::tree::leaf(&entries[1].header.encode().unwrap());
-        header.root = root(entries);
+        relink(entries, 2);
     });
-    let _leaving_out = LeavingOut::these(&[Check::Signature]);
-    assert_eq!(verify_all(&key, &[relinked]).faults[0].check, Check::EntryLink);
+    assert_stopped_by(
+        "a_link_between_entries_is_checked_apart_from_their_numbers",
+        &[Check::EntryLink],
+        || verify_all(&key, std::slice::from_ref(&relinked)),
+    );
+}
+
+#[test]
+fn entries_of_wrong_numbers_are_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let shorter = forge_first(&key, &frames[0], |_, entries| {
+        entries.remove(1);
+        relink(entries, 1);
+    });
+    assert_stopped_by("entries_of_wrong_numbers_are_found", &[Check::Sequence], || {
+        verify_all(&key, std::slice::from_ref(&shorter))
+    });
+}
+
+#[test]
+fn an_entry_of_a_foreign_host_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let foreign = forge_first(&key, &frames[0], |_, entries| {
+        entries[1].header.host = HostId::from_bytes([8; 16]);
+        relink(entries, 2);
+    });
+    assert_stopped_by("an_entry_of_a_foreign_host_is_found", &[Check::Host], || {
+        verify_all(&key, std::slice::from_ref(&foreign))
+    });
+}
+
+#[test]
+fn an_entry_that_is_put_behind_the_last_one_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let longer = rebuild(&frames[0], |_, entries| {
+        let last = entries.last().unwrap();
+        entries.push(Entry { header: last.header.clone(), salt: last.salt, body: last.body.clone() });
+    });
+    let checks = [Check::Tree, Check::Sequence, Check::EntryLink];
+    assert_stopped_by("an_entry_that_is_put_behind_the_last_one_is_found", &checks, || {
+        verify_all(&key, std::slice::from_ref(&longer))
+    });
+}
+
+#[test]
+fn an_entry_that_is_left_out_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let shorter = rebuild(&frames[0], |_, entries| drop(entries.pop()));
+    assert_stopped_by("an_entry_that_is_left_out_is_found", &[Check::Tree], || {
+        verify_all(&key, std::slice::from_ref(&shorter))
+    });
+}
+
+#[test]
+fn a_signature_of_another_batch_is_found() {
+    let key = key();
+    let batches = frames(&epoch(&key, 1, None, 2));
+    let of_first = crate::Batch::decode(&batches[0]).unwrap().signature;
+    let mut second = batches[1].clone();
+    let header = crate::Batch::decode(&second).unwrap().header_bytes.len();
+    second[4 + header..4 + header + 64].copy_from_slice(&of_first.0);
+    assert_stopped_by("a_signature_of_another_batch_is_found", &[Check::Signature], || {
+        verify_all(&key, &[batches[0].clone(), second.clone()])
+    });
+}
+
+#[test]
+fn counters_made_to_look_right_are_found() {
+    let key = key();
+    let mut chain = Chain::start(&key, HOST, BootId([1; 16]), 1, None).unwrap();
+    let mut close = |lost| {
+        chain.append(&draft(EntryType::Heartbeat, b"")).unwrap();
+        let counters =
+            crate::Counters { produced: 9, delivered: 9 - lost, lost_ring: lost, ..Default::default() };
+        chain.close_batch([("ring".to_owned(), counters)].into(), Echo::default()).unwrap().frame
+    };
+    let batches = [close(2), close(5)];
+    let changed = rebuild(&batches[1], |header, _| {
+        let counters = crate::Counters { produced: 9, delivered: 7, lost_ring: 2, ..Default::default() };
+        header.counters.insert("ring".to_owned(), counters);
+    });
+    assert_stopped_by("counters_made_to_look_right_are_found", &[Check::Signature], || {
+        verify_all(&key, &[batches[0].clone(), changed.clone()])
+    });
+}
+
+#[test]
+fn an_opening_whose_certificate_is_of_another_epoch_is_found() {
+    let key = key();
+    let frames = frames(&epoch(&key, 1, None, 1));
+    let other = crate::keys::BatchKey::generate().unwrap();
+    let public = other.public();
+    let reused = forge(&frames[0], other, |header, entries| {
+        header.epoch.counter = 2;
+        entries.iter_mut().for_each(|entry| entry.header.epoch.counter = 2);
+        relink(entries, 1);
+        // The certificate is still that of epoch 1 and its key.
+        header.opening.as_mut().unwrap().key = public;
+    });
+    assert_stopped_by(
+        "an_opening_whose_certificate_is_of_another_epoch_is_found",
+        &[Check::Certificate],
+        || verify_all(&key, std::slice::from_ref(&reused)),
+    );
+}
+
+#[test]
+fn a_batch_that_comes_twice_is_found() {
+    let key = key();
+    let batches = frames(&epoch(&key, 1, None, 2));
+    let twice = [batches[0].clone(), batches[1].clone(), batches[1].clone()];
+    let checks = [Check::Number, Check::Link, Check::Signature, Check::Sequence, Check::EntryLink];
+    assert_stopped_by("a_batch_that_comes_twice_is_found", &checks, || verify_all(&key, &twice));
+}
+
+#[test]
+fn a_batch_of_the_right_number_that_names_another_before_it_is_found() {
+    let key = key();
+    let batches = frames(&epoch(&key, 1, None, 2));
+    let next = crate::keys::BatchKey::generate().unwrap();
+    let first = forge_first(&key, &batches[0], |header, _| header.next_key = next.public());
+    let second = forge(&batches[1], next, |header, _| header.previous.0[0] ^= 1);
+    assert_stopped_by(
+        "a_batch_of_the_right_number_that_names_another_before_it_is_found",
+        &[Check::Link],
+        || verify_all(&key, &[first.clone(), second.clone()]),
+    );
 }
 
 #[test]
@@ -196,7 +380,7 @@ fn a_dropped_tail_is_found_by_a_receipt() {
     let batches = epoch(&key, 1, None, 3);
     let promised = batches[2].position;
     let kept = frames(&batches[..2]);
-    assert_stopped_by(&[Check::Promised], || {
+    assert_stopped_by("a_dropped_tail_is_found_by_a_receipt", &[Check::Promised], || {
         let mut verifier = Verifier::new(HOST, key.public());
         verifier.promise(promised);
         kept.iter().for_each(|frame| verifier.batch(frame));
@@ -210,7 +394,7 @@ fn a_batch_left_out_in_the_middle_is_found() {
     let batches = frames(&epoch(&key, 1, None, 3));
     let without = [batches[0].clone(), batches[2].clone()];
     let checks = [Check::Number, Check::Link, Check::Signature, Check::Sequence, Check::EntryLink];
-    assert_stopped_by(&checks, || verify_all(&key, &without));
+    assert_stopped_by("a_batch_left_out_in_the_middle_is_found", &checks, || verify_all(&key, &without));
 }
 
 #[test]
@@ -219,7 +403,7 @@ fn reordered_batches_are_found() {
     let batches = frames(&epoch(&key, 1, None, 3));
     let swapped = [batches[0].clone(), batches[2].clone(), batches[1].clone()];
     let checks = [Check::Number, Check::Link, Check::Signature, Check::Sequence, Check::EntryLink];
-    assert_stopped_by(&checks, || verify_all(&key, &swapped));
+    assert_stopped_by("reordered_batches_are_found", &checks, || verify_all(&key, &swapped));
 }
 
 #[test]
@@ -229,14 +413,18 @@ fn a_batch_of_a_foreign_host_is_found() {
     let mut foreign = Chain::start(&key, HostId::from_bytes([8; 16]), boot, 1, None).unwrap();
     foreign.append(&draft(EntryType::Heartbeat, b"")).unwrap();
     let foreign = foreign.close_batch(BTreeMap::new(), Echo::default()).unwrap().frame;
-    assert_stopped_by(&[Check::Host], || verify_all(&key, std::slice::from_ref(&foreign)));
+    assert_stopped_by("a_batch_of_a_foreign_host_is_found", &[Check::Host], || {
+        verify_all(&key, std::slice::from_ref(&foreign))
+    });
 }
 
 #[test]
 fn an_epoch_that_the_host_key_did_not_certify_is_found() {
     let (key, other) = (key(), key());
     let forged = frames(&epoch(&other, 1, None, 2));
-    assert_stopped_by(&[Check::Certificate], || verify_all(&key, &forged));
+    assert_stopped_by("an_epoch_that_the_host_key_did_not_certify_is_found", &[Check::Certificate], || {
+        verify_all(&key, &forged)
+    });
 }
 
 /// Who takes the host at batch 2 has key 2. Batch 1 was signed with key 1, which is gone.
@@ -265,7 +453,9 @@ fn history_signed_again_with_a_later_key_is_found() {
         crate::batch::put_entry(&mut frame, entry.header_bytes, entry.body);
     }
     let history = [batches[0].frame.clone(), frame];
-    assert_stopped_by(&[Check::Signature], || verify_all(&key, &history));
+    assert_stopped_by("history_signed_again_with_a_later_key_is_found", &[Check::Signature], || {
+        verify_all(&key, &history)
+    });
 }
 
 #[test]
@@ -275,7 +465,9 @@ fn an_epoch_replayed_after_a_newer_one_is_found() {
     let resume = crate::Resume { local: Some(first[0].position), ..Default::default() };
     let second = epoch(&key, 2, Some(resume), 1);
     let replayed = [first[0].frame.clone(), second[0].frame.clone(), first[0].frame.clone()];
-    assert_stopped_by(&[Check::Epoch], || verify_all(&key, &replayed));
+    assert_stopped_by("an_epoch_replayed_after_a_newer_one_is_found", &[Check::Epoch], || {
+        verify_all(&key, &replayed)
+    });
 }
 
 #[test]
@@ -287,7 +479,7 @@ fn entries_after_a_stop_are_found() {
     chain.undo_stop();
     chain.append(&draft(EntryType::Exchange, b"after")).unwrap();
     let history = [stop, chain.close_batch(BTreeMap::new(), Echo::default()).unwrap().frame];
-    assert_stopped_by(&[Check::Stop], || verify_all(&key, &history));
+    assert_stopped_by("entries_after_a_stop_are_found", &[Check::Stop], || verify_all(&key, &history));
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub enum SearchError {
     Closed,
 }
 
-crate::redb_errors::from_redb!(SearchError::Index);
+crate::databases::from_redb!(SearchError::Index);
 
 /// The index and the thread that fills it.
 pub struct Search {

@@ -127,7 +127,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        let database = crate::databases::open(path, CACHE_BYTES)?;
         let start = Place { segment: 0, offset: 0 };
         let index = Index { database, progress: Progress::at(start) };
         let transaction = index.database.begin_write()?;

@@ -89,7 +89,7 @@ pub enum StoreError {
     Closed,
 }
 
-crate::redb_errors::from_redb!(StoreError::Index);
+crate::databases::from_redb!(StoreError::Index);
 
 /// A batch that was just stored, for those who follow.
 #[derive(Clone, Debug)]

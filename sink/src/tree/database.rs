@@ -41,14 +41,14 @@ pub(super) struct LeafRow {
 
 pub(super) struct Database(redb::Database);
 
-crate::redb_errors::from_redb!(TreeError::Database);
+crate::databases::from_redb!(TreeError::Database);
 
 /// Pages of the database that are kept in memory, bytes.
 const CACHE_BYTES: usize = 8 << 20;
 
 impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, TreeError> {
-        let database = Database(redb::Database::builder().set_cache_size(CACHE_BYTES).create(path)?);
+        let database = Database(crate::databases::open(path, CACHE_BYTES)?);
         let transaction = database.0.begin_write()?;
         transaction.open_table(HEAD)?;
         transaction.open_table(STAGE)?;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use custody_ledger::tlog::Tile;
+use custody_ledger::tlog::{Checkpoint, NoteKey, Tile};
 
 use super::TreeError;
 
@@ -48,6 +48,15 @@ impl Files {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path)(error)),
         }
+    }
+
+    /// The checkpoint that is published; `None` before the first.
+    pub(super) fn checkpoint(&self, log: &NoteKey) -> Result<Option<Checkpoint>, TreeError> {
+        let Some(bytes) = self.read(CHECKPOINT)? else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let opened = Checkpoint::open_text(text, log);
+        let damaged = |error| TreeError::Damaged(format!("log/checkpoint: {error}; restore it from a copy"));
+        opened.map(Some).map_err(damaged)
     }
 
     /// The bytes of a tile. Where a partial one is gone the full one begins with it.

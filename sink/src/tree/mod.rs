@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use custody_ledger::tlog::checkpoint::CertifiedLogKey;
+use custody_ledger::tlog::checkpoint::{CertifiedLogKey, log_key};
 use custody_ledger::tlog::proof;
 use custody_ledger::tlog::tile::TileError;
 use custody_ledger::tlog::{Checkpoint, CheckpointReference, Tile, TileNodes};
@@ -206,7 +206,11 @@ impl Tree {
     /// How this log differs from a checkpoint that a host holds of it. Blocks.
     pub fn judge(&self, held: &CheckpointReference) -> Result<Option<LogDifference>, TreeError> {
         let published = Arc::clone(&self.published.borrow());
-        let size = published.checkpoint.size;
+        let mut size = published.checkpoint.size;
+        if held.size > size {
+            // Who reads the folder may know a checkpoint that was written a moment ago.
+            size = self.files.checkpoint(&log_key(self.key.key))?.map_or(size, |shown| shown.size);
+        }
         let root = match held.size {
             wanted if wanted > size => None,
             wanted => Some(proof::root(&self.nodes(size), wanted)?),

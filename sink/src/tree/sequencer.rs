@@ -41,7 +41,7 @@ impl Sequencer {
         key: LogKey,
     ) -> Result<Self, TreeError> {
         let log = log_key(key.public());
-        let before = files.read(CHECKPOINT)?.map(|bytes| open_checkpoint(&bytes, &log)).transpose()?;
+        let before = files.checkpoint(&log)?;
         let head = database.head()?;
         for (tile, bytes) in database.stage()? {
             files.write_once(&tile.path(), &bytes)?;
@@ -163,12 +163,6 @@ fn leaf_row(record: &Record, index: u64) -> Result<Option<LeafRow>, String> {
     let (header, position) = Batch::decode_header(&record.payload).map_err(|error| error.to_string())?;
     let (counter, number) = (position.epoch.counter, position.number.0);
     Ok(Some(LeafRow { host: header.host, counter, number, index }))
-}
-
-fn open_checkpoint(bytes: &[u8], log: &NoteKey) -> Result<Checkpoint, TreeError> {
-    let text = std::str::from_utf8(bytes).unwrap_or_default();
-    Checkpoint::open_text(text, log)
-        .map_err(|error| TreeError::Damaged(format!("log/checkpoint: {error}; restore it from a copy")))
 }
 
 fn demand_same(same: bool, size: u64) -> Result<(), TreeError> {

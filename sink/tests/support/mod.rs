@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use custody_ledger::tlog::{Checkpoint, CheckpointReference};
 use custody_ledger::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
     JoinToken, Refusal,
@@ -68,6 +69,15 @@ impl Sink {
         self.folder.path().join("state")
     }
 
+    /// The checkpoint that the folder of the log shows now.
+    pub(crate) fn checkpoint(&self) -> CheckpointReference {
+        let log = self.state().join("log");
+        let key = std::fs::read_to_string(log.join("key.pub")).unwrap();
+        let note = std::fs::read_to_string(log.join("checkpoint")).unwrap();
+        let key = key.lines().next().unwrap().parse().unwrap();
+        Checkpoint::open_text(&note, &key).unwrap().reference()
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_custody-sink"));
         command.arg("--config").arg(self.folder.path().join("sink.toml"));
@@ -82,18 +92,44 @@ impl Sink {
     }
 
     /// Starts it by another command, and waits as well.
-    pub(crate) fn spawn_as(&mut self, mut command: Command) {
+    pub(crate) fn spawn_as(&mut self, command: Command) {
+        self.try_spawn_as(command).unwrap();
+    }
+
+    /// Starts it where it may end at once.
+    pub(crate) fn try_spawn_as(&mut self, mut command: Command) -> Result<(), String> {
         self.child = Some(command.spawn().unwrap());
         for _ in 0..600 {
             if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return;
+                return Ok(());
             }
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the sink ended at once: {status}");
+                return Err(format!("the sink ended at once: {status}"));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the sink does not answer");
+        Err("the sink does not answer".to_owned())
+    }
+
+    /// Whether it has not ended by itself.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Asks it to stop, where it may have ended already, or cannot in order.
+    pub(crate) fn end(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        if child.try_wait().unwrap().is_none() {
+            let pid = rustix::process::Pid::from_child(child);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+            for _ in 0..500 {
+                if child.try_wait().unwrap().is_some() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        self.kill();
     }
 
     /// Of the running program.
@@ -185,6 +221,11 @@ impl Sink {
     }
 
     pub(crate) async fn enrol_with(&self, token: &JoinToken) -> Result<Host, Refusal> {
+        self.try_enrol_with(token).await.unwrap()
+    }
+
+    /// The outer error: nobody answered, or not in our words.
+    pub(crate) async fn try_enrol_with(&self, token: &JoinToken) -> Result<Result<Host, Refusal>, Trouble> {
         let pair = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&pair).unwrap().der().to_vec();
         let (key, _) = HostKey::generate().unwrap();
@@ -196,20 +237,20 @@ impl Sink {
             chain,
         };
         let body = wire::encode(&request).unwrap();
-        let (status, body) = self.request(None, Method::POST, wire::ENROL_PATH, body).await.unwrap();
+        let (status, body) = self.request(None, Method::POST, wire::ENROL_PATH, body).await?;
         if status != 200 {
-            return Err(wire::decode::<ErrorResponse>(&body).unwrap().refusal);
+            return Ok(Err(wire::decode::<ErrorResponse>(&body)?.refusal));
         }
-        let answer: EnrolResponse = wire::decode(&body).unwrap();
+        let answer: EnrolResponse = wire::decode(&body)?;
         let certificate = CertificateDer::from_pem_slice(answer.certificate.as_bytes()).unwrap();
         let tls_key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
-        Ok(Host {
+        Ok(Ok(Host {
             id: answer.host.unwrap_or(HostId::from_bytes([0; 16])),
             identity: answer.identity,
             sink: answer.sink,
             key,
             credentials: Credentials { certificate, key: tls_key },
-        })
+        }))
     }
 
     /// A certificate that this sink's authority signs for whatever name: what an older or a newer sink may have given, or

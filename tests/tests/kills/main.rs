@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use custody_tests::observed;
 use custody_tests::process::eventually;
+use custody_tests::random::{self, Random};
 use custody_tests::servers::Nginx;
 use custody_tests::stand::Stand;
 use load::Load;
@@ -29,7 +30,7 @@ enum Victim {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_every_hole_is_recorded() -> Result<()> {
-    let kills = std::env::var("CUSTODY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let kills = random::count("CUSTODY_KILLS", KILLS);
     let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     let load = Load::default();
     let oracle = std::thread::scope(|scope| {
@@ -63,7 +64,7 @@ fn nothing_acknowledged_is_lost_and_every_hole_is_recorded() -> Result<()> {
 
 fn kill_at_random(stand: &mut Stand, nginx: &Nginx, kills: usize) -> Result<Oracle> {
     let mut oracle = Oracle::default();
-    let mut random = Random::seeded();
+    let mut random = Random::of(random::seed());
     let mut victims: Vec<Victim> =
         [Victim::Agent, Victim::Worker, Victim::Sink].into_iter().flat_map(|one| vec![one; kills]).collect();
     while !victims.is_empty() {
@@ -102,26 +103,5 @@ fn kill(stand: &mut Stand, victim: Victim) -> Result<()> {
                 Ok(replaced.then_some(()))
             })
         }
-    }
-}
-
-/// A small generator (xorshift64), whose seed is printed so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Random {
-        let seed = std::env::var("CUSTODY_SEED")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| load::now() as u64 | 1);
-        println!("CUSTODY_SEED={seed}");
-        Random(seed)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
     }
 }

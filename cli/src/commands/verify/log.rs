@@ -1,9 +1,9 @@
 //! The log beside a store: its tree built again from the records and compared with every tile, with the signed
 //! checkpoint, with what hosts echo of it, and with checkpoints that were kept elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use custody_ledger::segment::{Record, RecordKind};
@@ -13,11 +13,14 @@ use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::{Batch, PublicKey, tree};
 use serde::Serialize;
 
+use super::is_left_out;
 use crate::log_folder::LogFolder;
 use crate::profile;
 
 /// Sentences that are kept.
 const FAULTS_MAX: usize = 100;
+/// Folders of a tile's path: its level, up to six groups of three digits of its index, the partial ones.
+const TILE_FOLDERS_MAX: usize = 8;
 /// Different checkpoints of hosts that are compared; the count of others is told.
 const ECHOES_MAX: usize = 1 << 20;
 
@@ -46,6 +49,8 @@ pub(super) struct LogCheck {
     size: u64,
     tree: MemoryTree,
     bundle: Vec<u8>,
+    /// The tiles that lie there. Partial ones of older sizes may be gone; one that is there must hold what it should.
+    tiles: BTreeSet<Tile>,
     /// Who holds which checkpoint.
     echoes: BTreeMap<CheckpointReference, String>,
     echoes_more: u64,
@@ -66,11 +71,13 @@ impl LogCheck {
             let note = text.parse().with_context(|| format!("{shown} holds no checkpoint"))?;
             held.push((format!("the checkpoint in {shown}"), note));
         }
+        let tiles = log.path.as_deref().map(tiles_in).transpose()?.unwrap_or_default();
         Ok(LogCheck {
             log,
             size,
             tree: MemoryTree::default(),
             bundle: Vec::new(),
+            tiles,
             echoes: BTreeMap::new(),
             echoes_more: 0,
             held,
@@ -79,7 +86,7 @@ impl LogCheck {
     }
 
     fn fault(&mut self, sentence: String) {
-        if self.part.faults.len() < FAULTS_MAX {
+        if self.part.faults.len() < FAULTS_MAX && !is_left_out(&sentence) {
             self.part.faults.push(sentence);
         }
     }
@@ -96,13 +103,13 @@ impl LogCheck {
             self.fault("a record is too long for the log".to_owned());
         }
         let (size, width) = (self.tree.size(), u64::from(TILE_WIDTH));
-        if size == self.size || (size.is_multiple_of(width) && size < self.size) {
-            let index = (size - 1) / width;
-            if let Some(tile) = Tile::in_tree(TileKind::Entries, index, size) {
-                let bundle = std::mem::take(&mut self.bundle);
-                self.compare(tile, &bundle);
-                self.bundle = bundle;
-            }
+        let must_be_there = size == self.size || (size.is_multiple_of(width) && size < self.size);
+        if let Some(tile) = Tile::in_tree(TileKind::Entries, (size - 1) / width, size)
+            && (must_be_there || self.tiles.contains(&tile))
+        {
+            let bundle = std::mem::take(&mut self.bundle);
+            self.compare(tile, &bundle);
+            self.bundle = bundle;
         }
         if size.is_multiple_of(width) {
             self.bundle.clear();
@@ -128,10 +135,13 @@ impl LogCheck {
     fn compare(&mut self, tile: Tile, expected: &[u8]) {
         let Some(folder) = &self.log.path else { return };
         let read = |tile: Tile| fs::read(folder.join(tile.path()));
-        let bytes = read(tile).or_else(|_| read(Tile { width: TILE_WIDTH, ..tile }));
-        match bytes {
-            Ok(bytes) if bytes.starts_with(expected) => {}
-            Ok(_) => self.fault(format!("log/{} is not what the records give", tile.path())),
+        let holds = match read(tile) {
+            Ok(bytes) => Ok(bytes == expected),
+            Err(_) => read(Tile { width: TILE_WIDTH, ..tile }).map(|bytes| bytes.starts_with(expected)),
+        };
+        match holds {
+            Ok(true) => {}
+            Ok(false) => self.fault(format!("log/{} is not what the records give", tile.path())),
             Err(error) => self.fault(format!("log/{} cannot be read: {error}", tile.path())),
         }
     }
@@ -141,7 +151,9 @@ impl LogCheck {
         // Where records are missing the edge of what is here was never published.
         let here = self.tree.size();
         let tiles = Tile::all_in_tree(self.size.min(here)).filter(|tile| tile.is_full() || here >= self.size);
-        for tile in tiles.collect::<Vec<_>>() {
+        let mut tiles: BTreeSet<Tile> = tiles.collect();
+        tiles.extend(&self.tiles);
+        for tile in tiles {
             if let TileKind::Hashes(level) = tile.kind
                 && let Some(hashes) = self.tree.tile(level, tile.index, tile.width)
             {
@@ -197,7 +209,7 @@ impl LogCheck {
                 Ok(held) => {
                     self.judge(&held.reference(), &who, &checkpoint.origin);
                 }
-                Err(error) => self.part.forks.push(format!("{who} is none of this log: {error}")),
+                Err(error) => self.fork(format!("{who} is none of this log: {error}")),
             }
         }
         if remember && self.part.forks.is_empty() && self.part.faults.is_empty() {
@@ -211,11 +223,38 @@ impl LogCheck {
         let Some(difference) = judge_checkpoint(held, origin, |size| self.tree.root(size)) else {
             return true;
         };
-        if self.part.forks.len() < FAULTS_MAX {
-            self.part.forks.push(difference_words(difference, held, who, self.tree.size()));
-        }
+        self.fork(difference_words(difference, held, who, self.tree.size()));
         false
     }
+
+    fn fork(&mut self, sentence: String) {
+        if self.part.forks.len() < FAULTS_MAX && !is_left_out(&sentence) {
+            self.part.forks.push(sentence);
+        }
+    }
+}
+
+/// The tiles below a log's folder. Names that are none are left alone.
+fn tiles_in(folder: &Path) -> anyhow::Result<BTreeSet<Tile>> {
+    let mut tiles = BTreeSet::new();
+    let mut folders = vec![(PathBuf::from("tile"), 0)];
+    while let Some((below, depth)) = folders.pop() {
+        let path = folder.join(&below);
+        // A log without a tile is told by the tiles that must be there.
+        if !path.is_dir() {
+            continue;
+        }
+        for item in fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))? {
+            let item = item.with_context(|| format!("cannot list {}", path.display()))?;
+            let name = below.join(item.file_name());
+            if item.file_type().is_ok_and(|kind| kind.is_dir()) && depth < TILE_FOLDERS_MAX {
+                folders.push((name, depth + 1));
+            } else {
+                tiles.extend(name.to_str().and_then(Tile::parse));
+            }
+        }
+    }
+    Ok(tiles)
 }
 
 pub(in crate::commands) fn difference_words(
@@ -236,4 +275,4 @@ pub(in crate::commands) fn difference_words(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -15,25 +15,28 @@ use super::super::{Report, Word, check};
 use super::*;
 use crate::folder::Folder;
 
-const HOST: HostId = HostId::from_bytes([7; 16]);
+pub(in super::super) const HOST: HostId = HostId::from_bytes([7; 16]);
 
-struct Store {
-    folder: tempfile::TempDir,
-    sink: SinkKey,
-    log: LogKey,
-    chain: Chain,
-    segment: Vec<u8>,
-    edge: Edge,
-    tree: MemoryTree,
+pub(in super::super) struct Store {
+    pub(in super::super) folder: tempfile::TempDir,
+    pub(in super::super) sink: SinkKey,
+    pub(in super::super) log: LogKey,
+    pub(in super::super) log_pkcs8: Vec<u8>,
+    pub(in super::super) chain: Chain,
+    pub(in super::super) segment: Vec<u8>,
+    pub(in super::super) edge: Edge,
+    pub(in super::super) tree: MemoryTree,
 }
 
 impl Store {
-    fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         let host = HostKey::generate().unwrap().0;
+        let (log, log_pkcs8) = LogKey::generate().unwrap();
         let mut store = Store {
             folder: tempfile::tempdir().unwrap(),
             sink: SinkKey::generate().unwrap().0,
-            log: LogKey::generate().unwrap().0,
+            log,
+            log_pkcs8: log_pkcs8.to_vec(),
             chain: Chain::start(&host, HOST, BootId([1; 16]), 1, None).unwrap(),
             segment: segment::MAGIC.to_vec(),
             edge: Edge::default(),
@@ -51,7 +54,7 @@ impl Store {
         store
     }
 
-    fn put(&mut self, kind: RecordKind, meta: &[u8], payload: &[u8]) {
+    pub(in super::super) fn put(&mut self, kind: RecordKind, meta: &[u8], payload: &[u8]) {
         let offset = self.segment.len() as u64;
         put_record(&mut self.segment, kind, meta, payload).unwrap();
         let record = segment::Reader::at(&self.segment[offset as usize..], offset).next().unwrap().unwrap();
@@ -60,7 +63,7 @@ impl Store {
         self.tree.push(tree::leaf(&leaf));
     }
 
-    fn batch(&mut self, echo: Option<CheckpointReference>) {
+    pub(in super::super) fn batch(&mut self, echo: Option<CheckpointReference>) {
         let draft = Draft {
             entry_type: EntryType::Heartbeat,
             first_ns: 1,
@@ -78,27 +81,27 @@ impl Store {
         self.put(RecordKind::Batch, &custody_ledger::wire::encode(&receipt).unwrap(), &batch.frame);
     }
 
-    fn batches(&mut self, count: usize) {
+    pub(in super::super) fn batches(&mut self, count: usize) {
         (0..count).for_each(|_| self.batch(None));
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    pub(in super::super) fn checkpoint(&self) -> Checkpoint {
         let origin = log_key(self.log.public()).name().to_owned();
         Checkpoint { origin, size: self.edge.size(), root: self.edge.root() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(in super::super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes segment and log down as they are now.
-    fn write(&mut self) -> &Self {
+    pub(in super::super) fn write(&mut self) -> &Self {
         let note = self.checkpoint().sign(&self.log).to_string();
         self.write_under(&note);
         self
     }
 
-    fn write_under(&mut self, note: &str) {
+    pub(in super::super) fn write_under(&mut self, note: &str) {
         fs::create_dir_all(self.path("segments")).unwrap();
         fs::write(self.path("segments").join(segment::file_name(1)), &self.segment).unwrap();
         for (tile, bytes) in self.edge.take_tiles() {
@@ -113,14 +116,14 @@ impl Store {
         fs::write(self.path("log/checkpoint"), note).unwrap();
     }
 
-    fn verify(&self, kept: Option<&Path>) -> Report {
+    pub(in super::super) fn verify(&self, kept: Option<&Path>) -> Report {
         let folder = Folder::open(self.folder.path()).unwrap();
         let log = LogCheck::open(self.folder.path(), kept).unwrap();
         check(&folder, log, None).unwrap_or_else(|failure| panic!("{failure:?}"))
     }
 
     /// Changes a byte of a published file.
-    fn flip(&self, name: &str, at: usize) {
+    pub(in super::super) fn flip(&self, name: &str, at: usize) {
         let path = self.path("log").join(name);
         let mut bytes = fs::read(&path).unwrap();
         bytes[at] ^= 1;
