@@ -17,7 +17,7 @@ use crate::store::Place;
 /// Of the format and of what words are: another one is thrown away and built again.
 const VERSION: u32 = 1;
 /// Memory that redb may keep, bytes.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 /// The list of entries with more words than are indexed. No word begins so.
 pub(super) const OVER: &str = "\0over";
 

@@ -118,7 +118,7 @@ pub(super) enum Change {
 }
 
 /// Pages of the index that are kept in memory, bytes. Unbounded they would grow with the store.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 pub(super) struct Index {
     database: Database,

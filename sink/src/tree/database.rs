@@ -44,7 +44,7 @@ pub(super) struct Database(redb::Database);
 crate::databases::from_redb!(TreeError::Database);
 
 /// Pages of the database that are kept in memory, bytes.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 4 << 20;
 
 impl Database {
     pub(super) fn open(path: &Path) -> Result<Self, TreeError> {
