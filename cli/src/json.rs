@@ -1,6 +1,6 @@
 //! A view as a line of JSON: the bytes that its `Serialize` and `text::escape_json` give, several times as fast,
-//! because text that needs no escape (nearly all of it) is seen in one look and copied whole. Whatever is not plain goes
-//! through `serde_json`, so that the form has one home; a test holds both beside each other.
+//! because text that needs no escape (nearly all of it) is seen in one look and copied whole. What is not plain and no
+//! quote goes through `serde_json`, so that the form has one home; a test holds both beside each other.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -137,6 +137,8 @@ impl<'a> Map<'a> {
 trait Write {
     fn raw(&mut self, text: &str);
     fn text(&mut self, text: &str);
+    /// What stands between two quotes or backslashes.
+    fn unquoted(&mut self, text: &str);
     fn unsigned(&mut self, number: u64);
     fn signed(&mut self, number: i64);
     fn list<T>(&mut self, items: &[T], write: impl Fn(&mut Vec<u8>, &T));
@@ -150,27 +152,44 @@ impl Write for Vec<u8> {
     }
 
     fn text(&mut self, text: &str) {
-        if !is_plain(text.as_bytes()) {
-            return self.other(&text);
-        }
         self.reserve(text.len() + 2);
         self.push(b'"');
-        self.raw(text);
+        if is_plain(text.as_bytes()) {
+            self.raw(text);
+        } else {
+            // Of what is not plain, most is JSON within JSON: its quotes alone need an escape.
+            let mut from = 0;
+            for at in memchr::memchr2_iter(b'"', b'\\', text.as_bytes()) {
+                self.unquoted(&text[from..at]);
+                self.extend_from_slice(&[b'\\', text.as_bytes()[at]]);
+                from = at + 1;
+            }
+            self.unquoted(&text[from..]);
+        }
         self.push(b'"');
+    }
+
+    fn unquoted(&mut self, text: &str) {
+        if is_plain(text.as_bytes()) {
+            return self.raw(text);
+        }
+        let json = serde_json::to_string(text).unwrap_or_default();
+        let escaped = escape_json(&json);
+        self.raw(escaped.get(1..escaped.len() - 1).unwrap_or_default());
     }
 
     fn unsigned(&mut self, mut number: u64) {
         let mut digits = [0; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
+        let mut count = 0;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
             number /= 10;
+            count += 1;
             if number == 0 {
                 break;
             }
         }
-        self.extend_from_slice(&digits[first..]);
+        self.extend_from_slice(&digits[digits.len() - count..]);
     }
 
     fn signed(&mut self, number: i64) {
@@ -198,10 +217,25 @@ impl Write for Vec<u8> {
     }
 }
 
-/// Whether a text stands in JSON as it is. No short cut, so that many of its bytes are looked at together.
+/// Whether a text stands in JSON as it is: printable ASCII without quote and backslash. Looks at eight bytes at once.
 fn is_plain(text: &[u8]) -> bool {
-    let odd = |byte: u8| !(b' '..=b'~').contains(&byte) | (byte == b'"') | (byte == b'\\');
-    !text.iter().fold(false, |any, byte| any | odd(*byte))
+    let Some(last) = text.last_chunk() else {
+        let odd = |byte: &u8| !(b' '..=b'~').contains(byte) || matches!(byte, b'"' | b'\\');
+        return !text.iter().any(odd);
+    };
+    // No short cut, so that several words are looked at together. The last one may overlap the one before.
+    let (words, _) = text.as_chunks::<8>();
+    words.iter().fold(odd_bytes(last), |any, word| any | odd_bytes(word)) == 0
+}
+
+/// The high bit of each byte that is not plain, and maybe of others when there is one.
+fn odd_bytes(word: &[u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(*word);
+    // A byte below the limit borrows from its high bit, unless that is set already: then it is no ASCII.
+    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word;
+    let equal = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    (word | below(word, b' ') | equal(b'"') | equal(b'\\') | equal(0x7f)) & (EACH << 7)
 }
 
 #[cfg(test)]
@@ -242,10 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn each_odd_byte_is_seen_at_each_place() {
+        for length in 0..20 {
+            assert!(is_plain(&vec![b'~'; length]));
+            for (at, byte) in (0..length).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut text = vec![b' '; length];
+                text[at] = byte;
+                let plain = (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+                assert_eq!(is_plain(&text), plain, "byte {byte} at {at} of {length}");
+            }
+        }
+    }
+
+    #[test]
     fn a_line_is_what_serde_and_the_escapes_give() {
         let long = |end: &str| Value::Text("sixteen bytes ok".repeat(3) + end);
         let list = Value::List(vec![None, Some(Value::Signed(-5)), Some(Value::Float(1.5)), Some("".into())]);
-        let texts = ["\"", "\\", "\n", "\u{7f}", "\u{0}", "ä", "\u{2028}", "😀", "", "/"].map(long);
+        let texts =
+            ["\"", "\\", "\n", "\"\n\\ä\"", "\u{7f}", "\u{0}", "ä", "\u{2028}", "😀", "", "/"].map(long);
         let others = [list, Value::List(Vec::new()), Value::Float(f64::NAN), Value::Bytes(vec![0, 255])];
         for value in texts.into_iter().chain(others).chain([Value::Bool(false), Value::Signed(i64::MIN)]) {
             for more in [true, false] {

@@ -1,6 +1,7 @@
 //! What comes in: connections, chunks at positions, gaps, ends. The live path and capture files both speak
 //! this.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -52,12 +53,25 @@ pub enum Transport {
 }
 
 /// An address with its port. A unix socket has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Address.
     pub address: IpAddr,
     /// Port.
     pub port: u16,
+}
+
+/// Two numbers: connections are looked up by their ends for each packet, and a hash costs by the pieces that it is given.
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.address {
+            IpAddr::V4(address) => state.write_u64(u64::from(address.to_bits()) << 16 | u64::from(self.port)),
+            IpAddr::V6(address) => {
+                state.write_u128(address.to_bits());
+                state.write_u16(self.port);
+            }
+        }
+    }
 }
 
 /// Who holds an end: filled from the kernel's exec events or from procfs.

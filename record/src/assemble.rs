@@ -175,12 +175,9 @@ fn carries_record(entry_type: &str) -> bool {
 
 fn missing_from(fields: &Fields, record: Option<&Record>) -> Fields {
     // What the session said of its state when it opened is not true of each of its records.
-    let passing = |name: &str| name.starts_with("custody.bytes.") || name == names::OUTCOME;
-    fields
-        .iter()
-        .filter(|(name, _)| !passing(name) && record.is_none_or(|record| !record.fields.contains_key(name)))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    let lasting = |name: &str| !name.starts_with("custody.bytes.") && name != names::OUTCOME;
+    let none = Fields::new();
+    fields.missing_from(record.map_or(&none, |record| &record.fields), lasting)
 }
 
 fn size(value: &Value) -> usize {

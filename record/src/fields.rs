@@ -70,6 +70,17 @@ impl Fields {
         self.place(name).ok().map(|place| self.0.remove(place).1)
     }
 
+    /// Those of a name that is `wanted` and that `others` has not: one walk over both, for both are in order.
+    #[must_use]
+    pub fn missing_from(&self, others: &Fields, wanted: impl Fn(&str) -> bool) -> Fields {
+        let mut others = others.0.iter().map(|(name, _)| name).peekable();
+        let missing = self.0.iter().filter(|(name, _)| {
+            while others.next_if(|other| *other < name).is_some() {}
+            others.peek() != Some(&name) && wanted(name)
+        });
+        Fields(missing.cloned().collect())
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -182,6 +193,22 @@ mod tests {
         assert_eq!((fields["a"].clone(), fields.get("d")), (4u64.into(), None));
         assert_eq!((fields.remove("b"), fields.remove("b")), (Some(2u64.into()), None));
         assert_eq!(fields.len(), 2);
+    }
+
+    #[test]
+    fn what_another_list_has_is_not_missing_from_it() {
+        let list = |names: &str| -> Fields {
+            names.chars().map(|name| (name.to_string().into(), Value::from(1u64))).collect()
+        };
+        let missing = |ours, theirs| {
+            let missing = list(ours).missing_from(&list(theirs), |name| name != "x");
+            missing.keys().map(|name| name.to_string()).collect::<String>()
+        };
+        for (ours, theirs, expected) in
+            [("abcd", "bd", "ac"), ("bd", "abcde", ""), ("abx", "", "ab"), ("", "ab", ""), ("ad", "bc", "ad")]
+        {
+            assert_eq!(missing(ours, theirs), expected, "{ours} from {theirs}");
+        }
     }
 
     #[test]

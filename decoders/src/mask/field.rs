@@ -36,7 +36,8 @@ impl Masking<'_> {
             Class::Structure => self.structure(value),
             Class::Secret(kind) => self.whole(value, &Mark::redact(kind)),
             Class::Opaque => self.drop(&value, "opaque"),
-            Class::Identifier | Class::Text => self.leaf(value, &text),
+            Class::Identifier => self.leaf(value, &|policy, text, spans| policy.find_often(text, "", spans)),
+            Class::Text => self.leaf(value, &text),
             Class::Statement(_) => {
                 let told = std::cell::RefCell::new(apart);
                 self.leaf(value, &|policy, text, spans| {

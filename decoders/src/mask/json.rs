@@ -63,7 +63,7 @@ pub(crate) fn find(policy: &Policy, text: &str, place: Place<'_>, spans: &mut Ve
                         put_decoded(&bytes[at + 1..end], last);
                     }
                     is_json &= bytes[bytes.len().min(end + 1)..].trim_ascii_start().starts_with(b":");
-                    policy.find_escaped(bytes, (at + 1, end), Place::TEXT, spans);
+                    policy.find_in_key(text, (at + 1, end), spans);
                     key = false;
                 } else {
                     let mark = mark_of(policy, &levels, &path);

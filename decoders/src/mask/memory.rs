@@ -2,7 +2,6 @@
 //! rules stand as long as the policy that holds this does. Bounded. Whoever keeps an answer sees to it that its text is
 //! no secret.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Answers that are kept; a newer one takes the place of one whose text has the same hash.
@@ -15,13 +14,12 @@ type Slot<V> = Option<(Box<str>, Box<str>, V)>;
 
 /// Answers by name and text.
 pub(crate) struct Memory<V> {
-    hasher: RandomState,
     slots: Mutex<Box<[Slot<V>]>>,
 }
 
 impl<V: Clone> Memory<V> {
     pub(crate) fn new() -> Self {
-        Memory { hasher: RandomState::new(), slots: Mutex::new((0..SLOTS).map(|_| None).collect()) }
+        Memory { slots: Mutex::new((0..SLOTS).map(|_| None).collect()) }
     }
 
     /// The answer that was kept for this text under this name.
@@ -30,25 +28,41 @@ impl<V: Clone> Memory<V> {
             return None;
         }
         let slots = self.slots();
-        let (known_name, known_text, answer) = slots[self.place(name, text)].as_ref()?;
-        (**known_text == *text && **known_name == *name).then(|| answer.clone())
+        let (known_name, known_text, answer) = slots[place(name, text)].as_ref()?;
+        (is_same(known_text, text) && is_same(known_name, name)).then(|| answer.clone())
     }
 
     /// Keeps the answer.
     pub(crate) fn keep(&self, name: &str, text: &str, answer: V) {
         if name.len() + text.len() <= TEXT_BYTES_MAX {
-            self.slots()[self.place(name, text)] = Some((name.into(), text.into(), answer));
+            self.slots()[place(name, text)] = Some((name.into(), text.into(), answer));
         }
-    }
-
-    fn place(&self, name: &str, text: &str) -> usize {
-        (self.hasher.hash_one((name, text)) % SLOTS as u64) as usize
     }
 
     /// Whoever panicked with the lock left whole slots behind.
     fn slots(&self) -> MutexGuard<'_, Box<[Slot<V>]>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Most names here are empty, and what an empty box points to is no memory: to compare nothing there costs a processor
+/// with masked loads as much as to compare a page.
+fn is_same(known: &str, text: &str) -> bool {
+    (known.is_empty() && text.is_empty()) || known == text
+}
+
+/// The slot of a text under a name. Whoever makes two texts meet there gains no more than by texts that never come again,
+/// so a cheap hash will do: it is asked for each header and key.
+fn place(name: &str, text: &str) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(ODD);
+    let mut hash = mix(name.len() as u64, text.len() as u64);
+    for part in [name.as_bytes(), text.as_bytes()] {
+        let (words, rest) = part.as_chunks::<8>();
+        hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+        hash = rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)));
+    }
+    (hash >> 32) as usize % SLOTS
 }
 
 impl<V> std::fmt::Debug for Memory<V> {

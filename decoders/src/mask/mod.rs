@@ -172,6 +172,9 @@ impl Masker {
     /// A name that came with the payload (a header's) is payload, behind the prefix that the schema gives it.
     fn field_name(&self, name: Name, report: &mut Report) -> Name {
         let Cow::Owned(name) = name else { return name };
+        if self.policy.harmless_fields.recall("", &name).is_some() {
+            return Cow::Owned(name);
+        }
         let prefix =
             PREFIXES.iter().filter(|known| name.starts_with(**known)).max_by_key(|known| known.len());
         let (prefix, text) = name.split_at(prefix.map_or(0, |prefix| prefix.len()));
@@ -184,7 +187,10 @@ impl Masker {
         let masked = masked.unwrap_or_else(|| Some(mark::dropped("name", text.len())));
         match masked {
             Some(masked) => Cow::Owned(prefix.to_owned() + &masked),
-            None => Cow::Owned(name),
+            None => {
+                self.policy.harmless_fields.keep("", &name, ());
+                Cow::Owned(name)
+            }
         }
     }
 

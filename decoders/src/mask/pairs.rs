@@ -33,7 +33,7 @@ pub(crate) fn header(policy: &Policy, name: &str, text: &str, spans: &mut Vec<Sp
         "authorization" | "proxy-authorization" => authorization(text, spans),
         _ => match policy.header(name) {
             Some(mark) => spans.push(Span::new(0, text.len(), mark)),
-            None => policy.find_in_header(name, text, spans),
+            None => policy.find_often(text, name, spans),
         },
     }
 }

@@ -22,8 +22,14 @@ pub(crate) struct Policy {
     /// What statements in which nothing is masked say about values apart from them.
     pub(crate) statements: Memory<Apart>,
     columns: Memory<Option<Mark>>,
-    /// Values of headers in which nothing is found.
+    /// What names say of their values.
+    secrets: Memory<Option<Mark>>,
+    /// Texts in which nothing is found, by the name of their place: values of headers, names that somebody gave.
     harmless: Memory<()>,
+    /// Keys of documents in which nothing is found, their escapes decoded.
+    harmless_keys: Memory<()>,
+    /// Names of fields in which nothing is found behind the prefix that the schema gives them.
+    pub(crate) harmless_fields: Memory<()>,
 }
 
 impl Policy {
@@ -34,7 +40,10 @@ impl Policy {
             rules: rules.rules.iter().map(|rule| (rule.mark(), rule.clone())).collect(),
             statements: Memory::new(),
             columns: Memory::new(),
+            secrets: Memory::new(),
             harmless: Memory::new(),
+            harmless_keys: Memory::new(),
+            harmless_fields: Memory::new(),
         })
     }
 
@@ -43,9 +52,8 @@ impl Policy {
         self.finder.find(text, place, spans);
     }
 
-    /// The same for the value of a header of this name. Most come again and again: that there is nothing in them is found
-    /// once.
-    pub(crate) fn find_in_header(&self, name: &str, text: &str, spans: &mut Vec<Span>) {
+    /// The same for a text that likely comes again: that there is nothing in it is found once.
+    pub(crate) fn find_often(&self, text: &str, name: &str, spans: &mut Vec<Span>) {
         if self.harmless.recall(name, text).is_some() {
             return;
         }
@@ -53,6 +61,19 @@ impl Policy {
         self.find(text.as_bytes(), Place::of(name), spans);
         if spans.len() == first {
             self.harmless.keep(name, text, ());
+        }
+    }
+
+    /// The same for a key of a document, in which backslashes escape.
+    pub(crate) fn find_in_key(&self, text: &str, (start, end): (usize, usize), spans: &mut Vec<Span>) {
+        let key = &text[start..end];
+        if self.harmless_keys.recall("", key).is_some() {
+            return;
+        }
+        let first = spans.len();
+        self.find_escaped(text.as_bytes(), (start, end), Place::TEXT, spans);
+        if spans.len() == first {
+            self.harmless_keys.keep("", key, ());
         }
     }
 
@@ -101,7 +122,8 @@ impl Policy {
             return known;
         }
         let last = name.rsplit('.').next().unwrap_or(name);
-        let found = secret_mark(last.as_bytes())
+        let found = self
+            .secret(last)
             .or_else(|| self.first(|rule| rule.columns.iter().any(|pattern| column_matches(pattern, name))));
         self.columns.keep("", name, found.clone());
         found
@@ -118,25 +140,25 @@ impl Policy {
 
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<Mark> {
-        secret_mark(name.as_bytes())
+        self.secret(name)
             .or_else(|| self.first(|rule| rule.headers.iter().any(|pattern| glob(pattern, name))))
     }
 
     /// A value of a query string or form.
     pub(crate) fn parameter(&self, name: &str) -> Option<Mark> {
-        secret_mark(name.as_bytes())
+        self.secret(name)
             .or_else(|| self.first(|rule| rule.parameters.iter().any(|pattern| glob(pattern, name))))
     }
 
     /// A value in a JSON text, by the names that lead to it; items of lists have the name `*`.
     pub(crate) fn json(&self, path: &[String]) -> Option<Mark> {
-        secret_mark(last_name(path).as_bytes())
+        self.secret(last_name(path))
             .or_else(|| self.first(|rule| rule.json.iter().any(|pattern| path_matches(pattern, path))))
     }
 
     /// The text of an XML element or attribute, by the names that lead to it.
     pub(crate) fn xml(&self, path: &[String]) -> Option<Mark> {
-        secret_mark(last_name(path).as_bytes())
+        self.secret(last_name(path))
             .or_else(|| self.first(|rule| rule.xml.iter().any(|pattern| path_matches(pattern, path))))
     }
 
@@ -144,6 +166,16 @@ impl Policy {
     pub(crate) fn cookie(&self, name: &str) -> Mark {
         self.first(|rule| rule.cookies.iter().any(|pattern| glob(pattern, name)))
             .map_or(Mark::redact("cookie"), |mark| Mark { action: Action::Redact, ..mark })
+    }
+
+    /// The mark of a name that says that its value is a secret. The same few names come again and again.
+    fn secret(&self, name: &str) -> Option<Mark> {
+        if let Some(known) = self.secrets.recall("", name) {
+            return known;
+        }
+        let found = secret_mark(name.as_bytes());
+        self.secrets.keep("", name, found.clone());
+        found
     }
 
     fn first(&self, matches: impl Fn(&FieldRule) -> bool) -> Option<Mark> {

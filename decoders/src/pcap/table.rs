@@ -23,11 +23,16 @@ pub(super) struct Table {
     networks: HashMap<Ends, Tags>,
     /// By when they were last looked at: ends, number, time.
     order: VecDeque<(Key, u64, u64)>,
+    connections_max: usize,
+    held: Held,
+}
+
+/// What all connections hold, and until when.
+struct Held {
+    bytes: usize,
+    bytes_max: usize,
     /// Those whose waits end by time: when, ends, number.
     due: VecDeque<(u64, Key, u64)>,
-    connections_max: usize,
-    held_bytes_max: usize,
-    held_bytes: usize,
 }
 
 impl Table {
@@ -36,15 +41,13 @@ impl Table {
             connections: HashMap::new(),
             networks: HashMap::new(),
             order: VecDeque::new(),
-            due: VecDeque::new(),
             connections_max: connections_max.max(1),
-            held_bytes_max,
-            held_bytes: 0,
+            held: Held { bytes: 0, bytes_max: held_bytes_max, due: VecDeque::new() },
         }
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held.bytes
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,73 +58,76 @@ impl Table {
     pub(super) fn segment(&mut self, network: Tags, segment: &Segment<'_>, context: &mut Context<'_>) {
         let (from, to) = (segment.from, segment.to);
         let ordered = (from.address, from.port) <= (to.address, to.port);
-        let (key, is_known) = self.key(network, if ordered { [from, to] } else { [to, from] }, segment);
-        self.make_room(&key, context);
-        if !is_known {
-            self.begin(key, context);
-        }
-        let Some(connection) = self.connections.get_mut(&key) else { return };
-        let mut before = connection.held_bytes();
-        let mut belongs = connection.segment(segment, context);
-        if let Belongs::Anew | Belongs::AnewAfter(..) = belongs {
-            connection.end(None, context);
-            self.held_bytes = self.held_bytes.saturating_sub(before);
-            let connection = self.begin(key, context);
-            if let Belongs::AnewAfter(lane, sequence) = belongs {
-                connection.asked(lane, sequence);
+        let mut key = (network, if ordered { [from, to] } else { [to, from] });
+        let known = match self.connections.get_mut(&key) {
+            Some(known) => known,
+            None => {
+                key = self.elsewhere(key, segment, context);
+                let Some(known) = self.connections.get_mut(&key) else { return };
+                known
             }
-            before = connection.held_bytes();
-            belongs = connection.segment(segment, context);
-            self.held_bytes += before;
+        };
+        let before = known.held_bytes();
+        let mut belongs = known.segment(segment, context);
+        if let Belongs::Anew | Belongs::AnewAfter(..) = belongs {
+            known.end(None, context);
+            self.held.bytes = self.held.bytes.saturating_sub(before);
+            belongs = self.anew(key, belongs, segment, context);
+        } else {
+            self.held.follow(known, &key, before, context);
         }
         if belongs == Belongs::Nowhere {
             context.counts.implausible_segments += 1;
             context.counts.implausible_bytes += segment.length as u64;
         }
-        self.follow(&key, before, context);
     }
 
-    /// The connection of a segment, and whether it is there. Tags may differ by direction, and a routed packet may be captured in two networks: a
-    /// segment whose numbers go on with a connection of its ends is of that one, in whichever network it comes.
-    fn key(&self, network: Tags, ends: Ends, segment: &Segment<'_>) -> (Key, bool) {
-        let key = (network, ends);
-        if self.connections.contains_key(&key) {
-            return (key, true);
+    /// A segment that begins another connection between the same ends.
+    fn anew(
+        &mut self,
+        key: Key,
+        belongs: Belongs,
+        segment: &Segment<'_>,
+        context: &mut Context<'_>,
+    ) -> Belongs {
+        self.begin(key, context);
+        let Some(connection) = self.connections.get_mut(&key) else { return belongs };
+        if let Belongs::AnewAfter(lane, sequence) = belongs {
+            connection.asked(lane, sequence);
         }
-        let other = self.networks.get(&ends).map(|network| (*network, ends));
-        let goes_on = |key: &Key| self.connections.get(key).is_some_and(|known| known.goes_on_with(segment));
-        other.filter(goes_on).map_or((key, false), |other| (other, true))
+        let before = connection.held_bytes();
+        let belongs = connection.segment(segment, context);
+        self.held.bytes += before;
+        self.held.follow(connection, &key, before, context);
+        belongs
     }
 
-    fn begin(&mut self, key: Key, context: &mut Context<'_>) -> &mut Connection {
+    /// The connection of a segment whose own network has none; it begins when there is no other. Tags may differ by
+    /// direction, and a routed packet may be captured in two networks: a segment whose numbers go on with a connection of
+    /// its ends is of that one, in whichever network it comes.
+    fn elsewhere(&mut self, key: Key, segment: &Segment<'_>, context: &mut Context<'_>) -> Key {
+        let other = self.networks.get(&key.1).map(|network| (*network, key.1));
+        let goes_on = |key: &Key| self.connections.get(key).is_some_and(|known| known.goes_on_with(segment));
+        if let Some(other) = other.filter(goes_on) {
+            return other;
+        }
+        self.make_room(context);
+        self.begin(key, context);
+        key
+    }
+
+    fn begin(&mut self, key: Key, context: &mut Context<'_>) {
         context.counts.connections += 1;
         let number = context.counts.connections;
         self.order.push_back((key, number, context.time_ns));
         self.networks.insert(key.1, key.0);
-        let connection = Connection::new(number, key.1, context.time_ns);
-        self.connections.entry(key).insert_entry(connection).into_mut()
-    }
-
-    /// Follows what a connection holds; the one that grows over the limit of all pays.
-    fn follow(&mut self, key: &Key, before: usize, context: &mut Context<'_>) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let mut held = connection.held_bytes();
-        if (self.held_bytes + held).saturating_sub(before) > self.held_bytes_max && held > before {
-            connection.shed(context);
-            held = connection.held_bytes();
-        }
-        self.held_bytes = (self.held_bytes + held).saturating_sub(before);
-        if let Some(due_ns) = connection.due_ns()
-            && !std::mem::replace(&mut connection.due, true)
-        {
-            self.due.push_back((due_ns, *key, connection.number));
-        }
+        self.connections.insert(key, Connection::new(number, key.1, context.time_ns));
     }
 
     /// Time passed: what was acknowledged long enough ago and has not come is missing.
     pub(super) fn expire(&mut self, now_ns: u64, counts: &mut Counts, listener: &mut dyn Listener) {
-        while self.due.front().is_some_and(|(due_ns, ..)| is_due(*due_ns, now_ns)) {
-            let Some((_, key, number)) = self.due.pop_front() else { break };
+        while self.held.due.front().is_some_and(|(due_ns, ..)| is_due(*due_ns, now_ns)) {
+            let Some((_, key, number)) = self.held.due.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(&key).filter(|known| known.number == number)
             else {
                 continue;
@@ -130,14 +136,14 @@ impl Table {
             let before = connection.held_bytes();
             let mut context = Context { listener, counts, packet: 0, time_ns: now_ns, now_ns };
             connection.settle(&mut context);
-            self.follow(&key, before, &mut context);
+            self.held.follow(connection, &key, before, &mut context);
         }
     }
 
     /// Closes connections until there is room for one more.
-    fn make_room(&mut self, wanted: &Key, context: &mut Context<'_>) {
+    fn make_room(&mut self, context: &mut Context<'_>) {
         let mut attempts = 0;
-        while self.connections.len() >= self.connections_max && !self.connections.contains_key(wanted) {
+        while self.connections.len() >= self.connections_max {
             let Some((key, number, seen_ns)) = self.order.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(&key).filter(|known| known.number == number)
             else {
@@ -153,7 +159,7 @@ impl Table {
             }
             let before = connection.held_bytes();
             connection.end(None, context);
-            self.held_bytes = self.held_bytes.saturating_sub(before);
+            self.held.bytes = self.held.bytes.saturating_sub(before);
             self.connections.remove(&key);
             if self.networks.get(&key.1) == Some(&key.0) {
                 self.networks.remove(&key.1);
@@ -170,7 +176,24 @@ impl Table {
             connection.flush(&mut context);
         }
         self.order.clear();
-        self.due.clear();
-        self.held_bytes = 0;
+        self.held.due.clear();
+        self.held.bytes = 0;
+    }
+}
+
+impl Held {
+    /// Follows what a connection holds; the one that grows over the limit of all pays.
+    fn follow(&mut self, connection: &mut Connection, key: &Key, before: usize, context: &mut Context<'_>) {
+        let mut held = connection.held_bytes();
+        if (self.bytes + held).saturating_sub(before) > self.bytes_max && held > before {
+            connection.shed(context);
+            held = connection.held_bytes();
+        }
+        self.bytes = (self.bytes + held).saturating_sub(before);
+        if let Some(due_ns) = connection.due_ns()
+            && !std::mem::replace(&mut connection.due, true)
+        {
+            self.due.push_back((due_ns, *key, connection.number));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! One linear pass of a lexer that knows PostgreSQL's quoting; no grammar. What it does not understand it
 //! leaves out. Nothing of a literal ever gets into a summary.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ const TOKENS_MAX: usize = 16_384;
 /// Statements of one message that are named in its summary.
 const SUMMARIES_MAX: usize = 4;
 
-/// Statements of one connection that are remembered.
-const RECENT_MAX: usize = 8;
+/// Statements of one connection that are remembered; a newer one takes the place of the oldest.
+const RECENT_MAX: usize = 32;
 /// Bytes of what is remembered of one.
 const RECENT_BYTES_MAX: usize = 1 << 10;
 
@@ -63,25 +64,27 @@ impl Facts {
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     hasher: RandomState,
-    facts: [Option<(u64, Arc<Facts>)>; RECENT_MAX],
+    facts: VecDeque<(u64, Arc<Facts>)>,
 }
 
 impl Recent {
     /// Reads a statement, or knows it.
     pub(super) fn facts_of(&mut self, text: &str) -> Arc<Facts> {
         let hash = self.hasher.hash_one(text);
-        let slot = &mut self.facts[hash as usize % RECENT_MAX];
-        if let Some((_, known)) = slot.as_ref().filter(|(known, _)| *known == hash) {
+        if let Some((_, known)) = self.facts.iter().find(|(known, _)| *known == hash) {
             return known.clone();
         }
         let facts = Arc::new(Facts::of(text));
-        *slot = (facts.bytes() <= RECENT_BYTES_MAX).then(|| (hash, facts.clone()));
+        if facts.bytes() <= RECENT_BYTES_MAX {
+            self.facts.truncate(RECENT_MAX - 1);
+            self.facts.push_front((hash, facts.clone()));
+        }
         facts
     }
 
     /// Bytes that are held.
     pub(super) fn held_bytes(&self) -> usize {
-        self.facts.iter().flatten().map(|(_, facts)| size_of::<Facts>() + facts.bytes()).sum()
+        self.facts.iter().map(|(_, facts)| size_of::<Facts>() + facts.bytes()).sum()
     }
 }
 
