@@ -12,7 +12,7 @@ use custody_record::text::{self, Style as Paint, escape};
 use custody_record::{Record, names};
 use serde::Serialize;
 
-use super::finding_words;
+use super::words::finding_words;
 use crate::args::{Format, VerifyArgs};
 use crate::commands::export::session_of;
 use crate::outcome::{Exit, Failure, Outcome};
