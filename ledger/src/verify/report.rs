@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::follow::{Check, Fault, Finding, Head, follow, is_left_out};
+use super::findings::{Check, Fault, Finding};
+use super::follow::{Head, follow, is_left_out};
 use crate::batch::Batch;
 use crate::ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Seq};
 
