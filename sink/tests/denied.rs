@@ -8,31 +8,17 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use custody_ledger::segment::{Reader, RecordKind};
-use custody_ledger::statement::{DenialReason, Denied, Signed, Stated};
+use custody_ledger::statement::{DenialReason, Denied, Stated};
 use custody_ledger::{Statement, wire};
 use hyper::Method;
 use support::{Credentials, Sink, batch};
-
-/// What a stopped sink stated.
-fn stated(sink: &Sink) -> Vec<Statement> {
-    let mut files: Vec<_> =
-        std::fs::read_dir(sink.state().join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
-    files.sort();
-    let records = files.iter().flat_map(|path| Reader::open(std::fs::File::open(path).unwrap()).unwrap());
-    records
-        .map(Result::unwrap)
-        .filter(|record| record.kind == RecordKind::Statement)
-        .map(|record| Signed::open::<Statement>(&record.payload).unwrap().0)
-        .collect()
-}
 
 fn denied(sink: &Sink) -> Vec<(Option<custody_ledger::HostId>, Denied)> {
     let denied = |statement: Statement| match statement.what {
         Stated::Denied(denied) => Some((statement.host, denied)),
         _ => None,
     };
-    stated(sink).into_iter().filter_map(denied).collect()
+    sink.statements().into_iter().filter_map(denied).collect()
 }
 
 async fn get(sink: &Sink, who: Option<&Credentials>, path: &str) -> u16 {
@@ -120,6 +106,6 @@ async fn a_person_who_is_let_in_stands_in_the_store_with_role_and_scope() {
     sink.stop();
     let identity = "custody:person:reader:dana@corp;env=prod".to_owned();
     assert_eq!(dana.identity, identity);
-    let statement = &stated(&sink)[0];
+    let statement = &sink.statements()[0];
     assert_eq!((statement.host, &statement.what), (None, &Stated::Admitted { identity }));
 }

@@ -8,10 +8,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use custody_ledger::segment::{Reader, RecordKind};
-use custody_ledger::statement::{QuotaKind, Signed, Stated};
+use custody_ledger::statement::{QuotaKind, Stated};
 use custody_ledger::wire::{self, AppendResponse, RefusalCode};
-use custody_ledger::{Counters, Draft, Echo, EntryType, SignedBatch, Statement};
+use custody_ledger::{Counters, Draft, Echo, EntryType, SignedBatch};
 use custody_record::view::HostView;
 use hyper::Method;
 use support::{Credentials, Host, Sink, batch, batch_of};
@@ -22,14 +21,8 @@ fn code(answer: &AppendResponse) -> Option<RefusalCode> {
 
 /// Quotas crossed by each host, as a stopped sink stated them.
 fn crossings(sink: &Sink) -> Vec<(custody_ledger::HostId, QuotaKind)> {
-    let mut files: Vec<_> =
-        std::fs::read_dir(sink.state().join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
-    files.sort();
-    let records = files.iter().flat_map(|path| Reader::open(std::fs::File::open(path).unwrap()).unwrap());
-    records
-        .map(Result::unwrap)
-        .filter(|record| record.kind == RecordKind::Statement)
-        .map(|record| Signed::open::<Statement>(&record.payload).unwrap().0)
+    let statements = sink.statements().into_iter();
+    statements
         .filter_map(|statement| match statement.what {
             Stated::OverQuota { quota, .. } => Some((statement.host.unwrap(), quota)),
             _ => None,

@@ -18,12 +18,8 @@ fn code(answer: &custody_ledger::wire::AppendResponse) -> Option<RefusalCode> {
 
 /// Every batch of a stopped sink's segments, with its receipt.
 fn stored(sink: &Sink) -> Vec<(SignedReceipt, Vec<u8>)> {
-    let mut files: Vec<_> =
-        std::fs::read_dir(sink.state().join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
-    files.sort();
-    let records = files.iter().flat_map(|path| Reader::open(std::fs::File::open(path).unwrap()).unwrap());
+    let records = sink.records().into_iter();
     records
-        .map(Result::unwrap)
         .filter(|record| record.kind == RecordKind::Batch)
         .map(|record| (codec::decode("receipt", &record.meta).unwrap(), record.payload))
         .collect()

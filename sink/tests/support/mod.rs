@@ -7,12 +7,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use custody_ledger::segment::{Reader, Record, RecordKind};
+use custody_ledger::statement::Signed;
 use custody_ledger::tlog::{Checkpoint, CheckpointReference};
 use custody_ledger::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
     JoinToken, Refusal,
 };
-use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch};
+use custody_ledger::{
+    BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch, Statement,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -130,6 +134,21 @@ impl Sink {
             }
         }
         self.kill();
+    }
+
+    /// Every record of a stopped sink's segments.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let segments = std::fs::read_dir(self.state().join("segments")).unwrap();
+        let mut files: Vec<_> = segments.map(|item| item.unwrap().path()).collect();
+        files.sort();
+        let records = files.iter().flat_map(|path| Reader::open(std::fs::File::open(path).unwrap()).unwrap());
+        records.map(Result::unwrap).collect()
+    }
+
+    /// What a stopped sink stated.
+    pub(crate) fn statements(&self) -> Vec<Statement> {
+        let records = self.records().into_iter().filter(|record| record.kind == RecordKind::Statement);
+        records.map(|record| Signed::open::<Statement>(&record.payload).unwrap().0).collect()
     }
 
     /// Of the running program.
