@@ -15,7 +15,7 @@ pub(super) const EXPORT_HELP: &str = "Examples:\n  custody export b81x -o b81x.b
     The bundle holds each signed header of the range, so that nothing in between can be missing unseen, the proof that all \
     of it is in the sink's log, and the content of the entries that were asked for. The content of others in between is \
     left out, which is proven too; their headers show type, time, size and session. --whole keeps all content.\n\
-    A session begins with its opening and goes to its end, or to the newest entry that is here. At most 1 GiB and \
+    Asking a sink is for auditors. A session begins with its opening and goes to its end, or to the newest entry that is here. At most 1 GiB and \
     65,536 batches. The file is checked before it gets its name. `custody verify FILE --policy P` checks it anywhere.\n\
     Exit codes: 0 written, 1 no such session or range, or what is stored does not hold, 2 usage or over a limit, \
     3 unreachable or refused.";

@@ -27,7 +27,7 @@ use crate::http::{Caller, Refused, Services, State};
 use crate::store::{BatchRow, HostRow, Place, Store, StoreError};
 use crate::tree::{Published, TreeError};
 
-/// How long to wait for the checkpoint over what was asked for; one is due each second.
+/// How long to wait for the checkpoint over what was asked for; one is due within a second.
 const COMMIT_WAIT: Duration = Duration::from_secs(20);
 /// Rows of the index that are held at once.
 const ROWS_AT_ONCE: usize = 256;
