@@ -128,55 +128,57 @@ fn assert_outside_of_masks(masked: &str, statement: &str) {
 }
 
 /// Recognisers of the other project, and the kind that finds the same here. What stands not here is not looked
-/// for: names of people and places, numbers of vehicles and companies, dates, postcodes, links.
-const SAME: &[(&str, &str)] = &[
-    ("email", "email"),
-    ("credit_card", "card"),
-    ("crypto", "wallet"),
-    ("phone", "phone"),
-    ("ph_mobile_number", "phone"),
-    ("tr_phone_number", "phone"),
-    ("ip", "ip"),
-    ("mac", "mac"),
-    ("us_ssn", "us_ssn"),
-    ("us_itin", "us_itin"),
-    ("aba_routing", "us_aba"),
-    ("us_npi", "us_npi"),
-    ("us_mbi", "us_mbi"),
-    ("ca_sin", "ca_sin"),
-    ("uk_nhs", "uk_nhs"),
-    ("uk_nino", "uk_nino"),
-    ("uk_driving_licence", "uk_driving_licence"),
-    ("es_nif", "es_nif"),
-    ("es_nie", "es_nie"),
-    ("it_fiscal_code", "it_fiscal_code"),
-    ("it_vat_code", "it_vat"),
-    ("de_tax_id", "de_tax_id"),
-    ("de_social_security", "de_social_security"),
-    ("de_health_insurance", "de_health_insurance"),
-    ("pl_pesel", "pl_pesel"),
-    ("fi_personal_identity_code", "fi_hetu"),
-    ("se_personnummer", "se_personnummer"),
-    ("tr_national_id", "tr_national_id"),
-    ("in_aadhaar", "in_aadhaar"),
-    ("in_pan", "in_pan"),
-    ("in_gstin", "in_gstin"),
-    ("in_voter", "in_voter"),
-    ("sg_fin", "sg_nric"),
-    ("kr_rrn", "kr_rrn"),
-    ("kr_frn", "kr_rrn"),
-    ("th_tnin", "th_national_id"),
-    ("za_id_number", "za_id"),
-    ("au_tfn", "au_tfn"),
-    ("au_abn", "au_abn"),
-    ("au_acn", "au_acn"),
-    ("au_medicare", "au_medicare"),
-    ("us_passport", "passport"),
-    ("uk_passport", "passport"),
-    ("es_passport", "passport"),
-    ("it_passport", "passport"),
-    ("kr_passport", "passport"),
-    ("in_passport", "passport"),
+/// for: names of people and places, numbers of vehicles and companies, dates, postcodes, links. Behind them the least recall and precision, percent: less
+/// than 100 where a case wants what is not looked for (`3998:7654:3211`, digits that run on from a word, a check digit that
+/// is wrong), or where nothing tells a value from what it should not be (a passport's number has no check digit).
+const SAME: &[(&str, &str, u64, u64)] = &[
+    ("email", "email", 100, 100),
+    ("credit_card", "card", 100, 100),
+    ("crypto", "wallet", 100, 100),
+    ("phone", "phone", 95, 100),
+    ("ph_mobile_number", "phone", 100, 87),
+    ("tr_phone_number", "phone", 100, 82),
+    ("ip", "ip", 94, 100),
+    ("mac", "mac", 100, 100),
+    ("us_ssn", "us_ssn", 100, 100),
+    ("us_itin", "us_itin", 100, 100),
+    ("aba_routing", "us_aba", 100, 100),
+    ("us_npi", "us_npi", 100, 75),
+    ("us_mbi", "us_mbi", 100, 100),
+    ("ca_sin", "ca_sin", 100, 100),
+    ("uk_nhs", "uk_nhs", 100, 100),
+    ("uk_nino", "uk_nino", 100, 100),
+    ("uk_driving_licence", "uk_driving_licence", 100, 100),
+    ("es_nif", "es_nif", 100, 100),
+    ("es_nie", "es_nie", 100, 100),
+    ("it_fiscal_code", "it_fiscal_code", 100, 100),
+    ("it_vat_code", "it_vat", 50, 100),
+    ("de_tax_id", "de_tax_id", 100, 100),
+    ("de_social_security", "de_social_security", 100, 100),
+    ("de_health_insurance", "de_health_insurance", 100, 100),
+    ("pl_pesel", "pl_pesel", 100, 100),
+    ("fi_personal_identity_code", "fi_hetu", 100, 100),
+    ("se_personnummer", "se_personnummer", 87, 100),
+    ("tr_national_id", "tr_national_id", 100, 100),
+    ("in_aadhaar", "in_aadhaar", 80, 100),
+    ("in_pan", "in_pan", 100, 100),
+    ("in_gstin", "in_gstin", 100, 100),
+    ("in_voter", "in_voter", 100, 100),
+    ("sg_fin", "sg_nric", 66, 100),
+    ("kr_rrn", "kr_rrn", 100, 100),
+    ("kr_frn", "kr_rrn", 100, 85),
+    ("th_tnin", "th_national_id", 100, 100),
+    ("za_id_number", "za_id", 100, 100),
+    ("au_tfn", "au_tfn", 100, 100),
+    ("au_abn", "au_abn", 100, 100),
+    ("au_acn", "au_acn", 100, 100),
+    ("au_medicare", "au_medicare", 100, 100),
+    ("us_passport", "passport", 100, 100),
+    ("uk_passport", "passport", 100, 83),
+    ("es_passport", "passport", 100, 85),
+    ("it_passport", "passport", 100, 100),
+    ("kr_passport", "passport", 100, 71),
+    ("in_passport", "passport", 100, 100),
 ];
 
 /// A masker that looks for this kind alone, with or without its name nearby.
@@ -221,7 +223,8 @@ fn recognisers_against_the_cases_of_another_project() {
         "{:26} {:18} rows expected found  recall precision | default: found recall precision",
         "theirs", "kind"
     );
-    for (theirs, kind) in SAME {
+    let mut below = Vec::new();
+    for (theirs, kind, recall_min, precision_min) in SAME {
         let masker = alone(kind);
         let (mut score, mut default) = (Score::default(), Score::default());
         let mut rows = 0;
@@ -250,6 +253,9 @@ fn recognisers_against_the_cases_of_another_project() {
             default.recall(),
             default.precision(),
         );
+        if score.recall() < *recall_min as f64 || score.precision() < *precision_min as f64 {
+            below.push(*theirs);
+        }
         all.add_all(score);
         all_default.add_all(default);
     }
@@ -259,6 +265,7 @@ fn recognisers_against_the_cases_of_another_project() {
         all_default.recall(),
         all_default.precision()
     );
+    assert!(below.is_empty(), "less than before: {below:?}");
     assert!(all.recall() >= 95.0 && all.precision() >= 95.0);
-    assert!(all_default.precision() >= 95.0);
+    assert!(all_default.recall() >= 45.0 && all_default.precision() >= 95.0);
 }

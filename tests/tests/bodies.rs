@@ -11,13 +11,13 @@ use custody_tests::process::{Running, free_port, output};
 use custody_tests::stand::{Stand, field};
 use rustix::process::Signal;
 
-/// Arguments: port, TLS port, certificate, key. The last part of a path below `/coded/` says how the answer is
-/// compressed; `/events` sends three events, 400 ms apart, and stays open; anything else is answered with nothing.
+/// Arguments: port, TLS port, certificate, key, a file of text, and the same compressed by zstd, which this Node
+/// has no way to make. The last part of a path below `/coded/` says how the answer is compressed; `/events` sends three events, 400 ms apart, and stays open; anything else is answered with nothing.
 const SERVER: &str = r#"
 const fs = require('fs'), zlib = require('zlib');
-const [port, tls, cert, key] = process.argv.slice(1);
-const text = JSON.stringify({ note: 'needle', card: '4111 1111 1111 1111', fill: 'x'.repeat(5000) });
-const code = { gzip: zlib.gzipSync, deflate: zlib.deflateSync, br: zlib.brotliCompressSync };
+const [port, tls, cert, key, plain, zstd] = process.argv.slice(1);
+const text = fs.readFileSync(plain);
+const code = { gzip: zlib.gzipSync, deflate: zlib.deflateSync, br: zlib.brotliCompressSync, zstd: () => fs.readFileSync(zstd) };
 const answer = (request, response) => {
   const [, kind, coding] = request.url.split('/');
   if (kind === 'coded') {
@@ -51,7 +51,13 @@ impl Server {
         let (port, tls) = (free_port()?, free_port()?);
         let (certificate, key) = (place.certificate.display().to_string(), place.key.display().to_string());
         let (port_text, tls_text) = (port.to_string(), tls.to_string());
-        let command = ["node", "-e", SERVER, &port_text, &tls_text, &certificate, &key];
+        let plain = place.folder().join("text.json");
+        let fill = "x".repeat(5000);
+        std::fs::write(&plain, format!(r#"{{"note":"needle","card":"{CARD}","fill":"{fill}"}}"#))?;
+        let coded = plain.with_extension("json.zst");
+        output(Command::new("zstd").args(["-q", "-f", "-o"]).args([&coded, &plain]))?;
+        let (plain, coded) = (plain.display().to_string(), coded.display().to_string());
+        let command = ["node", "-e", SERVER, &port_text, &tls_text, &certificate, &key, &plain, &coded];
         let log = place.folder().join("node.log");
         let mut running = Running::start("node", &command, None, &log, Signal::TERM)?;
         running.wait_ready(Duration::from_secs(30), || {
@@ -73,7 +79,7 @@ fn compressed_bodies_events_and_forms_are_told_as_their_clients_saw_them() -> Re
     let place = Place::new()?;
     let server = Server::start(&place)?;
     for (port, base) in &server.bases {
-        for coding in ["gzip", "deflate", "br"] {
+        for coding in ["gzip", "deflate", "br", "zstd"] {
             coded(&place.stand, &server, *port, base, coding)?;
         }
         events(&place.stand, &server, *port, base)?;

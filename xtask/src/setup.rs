@@ -47,6 +47,7 @@ pub(crate) const TESTS: &[Package] = &[
     ("python3-pip", "brings a Python package with an OpenSSL of its own"),
     ("haproxy", "a TLS server whose transport is its own, over a socket"),
     ("nodejs", "a TLS server whose transport is its own, in memory"),
+    ("zstd", "compresses what a web server sends, independently of our own library"),
     ("gdb", "takes memory dumps, which must hold no secret"),
 ];
 
