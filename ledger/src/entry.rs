@@ -1,9 +1,9 @@
 //! The entry: a signed header and, beside it, a salted body that may be withheld or destroyed while the chain
 //! over the headers still verifies.
 
-use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::{self, CodecError};
@@ -103,11 +103,23 @@ impl Serialize for EntryType {
 }
 impl<'de> Deserialize<'de> for EntryType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        deserializer.deserialize_str(TypeText)
+    }
+}
+
+/// Reads the text where it stands.
+struct TypeText;
+
+impl Visitor<'_> for TypeText {
+    type Value = EntryType;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the text of an entry type")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<EntryType, E> {
         if text.len() > TYPE_BYTES_MAX {
-            return Err(serde::de::Error::custom("entry type is too long"));
+            return Err(E::custom("entry type is too long"));
         }
-        Ok(EntryType::from(&*text))
+        Ok(EntryType::from(text))
     }
 }
 
