@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::codec::{self, CodecError};
 use crate::ids::{BootId, EpochId, Hash, HostId, Seq};
 
+mod layout;
+
 /// Version of the header that this code writes.
 pub const ENTRY_VERSION: u16 = 1;
 /// Longest header that a reader accepts, bytes.
@@ -184,6 +186,6 @@ impl EntryHeader {
 
     /// Reads a header as stored.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode("entry header", bytes)
+        layout::read(bytes).map_or_else(|| codec::decode("entry header", bytes), Ok)
     }
 }
