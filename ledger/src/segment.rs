@@ -8,6 +8,7 @@
 //! stored  = payload, or its zstd form, whichever is shorter
 //! ```
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 
 use crate::tree;
@@ -124,8 +125,7 @@ pub fn put_record(
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(RecordTooLong { bytes: payload.len() });
     }
-    // An error here only means "store it as it is".
-    let compressed = zstd::bulk::compress(payload, ZSTD_LEVEL).ok().filter(|c| c.len() < payload.len());
+    let compressed = compress(payload).filter(|compressed| compressed.len() < payload.len());
     let (codec, stored) = match &compressed {
         Some(compressed) => (CODEC_ZSTD, compressed.as_slice()),
         None => (CODEC_NONE, payload),
@@ -141,6 +141,22 @@ pub fn put_record(
     let hash = tree::hash_of(&out[start..]);
     out.extend_from_slice(&hash.0);
     Ok(())
+}
+
+thread_local! {
+    /// Kept for the next record: making one takes longer than compressing a small payload.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// `None` only means "store it as it is".
+fn compress(payload: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
+        };
+        compressor.compress(payload).ok()
+    })
 }
 
 /// A record as it lies in the file, cut out by its lengths and not looked into.
