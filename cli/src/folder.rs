@@ -13,6 +13,8 @@ use custody_ledger::{Batch, HostId, ReceiptLevel, SignedReceipt, codec};
 use custody_record::search::{Cursor, Evidence};
 use custody_record::{Assembler, Facts, Status, View};
 
+mod turns;
+
 /// Deepest folder that is looked into.
 const DEPTH_MAX: usize = 4;
 

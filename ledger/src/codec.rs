@@ -1,8 +1,8 @@
 //! One MessagePack convention for everything: maps with field names, unknown fields ignored, bytes left over
 //! refused, nesting bounded.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Deepest nesting that a reader follows; our own messages need four.
 const DEPTH_MAX: usize = 16;
@@ -19,12 +19,10 @@ pub enum CodecError {
         source: rmp_serde::decode::Error,
     },
     /// A whole message, then more.
-    #[error("malformed {what}: {bytes} bytes left over")]
+    #[error("malformed {what}: bytes left over")]
     LeftOver {
         /// What was being read.
         what: &'static str,
-        /// How many bytes follow.
-        bytes: usize,
     },
     /// A value that has no MessagePack form.
     #[error("cannot write {what}: {source}")]
@@ -43,13 +41,16 @@ pub fn encode<T: Serialize>(what: &'static str, message: &T) -> Result<Vec<u8>, 
 
 /// Reads exactly one message.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, CodecError> {
-    let mut rest = bytes;
-    let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+    // Over the slice itself: a reader over `Read` copies each text and each byte string before it is looked at.
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
     deserializer.set_max_depth(DEPTH_MAX);
     let message =
         T::deserialize(&mut deserializer).map_err(|source| CodecError::Malformed { what, source })?;
-    drop(deserializer);
-    if rest.is_empty() { Ok(message) } else { Err(CodecError::LeftOver { what, bytes: rest.len() }) }
+    // Only at the end of the bytes is there no first byte of one more value.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(message),
+        _ => Err(CodecError::LeftOver { what }),
+    }
 }
 
 /// Walks over length-prefixed fields of a binary frame. Lengths are checked against what remains.
@@ -96,4 +97,22 @@ pub(crate) fn put_prefixed(out: &mut Vec<u8>, field: &[u8]) {
     let length = u32::try_from(field.len()).expect("a field's limit is far below 4 GiB");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(field);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_behind_a_message_is_refused_whatever_it_begins() {
+        let message = encode("message", &("text", 7_u64)).unwrap();
+        assert!(decode::<(String, u64)>("message", &message).is_ok());
+        for byte in 0..=u8::MAX {
+            for more in [&[byte][..], &[byte, 0x92], &[byte, 0xc0, 0xc0, 0xc0, 0xc0]] {
+                let longer = [&message, more].concat();
+                let read = decode::<(String, u64)>("message", &longer);
+                assert!(matches!(read, Err(CodecError::LeftOver { .. })), "{more:02x?}: {read:?}");
+            }
+        }
+    }
 }

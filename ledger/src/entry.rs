@@ -1,13 +1,15 @@
 //! The entry: a signed header and, beside it, a salted body that may be withheld or destroyed while the chain
 //! over the headers still verifies.
 
-use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::{self, CodecError};
 use crate::ids::{BootId, EpochId, Hash, HostId, Seq};
+
+mod layout;
 
 /// Version of the header that this code writes.
 pub const ENTRY_VERSION: u16 = 1;
@@ -103,11 +105,23 @@ impl Serialize for EntryType {
 }
 impl<'de> Deserialize<'de> for EntryType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        deserializer.deserialize_str(TypeText)
+    }
+}
+
+/// Reads the text where it stands.
+struct TypeText;
+
+impl Visitor<'_> for TypeText {
+    type Value = EntryType;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the text of an entry type")
+    }
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<EntryType, E> {
         if text.len() > TYPE_BYTES_MAX {
-            return Err(serde::de::Error::custom("entry type is too long"));
+            return Err(E::custom("entry type is too long"));
         }
-        Ok(EntryType::from(&*text))
+        Ok(EntryType::from(text))
     }
 }
 
@@ -172,6 +186,6 @@ impl EntryHeader {
 
     /// Reads a header as stored.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode("entry header", bytes)
+        layout::read(bytes).map_or_else(|| codec::decode("entry header", bytes), Ok)
     }
 }

@@ -64,6 +64,13 @@ pub enum ReceiptError {
     Signature,
 }
 
+impl Receipt {
+    /// This receipt, if it names `sink`.
+    pub fn of(self, sink: &PublicKey) -> Result<Self, ReceiptError> {
+        if self.sink == *sink { Ok(self) } else { Err(ReceiptError::Signature) }
+    }
+}
+
 impl SignedReceipt {
     /// Signs a promise.
     pub fn sign(
@@ -82,11 +89,16 @@ impl SignedReceipt {
 
     /// Reads it and checks that `sink` signed it.
     pub fn verify(&self, sink: &PublicKey) -> Result<Receipt, ReceiptError> {
+        self.open()?.of(sink)
+    }
+
+    /// Reads it and checks that the key that it names signed it. Whether that is the right one, [`Receipt::of`] tells.
+    pub fn open(&self) -> Result<Receipt, ReceiptError> {
         let receipt: Receipt = codec::decode("receipt", &self.receipt)?;
         if receipt.version != RECEIPT_VERSION {
             return Err(ReceiptError::Version(receipt.version));
         }
-        if receipt.sink != *sink || !keys::verify(sink, Context::Receipt, &self.receipt, &self.signature) {
+        if !keys::verify(&receipt.sink, Context::Receipt, &self.receipt, &self.signature) {
             return Err(ReceiptError::Signature);
         }
         Ok(receipt)

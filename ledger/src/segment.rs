@@ -8,6 +8,7 @@
 //! stored  = payload, or its zstd form, whichever is shorter
 //! ```
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 
 use crate::tree;
@@ -124,8 +125,7 @@ pub fn put_record(
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(RecordTooLong { bytes: payload.len() });
     }
-    // An error here only means "store it as it is".
-    let compressed = zstd::bulk::compress(payload, ZSTD_LEVEL).ok().filter(|c| c.len() < payload.len());
+    let compressed = compress(payload).filter(|compressed| compressed.len() < payload.len());
     let (codec, stored) = match &compressed {
         Some(compressed) => (CODEC_ZSTD, compressed.as_slice()),
         None => (CODEC_NONE, payload),
@@ -143,12 +143,85 @@ pub fn put_record(
     Ok(())
 }
 
+thread_local! {
+    /// Kept for the next record: making one takes longer than compressing a small payload.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// `None` only means "store it as it is".
+fn compress(payload: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?),
+        };
+        compressor.compress(payload).ok()
+    })
+}
+
+/// A record as it lies in the file, cut out by its lengths and not looked into.
+#[derive(Clone, Debug)]
+pub struct StoredRecord {
+    bytes: Vec<u8>,
+    offset: u64,
+    meta_length: usize,
+    payload_length: usize,
+}
+
+impl StoredRecord {
+    /// How long it says that its payload is, bytes; at most [`PAYLOAD_BYTES_MAX`].
+    pub fn payload_length(&self) -> usize {
+        self.payload_length
+    }
+}
+
+/// Checks records and takes them out of their stored form. Holds what the decompression needs, for the next one too.
+#[derive(Default)]
+pub struct Opener {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Opener {
+    /// The record, if its hash is right.
+    pub fn open(&mut self, stored: &StoredRecord) -> Result<Record, SegmentError> {
+        let StoredRecord { bytes, offset, meta_length, payload_length } = stored;
+        let broken = |detail| SegmentError::Broken { offset: *offset, detail };
+        let (hashed, hash) = bytes.split_at(bytes.len() - HASH_BYTES);
+        if tree::hash_of(hashed).0 != hash {
+            return Err(broken("a record's hash does not match"));
+        }
+        let (kind, codec) = (hashed[4], hashed[5]);
+        let (meta, stored) = hashed[HEAD_BYTES..].split_at(*meta_length);
+        let payload = match codec {
+            CODEC_NONE => stored.to_vec(),
+            CODEC_ZSTD => self
+                .decompress(stored, *payload_length)
+                .map_err(|_| broken("a record cannot be decompressed"))?,
+            _ => return Err(broken("a record's compression is unknown here")),
+        };
+        if payload.len() != *payload_length {
+            return Err(broken("a record's payload has another length than it says"));
+        }
+        let (kind, length) = (RecordKind::from_byte(kind), bytes.len() as u64);
+        Ok(Record { kind, meta: meta.to_vec(), payload, offset: *offset, length })
+    }
+
+    fn decompress(&mut self, stored: &[u8], length: usize) -> io::Result<Vec<u8>> {
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        zstd.decompress(stored, length)
+    }
+}
+
 /// Reads records one after the other. The first error ends it: [`Reader::offset`] then says how far the file
 /// is good, for the normal open as for recovery.
 pub struct Reader<R> {
     source: R,
     offset: u64,
     ended: bool,
+    opener: Opener,
 }
 
 impl<R: Read> Reader<R> {
@@ -165,12 +238,12 @@ impl<R: Read> Reader<R> {
                 SegmentError::NotASegment
             });
         }
-        Ok(Reader { source, offset: MAGIC.len() as u64, ended: false })
+        Ok(Reader::at(source, MAGIC.len() as u64))
     }
 
     /// Begins at a record whose offset is known from before; `source` stands there.
     pub fn at(source: R, offset: u64) -> Self {
-        Reader { source, offset, ended: false }
+        Reader { source, offset, ended: false, opener: Opener::default() }
     }
 
     /// End of the last whole record.
@@ -178,7 +251,18 @@ impl<R: Read> Reader<R> {
         self.offset
     }
 
-    fn next_record(&mut self) -> Result<Option<Record>, SegmentError> {
+    /// The next record unopened, for those who open many at once with an [`Opener`] each. Where one cannot be opened
+    /// the file ends, though this goes on.
+    pub fn next_stored(&mut self) -> Option<Result<StoredRecord, SegmentError>> {
+        let next = if self.ended { None } else { self.cut().transpose() };
+        match &next {
+            Some(Ok(stored)) => self.offset += stored.bytes.len() as u64,
+            _ => self.ended = true,
+        }
+        next
+    }
+
+    fn cut(&mut self) -> Result<Option<StoredRecord>, SegmentError> {
         let offset = self.offset;
         let broken = |detail| SegmentError::Broken { offset, detail };
         let mut bytes = vec![0; HEAD_BYTES];
@@ -190,35 +274,25 @@ impl<R: Read> Reader<R> {
         if bytes[..4] != *RECORD_MAGIC {
             return Err(broken("a record's head is damaged"));
         }
-        let (kind, codec) = (bytes[4], bytes[5]);
         let meta_length = usize::from(u16::from_be_bytes([bytes[6], bytes[7]]));
         let stored_length = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize;
         let payload_length = u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]) as usize;
         if payload_length > PAYLOAD_BYTES_MAX || stored_length > payload_length {
             return Err(broken("a record's length is damaged"));
         }
-        let body_length = meta_length + stored_length;
-        bytes.resize(HEAD_BYTES + body_length + HASH_BYTES, 0);
-        if read_up_to(&mut self.source, &mut bytes[HEAD_BYTES..])? < body_length + HASH_BYTES {
+        let rest = meta_length + stored_length + HASH_BYTES;
+        bytes.resize(HEAD_BYTES + rest, 0);
+        if read_up_to(&mut self.source, &mut bytes[HEAD_BYTES..])? < rest {
             return Err(broken("the file ends inside a record"));
         }
-        let (hashed, hash) = bytes.split_at(HEAD_BYTES + body_length);
-        if tree::hash_of(hashed).0 != hash {
-            return Err(broken("a record's hash does not match"));
-        }
-        let (meta, stored) = hashed[HEAD_BYTES..].split_at(meta_length);
-        let payload = match codec {
-            CODEC_NONE => stored.to_vec(),
-            CODEC_ZSTD => zstd::bulk::decompress(stored, payload_length)
-                .map_err(|_| broken("a record cannot be decompressed"))?,
-            _ => return Err(broken("a record's compression is unknown here")),
-        };
-        if payload.len() != payload_length {
-            return Err(broken("a record's payload has another length than it says"));
-        }
-        let length = bytes.len() as u64;
-        self.offset += length;
-        Ok(Some(Record { kind: RecordKind::from_byte(kind), meta: meta.to_vec(), payload, offset, length }))
+        Ok(Some(StoredRecord { bytes, offset, meta_length, payload_length }))
+    }
+
+    fn next_record(&mut self) -> Result<Option<Record>, SegmentError> {
+        let Some(stored) = self.cut()? else { return Ok(None) };
+        let record = self.opener.open(&stored)?;
+        self.offset += record.length;
+        Ok(Some(record))
     }
 }
 

@@ -5,6 +5,7 @@
 //! All batches are signed before the clock starts; hosts, sink and its index of words share the machine.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use custody_ledger::chain::Echo;
 use custody_ledger::wire::{self, AppendResponse, CommittedQuery, CommittedResponse};
 use custody_ledger::{Chain, Draft, EntryType, SignedBatch};
 use custody_record::{Kind, Record, Times, Value, names};
-use custody_tests::process::memory_mib;
+use custody_tests::process::{cpu_ticks, memory_mib};
 use http_body_util::{BodyExt, Full};
 use hyper::Method;
 use hyper::body::Bytes;
@@ -37,6 +38,10 @@ const SETTINGS: &str = "[store]\ndisk_reserve_bytes = 0";
 const REQUEST_BYTES: usize = 2 << 20;
 /// How long one answer about what is committed may wait, ms.
 const COMMITTED_WAIT_MS: u64 = 5_000;
+
+/// Times of a process among what [`cpu_ticks`] reads, user and system: its own, and those of children that ended.
+const OWN: Range<usize> = 11..13;
+const ENDED: Range<usize> = 13..15;
 
 /// What hosts send.
 struct Load {
@@ -103,7 +108,7 @@ async fn measure(load: &Load) -> Result<()> {
     let bytes: usize = hosts.iter().flat_map(|host| &host.batches).map(|batch| batch.frame.len()).sum();
     let plain = (load.pause.is_zero()).then(|| sha256(&hosts));
 
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_seconds(sink.pid(), OWN)?);
     let mut running = JoinSet::new();
     for (number, host) in hosts.into_iter().enumerate() {
         // Hosts do not beat in step.
@@ -119,11 +124,13 @@ async fn measure(load: &Load) -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
     let batches = load.hosts * load.batches;
     ensure!(seen.committed.len() == batches, "{} of {batches} batches are committed", seen.committed.len());
+    let entries = batches * load.entries;
     let per_second = |count: usize| count as f64 / seconds;
     let mut figures = json!({
-        "entries": per_second(batches * load.entries),
+        "entries": per_second(entries),
         "leaves": per_second(batches),
         "speed": per_second(bytes) / 1e6,
+        "CPU": (cpu_seconds(sink.pid(), OWN)? - cpu) * 1e6 / entries as f64,
         "memory": memory_mib(sink.pid(), "VmHWM"),
     });
     for (name, times) in [("stored", &mut seen.stored), ("committed", &mut seen.committed)] {
@@ -137,10 +144,12 @@ async fn measure(load: &Load) -> Result<()> {
     sink.stop();
     if let Some(plain) = plain {
         println!("{}", json!({ "row": format!("SHA-256 of {}", load.row), "figures": { "speed": plain } }));
-        let seconds = verify(&sink)?;
-        let entries = (batches * load.entries) as f64 / seconds;
+        let (seconds, cpu) = verify(&sink)?;
         let figures = json!({
-            "entries": entries, "leaves": batches as f64 / seconds, "speed": bytes as f64 / seconds / 1e6,
+            "entries": entries as f64 / seconds,
+            "leaves": batches as f64 / seconds,
+            "speed": bytes as f64 / seconds / 1e6,
+            "CPU": cpu * 1e6 / entries as f64,
         });
         println!("{}", json!({ "row": format!("verify {}", load.row), "figures": figures }));
     }
@@ -270,13 +279,19 @@ fn sha256(hosts: &[Simulated]) -> f64 {
     bytes as f64 / begun.elapsed().as_secs_f64() / 1e6
 }
 
-/// Seconds that `custody verify` takes for the whole store, its start included.
-fn verify(sink: &Sink) -> Result<f64> {
+/// Seconds that `custody verify` takes for the whole store, its start included, and those of CPU.
+fn verify(sink: &Sink) -> Result<(f64, f64)> {
     let program =
         std::env::var(VERIFIER).context("run it as `cargo xtask bench sink`: the verifier is not named")?;
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_seconds(std::process::id(), ENDED)?);
     let output = Command::new(program).arg("verify").arg("--from").arg(sink.state()).output()?;
     let seconds = begun.elapsed().as_secs_f64();
+    let cpu = cpu_seconds(std::process::id(), ENDED)? - cpu;
     ensure!(output.status.success(), "verify: {}", String::from_utf8_lossy(&output.stdout));
-    Ok(seconds)
+    Ok((seconds, cpu))
+}
+
+/// Seconds of CPU of a process: its [`OWN`], or of its [`ENDED`] children.
+fn cpu_seconds(pid: u32, fields: Range<usize>) -> Result<f64> {
+    Ok(cpu_ticks(pid, fields)? as f64 / 100.0)
 }

@@ -209,6 +209,15 @@ pub fn memory_mib(pid: u32, line: &str) -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
+/// Some of the fields behind the name in `/proc/PID/stat` (the first of them is field 3 of proc_pid_stat(5)), summed:
+/// of times, in ticks of 10 ms.
+pub fn cpu_ticks(pid: u32, range: std::ops::Range<usize>) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> =
+        text.rsplit(") ").next().context("stat without a name")?.split_whitespace().collect();
+    Ok(fields.get(range).context("short stat")?.iter().filter_map(|n| n.parse::<u64>().ok()).sum())
+}
+
 /// A port of the loopback interface that is free now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())

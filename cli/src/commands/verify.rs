@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow};
-use custody_ledger::segment::RecordKind;
+use custody_ledger::receipt::{Receipt, ReceiptError};
+use custody_ledger::segment::{Record, RecordKind};
 use custody_ledger::statement::{self, Enrolment, Signed, Statement};
-use custody_ledger::verify::{HostReport, Verdict, Verifier};
-use custody_ledger::{Batch, Hash, HostId, PublicKey, SignedReceipt, codec, tree};
+use custody_ledger::verify::{Fault, Hashed, HostReport, Verdict, Verifier};
+use custody_ledger::{Hash, HostId, PublicKey, SignedReceipt, codec, tree};
 use serde::Serialize;
 
 use crate::args::{Format, VerifyArgs};
@@ -22,7 +23,7 @@ mod bundle;
 pub(super) mod log;
 mod words;
 
-use log::{LogCheck, LogPart};
+use log::{Leaf, LogCheck, LogPart};
 use words::{statement_words, words};
 
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     let expected = expected_key(arguments.sink_key.as_deref())?;
     let folder = Folder::open(what).map_err(Failure::usage)?;
     let log = LogCheck::open(what, arguments.checkpoint.as_deref()).map_err(Failure::usage)?;
-    let report = check(&folder, log, expected)?;
+    let report = check(&folder, log, expected);
     let mut lines = Lines::new();
     if arguments.output.format == Format::Json {
         lines.json(&report)?;
@@ -140,8 +141,8 @@ struct Check {
 /// Most sentences about the store, and of statements about one host, that are kept.
 const FAULTS_MAX: usize = 100;
 
-fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Result<Report, Failure> {
-    let mut check = Check {
+fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Report {
+    let check = Check {
         expected,
         key: None,
         hosts: BTreeMap::new(),
@@ -151,20 +152,47 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Result<
         batches: 0,
         log,
     };
-    let (mut progress, mut seen) = (Progress::new("verifying", Some(folder.bytes())), 0);
-    let damages = folder.records(|record| -> Result<(), Failure> {
-        seen += record.length;
-        progress.at(seen);
-        check.record(&record);
-        Ok(())
-    })?;
+    let verifying = (check, Progress::new("verifying", Some(folder.bytes())), 0);
+    let ((check, progress, _), damages) = folder.in_turns(verifying, |records, turn| {
+        let prepared: Vec<Prepared<'_>> = records.iter().map(Prepared::of).collect();
+        turn.take(|(check, progress, seen)| {
+            for (record, prepared) in records.iter().zip(prepared) {
+                check.record(record, prepared);
+                *seen += record.length;
+                progress.at(*seen);
+            }
+        });
+    });
     drop(progress);
-    Ok(check.finish(&damages))
+    check.finish(&damages)
+}
+
+/// A record with what can be said of it before those before it are known: nearly all the work.
+struct Prepared<'r> {
+    leaf: Leaf,
+    /// Of a batch.
+    batch: Option<PreparedBatch<'r>>,
+}
+
+struct PreparedBatch<'r> {
+    frame: Result<Hashed<'r>, Box<Fault>>,
+    /// Signed by the key that it names; `None` where no receipt stands.
+    receipt: Option<Result<Receipt, ReceiptError>>,
+}
+
+impl<'r> Prepared<'r> {
+    fn of(record: &'r Record) -> Self {
+        let batch = || PreparedBatch {
+            frame: Hashed::of(&record.payload),
+            receipt: codec::decode("receipt", &record.meta).ok().map(|signed: SignedReceipt| signed.open()),
+        };
+        Prepared { leaf: Leaf::of(record), batch: (record.kind == RecordKind::Batch).then(batch) }
+    }
 }
 
 impl Check {
-    fn record(&mut self, record: &custody_ledger::segment::Record) {
-        self.log.record(record);
+    fn record(&mut self, record: &Record, Prepared { leaf, batch }: Prepared<'_>) {
+        self.log.leaf(leaf);
         if record.kind != RecordKind::Batch && !record.meta.is_empty() {
             self.fault("a record that is no batch has what belongs to a batch".to_owned());
         }
@@ -181,7 +209,7 @@ impl Check {
                 }
                 Err(error) => self.fault(format!("an enrolment does not hold: {error}")),
             },
-            RecordKind::Batch => self.batch(record),
+            RecordKind::Batch => batch.into_iter().for_each(|batch| self.batch(&record.payload, batch)),
             RecordKind::Statement => match Signed::open::<Statement>(&record.payload) {
                 Ok((statement, key)) => {
                     self.signed_by(key, "a statement");
@@ -196,16 +224,14 @@ impl Check {
         }
     }
 
-    fn batch(&mut self, record: &custody_ledger::segment::Record) {
+    fn batch(&mut self, frame: &[u8], PreparedBatch { frame: hashed, receipt }: PreparedBatch<'_>) {
         self.batches += 1;
-        let batch = match Batch::decode(&record.payload) {
-            Ok(batch) => batch,
-            Err(error) => return self.fault(format!("a batch cannot be read: {error}")),
+        let host = match &hashed {
+            Ok(hashed) => hashed.batch().header.host,
+            Err(fault) => return self.fault(format!("a batch cannot be read: {}", fault.detail)),
         };
-        let host = batch.header.host;
-        let key = self.key.or(self.expected);
-        match (codec::decode::<SignedReceipt>("receipt", &record.meta), key) {
-            (Ok(receipt), Some(key)) => match receipt.verify(&key) {
+        match (receipt, self.key.or(self.expected)) {
+            (Some(receipt), Some(key)) => match receipt.and_then(|receipt| receipt.of(&key)) {
                 Ok(receipt) if receipt.host == host => {
                     if let Some((_, verifier)) = self.hosts.get_mut(&host) {
                         verifier.promise(receipt.batch);
@@ -217,7 +243,7 @@ impl Check {
             _ => self.fault(format!("a batch of {host} stands without a receipt")),
         }
         match self.hosts.get_mut(&host) {
-            Some((_, verifier)) => verifier.batch(&record.payload),
+            Some((_, verifier)) => verifier.hashed(frame, hashed),
             None => self.fault(format!("a batch of {host} stands here, and that host was never enrolled")),
         }
     }
@@ -248,6 +274,8 @@ impl Check {
     }
 
     fn finish(mut self, damages: &[Damage]) -> Report {
+        // What other threads said, which do not know what is left out here.
+        self.faults.retain(|sentence| !is_left_out(sentence));
         for damage in damages.iter().filter(|damage| !damage.tail) {
             self.fault(format!("{}: {}", damage.file.display(), damage.error));
         }

@@ -58,14 +58,54 @@ pub struct Step<'a> {
     pub findings: Vec<Finding>,
 }
 
-/// Checks that `frame` is the next batch of `host` after `head` (`None` before the first), with all its entries.
-pub fn follow<'a>(
-    host: HostId,
-    host_key: &PublicKey,
-    head: Option<&Head>,
-    frame: &'a [u8],
-) -> Result<Step<'a>, Box<Fault>> {
-    let batch = Batch::decode(frame).map_err(|error| {
+/// A frame as read with the hashes of all its parts: most of the work of [`follow`], and the part of it that needs no
+/// head, so that many may be made at once.
+#[derive(Clone, Debug)]
+pub struct Hashed<'a> {
+    pub(super) batch: Batch<'a>,
+    pub(super) hashes: Hashes,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Hashes {
+    /// [`tree::leaf`] of each entry.
+    leaves: Vec<Hash>,
+    /// Over the leaves.
+    root: Hash,
+    /// Index of the first entry whose body is not the one that its header names.
+    other_body: Option<usize>,
+}
+
+impl<'a> Hashed<'a> {
+    /// Reads a frame and hashes it. The fault is one of format.
+    pub fn of(frame: &'a [u8]) -> Result<Self, Box<Fault>> {
+        let batch = decode(frame)?;
+        let hashes = Hashes::of(&batch);
+        Ok(Hashed { batch, hashes })
+    }
+
+    /// The batch as read.
+    pub fn batch(&self) -> &Batch<'a> {
+        &self.batch
+    }
+}
+
+impl Hashes {
+    fn of(batch: &Batch<'_>) -> Self {
+        let leaves: Vec<Hash> = batch.entries.iter().map(|entry| tree::leaf(entry.header_bytes)).collect();
+        let is_own = |entry: &EntryView<'_>| {
+            entry.body.is_none_or(|body| {
+                body.bytes.len() == entry.header.body_bytes as usize
+                    && tree::body_hash(&body.salt, body.bytes) == entry.header.body
+            })
+        };
+        let other_body = batch.entries.iter().position(|entry| !is_own(entry));
+        Hashes { root: tree::root(&leaves), leaves, other_body }
+    }
+}
+
+fn decode(frame: &[u8]) -> Result<Batch<'_>, Box<Fault>> {
+    Batch::decode(frame).map_err(|error| {
         Box::new(Fault {
             check: Check::Format,
             epoch: None,
@@ -73,7 +113,27 @@ pub fn follow<'a>(
             seq: None,
             detail: error.to_string(),
         })
-    })?;
+    })
+}
+
+/// Checks that `frame` is the next batch of `host` after `head` (`None` before the first), with all its entries.
+pub fn follow<'a>(
+    host: HostId,
+    host_key: &PublicKey,
+    head: Option<&Head>,
+    frame: &'a [u8],
+) -> Result<Step<'a>, Box<Fault>> {
+    step(host, host_key, head, decode(frame)?, None)
+}
+
+/// [`follow`] of a frame as read. What was not hashed before is hashed once its place and signature are right.
+pub(super) fn step<'a>(
+    host: HostId,
+    host_key: &PublicKey,
+    head: Option<&Head>,
+    batch: Batch<'a>,
+    hashes: Option<Hashes>,
+) -> Result<Step<'a>, Box<Fault>> {
     let header = &batch.header;
     let at = At { header };
     at.demand(Check::Format, header.version == BATCH_VERSION, || {
@@ -85,7 +145,7 @@ pub fn follow<'a>(
         Some(_) => check_opening(&at, host_key, head, &batch, &mut findings)?,
         None => check_continuation(&at, head, &batch)?,
     };
-    let last_entry = check_entries(&at, &start, &batch)?;
+    let last_entry = check_entries(&at, &start, &batch, hashes.unwrap_or_else(|| Hashes::of(&batch)))?;
     check_counters(&start, header, &mut findings);
     let next_seq = Seq(start.next_seq.0.saturating_add(batch.entries.len() as u64));
     let stopped = batch.entries.last().is_some_and(|entry| entry.header.entry_type == EntryType::AgentStop);
@@ -231,11 +291,15 @@ fn check_continuation<'h>(
     Ok(Start { next_seq: head.next_seq, last_entry: head.last_entry, counters: Some(&head.counters) })
 }
 
-fn check_entries(at: &At<'_>, start: &Start<'_>, batch: &Batch<'_>) -> Result<Hash, Box<Fault>> {
+fn check_entries(
+    at: &At<'_>,
+    start: &Start<'_>,
+    batch: &Batch<'_>,
+    hashes: Hashes,
+) -> Result<Hash, Box<Fault>> {
     let header = &batch.header;
-    let leaves: Vec<Hash> = batch.entries.iter().map(|entry| tree::leaf(entry.header_bytes)).collect();
-    let whole =
-        header.count as usize == leaves.len() && !leaves.is_empty() && header.root == tree::root(&leaves);
+    let Hashes { leaves, root, other_body } = hashes;
+    let whole = header.count as usize == leaves.len() && !leaves.is_empty() && header.root == root;
     at.demand(Check::Tree, whole, || "its entries are not those that were signed".to_owned())?;
     at.demand(Check::Sequence, header.first_seq == start.next_seq, || {
         format!("its entries begin at {} where {} must come", header.first_seq, start.next_seq)
@@ -244,7 +308,7 @@ fn check_entries(at: &At<'_>, start: &Start<'_>, batch: &Batch<'_>) -> Result<Ha
     let mut seq = start.next_seq;
     let last = batch.entries.len().saturating_sub(1);
     for (index, (entry, leaf)) in batch.entries.iter().zip(&leaves).enumerate() {
-        check_entry(at, entry, seq, previous)?;
+        check_entry(at, entry, seq, previous, other_body != Some(index))?;
         let stops_early = entry.header.entry_type == EntryType::AgentStop && index != last;
         at.demand_at(Check::Stop, Some(seq), !stops_early, || "entries follow agent.stop".to_owned())?;
         previous = *leaf;
@@ -253,7 +317,13 @@ fn check_entries(at: &At<'_>, start: &Start<'_>, batch: &Batch<'_>) -> Result<Ha
     Ok(previous)
 }
 
-fn check_entry(at: &At<'_>, entry: &EntryView<'_>, seq: Seq, previous: Hash) -> Result<(), Box<Fault>> {
+fn check_entry(
+    at: &At<'_>,
+    entry: &EntryView<'_>,
+    seq: Seq,
+    previous: Hash,
+    own_body: bool,
+) -> Result<(), Box<Fault>> {
     let (batch, header) = (at.header, &entry.header);
     let demand = |check, holds, detail: &str| at.demand_at(check, Some(seq), holds, || detail.to_owned());
     demand(Check::Format, header.version == ENTRY_VERSION, "the entry's version is unknown here")?;
@@ -263,12 +333,7 @@ fn check_entry(at: &At<'_>, entry: &EntryView<'_>, seq: Seq, previous: Hash) -> 
     let session_before = header.session.is_none_or(|session| session <= seq);
     demand(Check::Sequence, session_before, "the entry names a session that is not open yet")?;
     demand(Check::EntryLink, header.previous == previous, "the entry names another one before it")?;
-    if let Some(body) = entry.body {
-        let same = body.bytes.len() == header.body_bytes as usize
-            && tree::body_hash(&body.salt, body.bytes) == header.body;
-        demand(Check::Body, same, "the body is not the one that was signed")?;
-    }
-    Ok(())
+    demand(Check::Body, own_body, "the body is not the one that was signed")
 }
 
 fn check_counters(start: &Start<'_>, header: &BatchHeader, findings: &mut Vec<Finding>) {

@@ -6,7 +6,7 @@ mod follow;
 mod report;
 
 pub use findings::{Check, Fault, Finding, LogDifference, judge_checkpoint};
-pub use follow::{Head, Step, follow};
+pub use follow::{Hashed, Head, Step, follow};
 pub use report::{End, EpochReport, HostReport, Verdict, Verifier};
 
 #[cfg(test)]

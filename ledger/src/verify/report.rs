@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::findings::{Check, Fault, Finding};
-use super::follow::{Head, follow, is_left_out};
+use super::follow::{Hashed, Head, is_left_out, step};
 use crate::batch::Batch;
 use crate::ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Seq};
 
@@ -147,7 +147,15 @@ impl Verifier {
 
     /// Takes the next frame.
     pub fn batch(&mut self, frame: &[u8]) {
-        match follow(self.report.host, &self.host_key, self.head.as_ref(), frame) {
+        self.hashed(frame, Hashed::of(frame));
+    }
+
+    /// Takes the next frame, hashed already.
+    pub fn hashed(&mut self, frame: &[u8], hashed: Result<Hashed<'_>, Box<Fault>>) {
+        let step = hashed.and_then(|Hashed { batch, hashes }| {
+            step(self.report.host, &self.host_key, self.head.as_ref(), batch, Some(hashes))
+        });
+        match step {
             Ok(step) if self.broken != Some(step.batch.header.epoch) => {
                 self.accept(&step.batch, step.head, step.findings);
             }

@@ -8,10 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use custody_tests::process::memory_mib;
+use custody_tests::process::{cpu_ticks, memory_mib};
 
 use super::Common;
-use super::live::cpu_ticks;
 use super::results::{Better, Column, Results, agree};
 use crate::setup;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use custody_tests::process::{Running, eventually, free_port, memory_mib, output};
+use custody_tests::process::{Running, cpu_ticks, eventually, free_port, memory_mib, output};
 use custody_tests::servers::{Nginx, Postgres};
 use custody_tests::stand::{self, Stand};
 use rustix::process::Signal;
@@ -238,15 +238,6 @@ fn cpu_all(pids: &[u32]) -> Result<f64> {
 fn cpu(pid: u32) -> Result<f64> {
     // utime, stime, cutime, cstime.
     Ok(cpu_ticks(pid, 11..15)? as f64 / 100.0)
-}
-
-/// Some of the fields behind the name in `/proc/PID/stat` (the first of them is field 3 of proc_pid_stat(5)), summed:
-/// of times, in ticks of 10 ms.
-pub(super) fn cpu_ticks(pid: u32, range: std::ops::Range<usize>) -> Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> =
-        text.rsplit(") ").next().context("stat without a name")?.split_whitespace().collect();
-    Ok(fields.get(range).context("short stat")?.iter().filter_map(|n| n.parse::<u64>().ok()).sum())
 }
 
 impl Account {

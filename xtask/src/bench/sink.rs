@@ -10,10 +10,11 @@ use super::Common;
 use super::results::{Better, Column, Results};
 use crate::{setup, test};
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     Column { name: "entries", unit: "1/s", better: Better::Higher },
     Column { name: "leaves", unit: "1/s", better: Better::Higher },
     Column { name: "speed", unit: "MB/s", better: Better::Higher },
+    Column { name: "CPU", unit: "us/entry", better: Better::Lower },
     Column { name: "stored p50", unit: "ms", better: Better::Lower },
     Column { name: "stored p99", unit: "ms", better: Better::Lower },
     Column { name: "stored max", unit: "ms", better: Better::Lower },

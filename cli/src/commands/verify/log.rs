@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use custody_ledger::segment::{Record, RecordKind};
+use custody_ledger::tlog::leaf::LeafError;
 use custody_ledger::tlog::tile::{self, TILE_WIDTH, TileKind};
 use custody_ledger::tlog::{Checkpoint, CheckpointReference, MemoryTree, Note, NoteKey, Tile, leaf};
 use custody_ledger::verify::{LogDifference, judge_checkpoint};
-use custody_ledger::{Batch, PublicKey, tree};
+use custody_ledger::{Batch, Hash, HostId, Position, PublicKey, tree};
 use serde::Serialize;
 
 use super::is_left_out;
@@ -32,7 +33,7 @@ pub(super) struct LogPart {
     /// Records under its checkpoint.
     pub(super) size: u64,
     /// Root over them.
-    pub(super) root: Option<custody_ledger::Hash>,
+    pub(super) root: Option<Hash>,
     /// Records behind the checkpoint: stored, and not committed yet.
     pub(super) uncommitted: u64,
     /// Different checkpoints that hosts echo and that are of this tree.
@@ -41,6 +42,27 @@ pub(super) struct LogPart {
     pub(super) faults: Vec<String>,
     /// Checkpoints held elsewhere that are none of this tree: it was rolled back or forked.
     pub(super) forks: Vec<String>,
+}
+
+/// What one record is in the log: most of the work of checking it, and none that needs the records before it.
+pub(super) struct Leaf {
+    /// Its bytes and their hash.
+    leaf: Result<(Vec<u8>, Hash), LeafError>,
+    /// The checkpoint that its batch echoes, and whose batch that is.
+    echo: Option<(CheckpointReference, HostId, Position)>,
+}
+
+impl Leaf {
+    pub(super) fn of(record: &Record) -> Self {
+        let leaf = leaf::of_record(record).map(|leaf| {
+            let hash = tree::leaf(&leaf);
+            (leaf, hash)
+        });
+        let is_batch = record.kind == RecordKind::Batch;
+        let head = is_batch.then(|| Batch::decode_header(&record.payload).ok()).flatten();
+        let echo = head.and_then(|(header, position)| Some((header.checkpoint?, header.host, position)));
+        Leaf { leaf, echo }
+    }
 }
 
 /// The log while the records are read.
@@ -91,14 +113,14 @@ impl LogCheck {
         }
     }
 
-    /// Takes the next record of the store.
-    pub(super) fn record(&mut self, record: &Record) {
-        let leaf = match leaf::of_record(record) {
+    /// Takes the leaf of the store's next record.
+    pub(super) fn leaf(&mut self, Leaf { leaf, echo }: Leaf) {
+        let (leaf, hash) = match leaf {
             Ok(leaf) => leaf,
             // The store's own checks tell more of it; without its leaf the tree has another root.
             Err(error) => return self.fault(format!("a record has no leaf in the log: {error}")),
         };
-        self.tree.push(tree::leaf(&leaf));
+        self.tree.push(hash);
         if tile::put_entry(&mut self.bundle, &leaf).is_none() {
             self.fault("a record is too long for the log".to_owned());
         }
@@ -114,19 +136,16 @@ impl LogCheck {
         if size.is_multiple_of(width) {
             self.bundle.clear();
         }
-        if record.kind == RecordKind::Batch {
-            self.echo(&record.payload);
+        if let Some((echoed, host, batch)) = echo {
+            self.echo(echoed, || format!("host {host} in {batch}"));
         }
     }
 
-    fn echo(&mut self, frame: &[u8]) {
-        let Ok((header, position)) = Batch::decode_header(frame) else { return };
-        let Some(echoed) = header.checkpoint else { return };
+    fn echo(&mut self, echoed: CheckpointReference, who: impl FnOnce() -> String) {
         if self.echoes.len() >= ECHOES_MAX && !self.echoes.contains_key(&echoed) {
             self.echoes_more += 1;
             return;
         }
-        let who = || format!("host {} in {position}", header.host);
         self.echoes.entry(echoed).or_insert_with(who);
     }
 
@@ -148,6 +167,8 @@ impl LogCheck {
 
     /// Compares all with what was signed and held. `sink` is the key that the records are signed with.
     pub(super) fn finish(mut self, sink: Option<PublicKey>, remember: bool) -> LogPart {
+        // What other threads said, which do not know what is left out here.
+        self.part.faults.retain(|sentence| !is_left_out(sentence));
         // Where records are missing the edge of what is here was never published.
         let here = self.tree.size();
         let tiles = Tile::all_in_tree(self.size.min(here)).filter(|tile| tile.is_full() || here >= self.size);
