@@ -14,6 +14,7 @@ pub mod events;
 pub mod files;
 pub mod forward;
 pub mod identity;
+pub mod in_force;
 pub mod link;
 pub mod mask_test;
 pub mod privileges;

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use custody_decoders::item::Field;
-use custody_decoders::mask::Masker;
 use custody_ledger::tlog::Witness;
 use custody_ledger::{BootId, EntryType, PublicKey};
 use custody_record::names;
@@ -27,6 +26,7 @@ use crate::chain::{Input, Recorder, Signer};
 use crate::config::Config;
 use crate::forward::Forwarder;
 use crate::identity::Identity;
+use crate::in_force::{self, InForce};
 use crate::shared::{Shared, lock};
 use crate::sink_client::{Address, Client};
 use crate::spool::Spool;
@@ -92,7 +92,7 @@ pub fn run(config_path: &Path) -> Result<()> {
             result
         })?
     };
-    tell_start(&inputs, &config, &recovery)?;
+    tell_start(&inputs, &recovery)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
     let agent = Agent::start(config, config_path, identity, kept, shared, inputs, failed)?;
@@ -101,7 +101,7 @@ pub fn run(config_path: &Path) -> Result<()> {
     result
 }
 
-fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spool::Recovery) -> Result<()> {
+fn tell_start(inputs: &SyncSender<Input>, recovery: &crate::spool::Recovery) -> Result<()> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut facts = vec![
         Field::structure(names::AGENT_VERSION, env!("CARGO_PKG_VERSION")),
@@ -112,7 +112,6 @@ fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spo
             .map(|hash| Field::structure(names::AGENT_OBJECT_HASH, hex::encode(hash))),
     );
     inputs.send(Input::Fact(EntryType::AgentStart, facts))?;
-    inputs.send(Input::Fact(EntryType::Config, config_facts(config, "loaded")?))?;
     if recovery.torn_bytes > 0 {
         inputs.send(Input::Gap("spool_torn", None))?;
     }
@@ -126,19 +125,11 @@ fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spo
     Ok(())
 }
 
-fn config_facts(config: &Config, state: &str) -> Result<Vec<Field>> {
-    let masks = Masker::new(config.masking.clone())?.rules_hash();
-    Ok(vec![
-        Field::structure(names::AGENT_CONFIG_HASH, hex::encode(config.hash())),
-        Field::structure(names::AGENT_MASK_HASH, hex::encode(masks)),
-        Field::structure(names::AGENT_CONFIG_STATE, state),
-    ])
-}
-
 /// Everything that runs.
 struct Agent {
     config: Config,
     config_path: PathBuf,
+    in_force: InForce,
     shared: Arc<Shared>,
     inputs: SyncSender<Input>,
     failed: Arc<AtomicBool>,
@@ -173,6 +164,9 @@ impl Agent {
         });
         let sink = sink.into_iter().map(|known| (known, address.port)).collect();
         let capture = Capture::load(&config.capture, &own_program, sink, canary.port(), Arc::clone(&shared))?;
+        let in_force = InForce::of(&capture.probes().programs())?;
+        let loaded = in_force.facts(&config, in_force::Outcome::Loaded, None)?;
+        inputs.send(Input::Fact(EntryType::Config, loaded))?;
         let rings = capture.probes().rings();
         let copy = |ring: crate::probes::RingHandle<'_>| -> Result<RingFd> {
             Ok(RingFd { fd: ring.fd.try_clone_to_owned()?, bytes: ring.bytes })
@@ -238,6 +232,7 @@ impl Agent {
         Ok(Agent {
             config,
             config_path: config_path.to_owned(),
+            in_force,
             shared,
             inputs,
             failed,
@@ -277,21 +272,29 @@ impl Agent {
     /// The last good configuration stays when the new one is bad; the attempt is recorded either way.
     fn reload(&mut self) -> Result<()> {
         notify(&[NotifyState::Reloading]);
-        let state = match Config::load(&self.config_path) {
+        let (outcome, state) = match Config::load(&self.config_path) {
             Ok(config) => {
+                let outcome = in_force::Outcome::of_reload(&self.config, &config);
                 *lock(&self.orders) =
                     Orders { limits: config.limits.clone(), masking: config.masking.clone() };
                 self.config = config;
                 // Limits and masks are the worker's: the next one takes them over.
                 self.downlink.send(&crate::link::ToWorker::Finish);
-                "reloaded".to_owned()
+                let state = match outcome {
+                    in_force::Outcome::ReloadedInPart => {
+                        "reloaded; what changed beside limits and masking waits for the next start"
+                    }
+                    _ => "reloaded",
+                };
+                (outcome, state.to_owned())
             }
-            Err(error) => format!("refused, the last good one stays: {error}"),
+            Err(error) => (in_force::Outcome::Refused, format!("refused, the last good one stays: {error}")),
         };
         events::configuration(&state);
-        // The refusal may quote the file, which is no payload but may hold names: only the fact is recorded.
-        let recorded = if state == "reloaded" { "reloaded" } else { "refused" };
-        self.inputs.send(Input::Fact(EntryType::Config, config_facts(&self.config, recorded)?))?;
+        // The refusal may quote the file, which is no payload but may hold names: only the file's hash is recorded.
+        let refused = (outcome == in_force::Outcome::Refused).then_some(self.config_path.as_path());
+        let facts = self.in_force.facts(&self.config, outcome, refused)?;
+        self.inputs.send(Input::Fact(EntryType::Config, facts))?;
         self.shared.status().configuration = state;
         notify(&[NotifyState::Ready]);
         Ok(())
