@@ -83,6 +83,21 @@ pub enum Stated {
         /// As in the certificate: role, name and, of a reader, scope.
         identity: String,
     },
+    /// No certificate that this identity was given up to then is believed; of a host, no batch follows in the store.
+    Revoked {
+        /// As in the certificate, without a scope.
+        identity: String,
+        /// Up to when, by the sink's clock, seconds since 1970.
+        until_s: u64,
+        /// What the person who revoked it says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The revocation of this identity was taken away: its certificates are believed again.
+    Reinstated {
+        /// As in the certificate, without a scope.
+        identity: String,
+    },
 }
 
 impl Stated {
@@ -95,6 +110,8 @@ impl Stated {
             Stated::Denied(_) => "denied",
             Stated::OverQuota { .. } => "over_quota",
             Stated::Admitted { .. } => "admitted",
+            Stated::Revoked { .. } => "revoked",
+            Stated::Reinstated { .. } => "reinstated",
         }
     }
 }

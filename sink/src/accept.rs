@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::body::Bytes;
-use custody_ledger::statement::DenialReason;
+use custody_ledger::statement::{DenialReason, Stated};
 use custody_ledger::tlog::CheckpointReference;
 use custody_ledger::verify::Head;
 use custody_ledger::wire::{AppendResponse, HeadResponse, RefusalCode};
@@ -17,8 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::now_ns;
 use crate::config::QuotaSection;
 use crate::http::Refused;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::quota::{Meter, Over};
+use crate::revocation::statements;
 use crate::store::{HostRow, Job, Store, StoreError};
 use crate::tree::Tree;
 
@@ -47,6 +49,8 @@ struct HostChain {
     echoed: Option<CheckpointReference>,
     statements_left: u32,
     meter: Meter,
+    /// Its revocation is stated: no batch of it may follow that statement.
+    revoked: bool,
 }
 
 /// Accepts batches into the store.
@@ -81,9 +85,11 @@ impl Acceptor {
         metrics: Arc<Metrics>,
         quota: QuotaSection,
     ) -> Result<Self, StoreError> {
+        let revoked = store.revoked()?;
         let host = |row: HostRow| {
             let meter = Meter::of(&row);
-            (row.enrolment.host, host(row.enrolment.key, row.head, meter))
+            let revoked = revoked.contains_key(&Identity::Host(row.enrolment.host).to_string());
+            (row.enrolment.host, host(row.enrolment.key, row.head, meter, revoked))
         };
         let hosts = Arc::new(RwLock::new(store.hosts()?.into_iter().map(host).collect()));
         let started = Instant::now();
@@ -98,7 +104,26 @@ impl Acceptor {
     /// Takes batches of a host that was just enrolled durably.
     pub fn add(&self, enrolment: Enrolment) {
         let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
-        hosts.insert(enrolment.host, host(enrolment.key, None, Meter::default()));
+        hosts.insert(enrolment.host, host(enrolment.key, None, Meter::default(), false));
+    }
+
+    /// States that an identity was revoked, or is not any more. What a host sent before that and was read already comes
+    /// before the statement in the store, or is refused. Blocks.
+    pub fn state_revocation(&self, identity: &Identity, what: Stated) -> Result<(), StoreError> {
+        let revoked = matches!(what, Stated::Revoked { .. });
+        tracing::warn!(%identity, revoked, "a revocation is stated");
+        let statement = statements::statement(identity, what);
+        let Some(host) = statement.host.and_then(|host| self.host(host)) else {
+            return self.store.state(&self.key, &[statement]);
+        };
+        let mut job = Job::default();
+        job.statement(&self.key, &statement)?;
+        let pending = {
+            let mut chain = host.chain.lock().unwrap_or_else(PoisonError::into_inner);
+            chain.revoked = revoked;
+            self.store.submit(job)?
+        };
+        pending.wait()
     }
 
     /// Keeps a place for one more host, if there may be one.
@@ -196,10 +221,10 @@ impl Clock {
     }
 }
 
-fn host(key: PublicKey, head: Option<Head>, meter: Meter) -> Arc<Host> {
+fn host(key: PublicKey, head: Option<Head>, meter: Meter, revoked: bool) -> Arc<Host> {
     let statements_left = STATEMENTS_PER_HOST_MAX;
     Arc::new(Host {
-        chain: Mutex::new(HostChain { key, head, echoed: None, statements_left, meter }),
+        chain: Mutex::new(HostChain { key, head, echoed: None, statements_left, meter, revoked }),
         appends: Arc::new(Semaphore::new(APPENDS_PER_HOST_MAX)),
     })
 }

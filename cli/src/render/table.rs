@@ -84,6 +84,8 @@ fn noted_words(code: &str) -> Cow<'_, str> {
         "refused" => "batches refused",
         "denied" => "attempts denied",
         "over_quota" => "times that it came over a quota",
+        "revoked" => "times that it was revoked",
+        "reinstated" => "times that its revocation was taken away",
         code => return escape(code),
     })
 }

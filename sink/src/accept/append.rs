@@ -39,6 +39,11 @@ impl Append<'_> {
         let (pending, refusal) = {
             // Held until the job is in the queue, so that the store keeps the order of the chain.
             let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+            if chain.revoked {
+                // It was not when the request began; the next one is refused at once, and that is stated.
+                let refusal = Refused::new(RefusalCode::Forbidden, "this host was revoked meanwhile");
+                return AppendResponse { receipts, refusal: Some(*refusal.refusal) };
+            }
             let refusal = self.take_frames(&mut chain, body, &mut receipts);
             let job = std::mem::take(&mut self.job);
             let pending = if job.is_empty() { None } else { Some(self.store.submit(job)) };

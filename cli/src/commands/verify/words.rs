@@ -137,6 +137,13 @@ pub(super) fn statement_words(what: &statement::Stated) -> Option<String> {
             text::count(*limit)
         )),
         statement::Stated::Admitted { identity } => Some(format!("{identity} was enrolled")),
+        statement::Stated::Revoked { identity, reason: Some(reason), .. } => {
+            Some(format!("{identity} was revoked: {reason}"))
+        }
+        statement::Stated::Revoked { identity, reason: None, .. } => Some(format!("{identity} was revoked")),
+        statement::Stated::Reinstated { identity } => {
+            Some(format!("the revocation of {identity} was taken away"))
+        }
         statement::Stated::Refused { fault } => Some(format!("the sink refused a batch: {fault}")),
     }
 }
