@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use custody_ledger::keys::{self, Context};
+use custody_ledger::line;
 use custody_ledger::statement::Stated;
 use custody_ledger::verify::{Check, Fault, Finding, Head, follow};
 use custody_ledger::wire::{self, APPEND_BATCHES_MAX, AppendResponse, Refusal, RefusalCode};
@@ -187,7 +188,9 @@ impl Append<'_> {
                 let header = &other.header;
                 let Some(opening) = &header.opening else { return Ok(false) };
                 let (host, boot, epoch) = (header.host, header.boot, header.epoch);
-                if !keys::is_certified(&chain.key, host, boot, epoch, &opening.key, &opening.certificate) {
+                // Whoever had the key of that time; what the host has now need not be on the line of then.
+                let Ok(key) = line::follow(host, &chain.key, &chain.key, &opening.line) else { return Ok(false) };
+                if !keys::is_certified(&key, host, boot, epoch, &opening.key, &opening.certificate) {
                     return Ok(false);
                 }
                 opening.key
@@ -266,7 +269,7 @@ impl Append<'_> {
 fn refusal_code(fault: &Fault, head: Option<&Head>, header: &BatchHeader) -> RefusalCode {
     match fault.check {
         Check::Format => RefusalCode::Malformed,
-        Check::Certificate | Check::Signature => RefusalCode::Signature,
+        Check::Certificate | Check::Signature | Check::HandOver | Check::KeyLine => RefusalCode::Signature,
         Check::Number => RefusalCode::OutOfOrder,
         Check::Epoch => {
             let is_old = head.is_some_and(|head| header.epoch.counter <= head.batch.epoch.counter);

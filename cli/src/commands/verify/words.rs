@@ -170,6 +170,9 @@ pub(super) fn finding_words(finding: &Finding) -> String {
             echoed.size,
             escape(&echoed.origin)
         ),
+        Finding::KeyRotated { from, to } => {
+            format!("the host went on from its key {from} to {to}, which the one before signed")
+        }
         Finding::NotConserved { source } => {
             format!("counters of {} do not add up: produced is not what became of it", escape(source))
         }
