@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::ids::{HostId, Position, PublicKey, Signature};
+use crate::ids::{Hash, HostId, Position, PublicKey, Signature};
 use crate::keys::{self, Context, SinkKey};
 use crate::verify::{Fault, Finding};
 
@@ -98,6 +98,13 @@ pub enum Stated {
         /// As in the certificate, without a scope.
         identity: String,
     },
+    /// A host got another certificate, over its still valid one and with the newest key of its line.
+    Renewed {
+        /// As in the certificate.
+        identity: String,
+        /// SHA-256 of the certificate, DER.
+        certificate: Hash,
+    },
 }
 
 impl Stated {
@@ -112,6 +119,7 @@ impl Stated {
             Stated::Admitted { .. } => "admitted",
             Stated::Revoked { .. } => "revoked",
             Stated::Reinstated { .. } => "reinstated",
+            Stated::Renewed { .. } => "renewed",
         }
     }
 }
@@ -181,6 +189,8 @@ pub enum DenialReason {
     NotEnrolled,
     /// The join token is unknown, used up or expired.
     Token,
+    /// Who asks for another certificate of a host does not have the newest key of its chain.
+    ChainKey,
     /// A reason that is newer than this reader.
     #[serde(other)]
     Unknown,
@@ -198,6 +208,7 @@ impl DenialReason {
             DenialReason::Role => "role",
             DenialReason::NotEnrolled => "not_enrolled",
             DenialReason::Token => "token",
+            DenialReason::ChainKey => "chain_key",
             DenialReason::Unknown => "unknown",
         }
     }
@@ -212,6 +223,7 @@ impl DenialReason {
             DenialReason::Role => "not for this role",
             DenialReason::NotEnrolled => "a host that is not enrolled here",
             DenialReason::Token => "a join token that is unknown, used up or expired",
+            DenialReason::ChainKey => "another certificate without the newest key of the host's chain",
             DenialReason::Unknown => "a reason that this version does not know",
         }
     }

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use custody_ledger::statement::{DenialReason, Stated};
 use custody_ledger::tlog::CheckpointReference;
 use custody_ledger::verify::Head;
-use custody_ledger::wire::{AppendResponse, HeadResponse, RefusalCode};
-use custody_ledger::{Enrolment, HostId, PublicKey, Seq, SinkKey};
+use custody_ledger::wire::{AppendResponse, HeadResponse, RefusalCode, RenewRequest};
+use custody_ledger::{Enrolment, HostId, PublicKey, Seq, SinkKey, keys, line};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::now_ns;
@@ -35,6 +35,9 @@ const STATEMENTS_PER_HOST_MAX: u32 = 32;
 /// Appends of one host that are read or stored at once: nobody takes the room of all others.
 const APPENDS_PER_HOST_MAX: usize = 2;
 
+/// Least time between two certificates of one host: each is a statement, and none may fill the disk with them.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(600);
+
 /// One host.
 struct Host {
     chain: Mutex<HostChain>,
@@ -51,6 +54,8 @@ struct HostChain {
     meter: Meter,
     /// Its revocation is stated: no batch of it may follow that statement.
     revoked: bool,
+    /// When it asked for another certificate last.
+    renewed: Option<Instant>,
 }
 
 /// Accepts batches into the store.
@@ -159,6 +164,28 @@ impl Acceptor {
         })
     }
 
+    /// Whether a host may have another certificate: who asks has the newest key of its chain, and did not just ask.
+    pub fn admit_renewal(&self, id: HostId, request: &RenewRequest) -> Result<(), Refused> {
+        let host = self.host(id).ok_or_else(|| unknown_host(id))?;
+        let mut chain = host.chain.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = chain.head.as_ref().and_then(|head| head.host_key).unwrap_or(chain.key);
+        let newest = line::follow(id, &chain.key, &held, &request.line)
+            .map_err(|error| Refused::denied(DenialReason::ChainKey, error.to_string()))?;
+        if !keys::is_renewal_proof(&newest, id, &request.certificate_request, &request.proof) {
+            let detail = "this is not signed by the newest key of the host's chain";
+            return Err(Refused::denied(DenialReason::ChainKey, detail));
+        }
+        let since = chain.renewed.map_or(RENEWAL_INTERVAL, |renewed| renewed.elapsed());
+        if let Some(wait) = RENEWAL_INTERVAL.checked_sub(since).filter(|wait| !wait.is_zero()) {
+            let detail = "this host got another certificate a moment ago";
+            let mut refused = Refused::new(RefusalCode::Busy, detail);
+            refused.refusal.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            return Err(refused);
+        }
+        chain.renewed = Some(Instant::now());
+        Ok(())
+    }
+
     /// Where the host's chain stands durably.
     pub async fn head(&self, host: HostId) -> Result<HeadResponse, Refused> {
         let store = Arc::clone(&self.store);
@@ -224,7 +251,15 @@ impl Clock {
 fn host(key: PublicKey, head: Option<Head>, meter: Meter, revoked: bool) -> Arc<Host> {
     let statements_left = STATEMENTS_PER_HOST_MAX;
     Arc::new(Host {
-        chain: Mutex::new(HostChain { key, head, echoed: None, statements_left, meter, revoked }),
+        chain: Mutex::new(HostChain {
+            key,
+            head,
+            echoed: None,
+            statements_left,
+            meter,
+            revoked,
+            renewed: None,
+        }),
         appends: Arc::new(Semaphore::new(APPENDS_PER_HOST_MAX)),
     })
 }

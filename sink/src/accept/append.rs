@@ -189,7 +189,9 @@ impl Append<'_> {
                 let Some(opening) = &header.opening else { return Ok(false) };
                 let (host, boot, epoch) = (header.host, header.boot, header.epoch);
                 // Whoever had the key of that time; what the host has now need not be on the line of then.
-                let Ok(key) = line::follow(host, &chain.key, &chain.key, &opening.line) else { return Ok(false) };
+                let Ok(key) = line::follow(host, &chain.key, &chain.key, &opening.line) else {
+                    return Ok(false);
+                };
                 if !keys::is_certified(&key, host, boot, epoch, &opening.key, &opening.certificate) {
                     return Ok(false);
                 }

@@ -96,6 +96,8 @@ pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
         // The batch itself shows it, and is counted by that.
         Stated::Found { finding, .. } if !matches!(finding, Finding::OtherLog { .. }) => None,
         Stated::Denied(denied) => Some(denied.count),
+        // Everyday life.
+        Stated::Renewed { .. } => None,
         _ => Some(1),
     };
     let noted = noted.map(|count| (statement.what.code(), count));

@@ -338,8 +338,8 @@ impl Drop for Sink {
 }
 
 pub(crate) struct Credentials {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
 }
 
 /// An enrolled host.

@@ -144,6 +144,9 @@ pub(super) fn statement_words(what: &statement::Stated) -> Option<String> {
         statement::Stated::Reinstated { identity } => {
             Some(format!("the revocation of {identity} was taken away"))
         }
+        statement::Stated::Renewed { identity, certificate } => {
+            Some(format!("{identity} got another certificate: {certificate}"))
+        }
         statement::Stated::Refused { fault } => Some(format!("the sink refused a batch: {fault}")),
     }
 }
