@@ -19,6 +19,7 @@ pub mod link;
 pub mod mask_test;
 pub mod privileges;
 pub mod probes;
+pub mod renewal;
 pub mod ring;
 pub mod run;
 pub mod shared;

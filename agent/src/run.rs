@@ -27,8 +27,9 @@ use crate::config::Config;
 use crate::forward::Forwarder;
 use crate::identity::Identity;
 use crate::in_force::{self, InForce};
+use crate::renewal::Renewer;
 use crate::shared::{Shared, lock};
-use crate::sink_client::{Address, Client};
+use crate::sink_client::{Address, Client, Credentials};
 use crate::spool::Spool;
 use crate::status;
 use crate::witness::{self, Watcher};
@@ -78,6 +79,7 @@ pub fn run(config_path: &Path) -> Result<()> {
     let signer = Signer {
         host: identity.facts.host,
         key: identity.host_key()?,
+        line: identity.line.clone(),
         boot: boot_id()?,
         state_directory: config.state_directory.clone(),
     };
@@ -93,6 +95,9 @@ pub fn run(config_path: &Path) -> Result<()> {
         })?
     };
     tell_start(&inputs, &recovery)?;
+    if !identity.line.is_empty() {
+        inputs.send(Input::Fact(EntryType::Key, key_facts(&identity)?))?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
     let agent = Agent::start(config, config_path, identity, kept, shared, inputs, failed)?;
@@ -123,6 +128,13 @@ fn tell_start(inputs: &SyncSender<Input>, recovery: &crate::spool::Recovery) -> 
         inputs.send(Input::Gap("agent_restart", None))?;
     }
     Ok(())
+}
+
+fn key_facts(identity: &Identity) -> Result<Vec<Field>> {
+    Ok(vec![
+        Field::structure(names::AGENT_HOST_KEY, identity.host_key()?.public().to_string()),
+        Field::structure(names::AGENT_HOST_KEY_ROTATIONS, identity.line.len() as u64),
+    ])
 }
 
 /// Everything that runs.
@@ -197,10 +209,13 @@ impl Agent {
             downlink: Arc::clone(&downlink),
         };
         let working = thread("workers", move || workers.run())?;
+        let credentials = Credentials::of(&identity)?;
+        let timeout = Duration::from_secs(config.forward.timeout_seconds);
+        let client = || Client::enrolled(&identity, &credentials, timeout);
         let forwarder = Forwarder {
             host: identity.facts.host,
             sink: identity.facts.sink,
-            client: Client::enrolled(&identity, Duration::from_secs(config.forward.timeout_seconds))?,
+            client: client()?,
             address,
             capture: capture_sender.clone(),
             shared: Arc::clone(&shared),
@@ -213,8 +228,8 @@ impl Agent {
         let watcher = Watcher {
             host: identity.facts.host,
             sink: identity.facts.sink,
-            client: Client::enrolled(&identity, Duration::from_secs(config.forward.timeout_seconds))?,
-            wait: Duration::from_secs(config.forward.timeout_seconds) / 2,
+            client: client()?,
+            wait: timeout / 2,
             shared: Arc::clone(&shared),
             recorder: inputs.clone(),
             state_directory: config.state_directory.clone(),
@@ -222,6 +237,13 @@ impl Agent {
             kept,
         };
         tokio::spawn(watcher.run());
+        let renewer = Renewer {
+            state_directory: config.state_directory.clone(),
+            client: client()?,
+            credentials: Arc::clone(&credentials),
+            recorder: inputs.clone(),
+        };
+        tokio::spawn(renewer.run());
         files::make_private_folder(&config.runtime_directory)?;
         let status = status::Server::listen(
             &config.runtime_directory,

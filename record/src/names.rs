@@ -308,6 +308,12 @@ names! {
     AGENT_PROGRAM_HASH = "custody.agent.program";
     /// The programs that run in the kernel, each as `name:tag`; the kernel makes the tag of a program's instructions.
     AGENT_KERNEL_PROGRAMS = "custody.agent.kernel.programs";
+    /// The key that certifies the host's epochs from this start on.
+    AGENT_HOST_KEY = "custody.agent.host_key";
+    /// How many keys came before it, from the enrolled one on.
+    AGENT_HOST_KEY_ROTATIONS = "custody.agent.host_key.rotations";
+    /// SHA-256 of the certificate that the host shows to its sink from now on.
+    AGENT_CERTIFICATE = "custody.agent.certificate";
     /// What does not hold of the sink's log, as this host sees it.
     AGENT_LOG_ALARM = "custody.agent.log.alarm";
     /// How often the worker was replaced since the agent's start.

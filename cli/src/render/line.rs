@@ -198,6 +198,14 @@ pub(crate) fn summary(view: &View) -> String {
                 text(names::AGENT_KERNEL).unwrap_or_default()
             ))
         }
+        "key" => Some(match text(names::AGENT_CERTIFICATE) {
+            Some(certificate) => format!("another certificate: {certificate}"),
+            None => format!(
+                "key of the host: {}, after {} rotations",
+                text(names::AGENT_HOST_KEY).unwrap_or_default(),
+                view.number(names::AGENT_HOST_KEY_ROTATIONS).unwrap_or(0)
+            ),
+        }),
         "session.open" => Some("opened".to_owned()),
         "session.close" => Some(format!("closed, {}", bytes(view))),
         kind if kind.starts_with("exchange") => {
