@@ -15,7 +15,9 @@ use custody_decoders::item::Field;
 use custody_decoders::mask::link::Body;
 use custody_decoders::mask::{Draft as MaskDraft, Masked, Masker};
 use custody_ledger::entry::BODY_BYTES_MAX;
-use custody_ledger::{BootId, Chain, Draft, EntryType, EpochId, HostId, HostKey, Position, Resume, Seq};
+use custody_ledger::{
+    BootId, Chain, Draft, EntryType, EpochId, HandOver, HostId, HostKey, Position, Resume, Seq,
+};
 use custody_record::{Kind, Times, names};
 
 use crate::clock;
@@ -58,6 +60,8 @@ pub struct Signer {
     pub host: HostId,
     /// Certifies epochs.
     pub key: HostKey,
+    /// From the enrolled key to that one.
+    pub line: Vec<HandOver>,
     /// This boot.
     pub boot: BootId,
     /// Where the epoch counter lies.
@@ -313,7 +317,8 @@ fn open_epoch(signer: &Signer, shared: &Shared, local: Option<Position>, above: 
     let first = counter == 1 && local.is_none() && quarantined.is_empty();
     let resume = (!first).then_some(Resume { local, sink, quarantined });
     shared.status().epoch = counter;
-    Ok(Chain::start(&signer.key, signer.host, signer.boot, counter, resume)?)
+    let chain = Chain::start(&signer.key, signer.host, signer.boot, counter, resume)?;
+    Ok(chain.in_line(signer.line.clone()))
 }
 
 /// The counter of this start: durable before it is used, so no two starts share one. A host that was restored

@@ -15,17 +15,21 @@ use crate::probes::ProbeError;
 use crate::status::{NotRunning, Request};
 use crate::worker::isolate::{self, Account};
 use crate::worker::serve::{self, Given};
-use crate::{doctor, enroll, privileges, run, status};
+use crate::{doctor, enroll, privileges, renewal, run, status};
 
 const EXAMPLES: &str = "Examples:
   custody-agent enroll custody-join-1.AbC…   makes this host known to its sink, once
   custody-agent doctor                       what this kernel can do, what is missing, what to do
+  custody-agent rotate-keys                  a new key for this host's chain, signed by the old one
   custody-agent run                          observes this host (systemd does this)
   custody-agent status -o json               figures of the running agent
   custody-agent trace --port 5432            one connection through all stages, without payload
   custody-agent mask-test app.log            what masking would leave of a text
 
 Exit codes: 0 ok, 1 negative, 2 usage or configuration, 3 unreachable or forbidden, 4 incomplete";
+
+const ROTATE_EXAMPLES: &str = "Example:
+  custody-agent rotate-keys && systemctl restart custody-agent";
 
 const MASK_TEST_EXAMPLES: &str = "Examples:
   custody-agent mask-test app.log                     the text as it would be stored
@@ -55,6 +59,13 @@ enum Verb {
         /// The join token.
         token: String,
     },
+    /// Hand this host's chain over to a new key, which the one of today signs. In force from the next start of the agent
+    /// on; the old key is overwritten and can open no epoch any more.
+    #[command(after_help = ROTATE_EXAMPLES)]
+    RotateKeys,
+    /// Get another certificate and TLS key from the sink now. The running agent does this by itself while a third of the
+    /// certificate's time is left.
+    RenewCertificate,
     /// Say what this host can and cannot do, what that costs, and what to do about it.
     Doctor {
         /// Output.
@@ -148,6 +159,16 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
             let config = Config::load(path)?;
             let facts = runtime()?.block_on(enroll::enroll(token, &config.state_directory))?;
             println!("enrolled as host {} at {}", facts.host, facts.sink_url);
+        }
+        Verb::RotateKeys => {
+            let config = Config::load(path)?;
+            let (old, new) = renewal::rotate_host_key(&config.state_directory)?;
+            println!("{old} handed over to {new}, which certifies from the next start of the agent on");
+        }
+        Verb::RenewCertificate => {
+            let config = Config::load(path)?;
+            let hash = runtime()?.block_on(renewal::renew_certificate(&config.state_directory))?;
+            println!("another certificate, {hash}; a running agent takes it over within an hour");
         }
         Verb::Doctor { output } => return doctor(path, *output),
         Verb::CheckConfig => {

@@ -12,7 +12,7 @@ use crate::attribution::users;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::probes::{self, State};
-use crate::sink_client::Client;
+use crate::sink_client::{Client, Credentials};
 use crate::{capture, clock, privileges};
 
 const SINK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -262,7 +262,9 @@ async fn sink(config: &Config) -> Vec<Finding> {
     let facts = &identity.facts;
     let mut findings =
         vec![finding("enrolment", Grade::Ok, format!("host {} at {}", facts.host, facts.sink_url))];
-    let answer = match Client::enrolled(&identity, SINK_TIMEOUT) {
+    let client = Credentials::of(&identity)
+        .and_then(|credentials| Client::enrolled(&identity, &credentials, SINK_TIMEOUT));
+    let answer = match client {
         Ok(mut client) => {
             let path = custody_ledger::wire::head_path(facts.host);
             let content_type = custody_ledger::wire::CONTENT_TYPE;

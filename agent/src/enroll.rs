@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::files;
 use crate::identity::{Facts, Identity};
-use crate::sink_client::{self, Client};
+use crate::sink_client::{self, Client, Credentials};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -52,9 +52,10 @@ pub async fn enroll(token: &str, state_directory: &Path) -> Result<Facts> {
         certificate_key: Zeroizing::new(certificate_key.serialize_pem()),
         authority: response.ca,
         host_key: host_key_bytes,
+        line: Vec::new(),
     };
     // Before anything is written: what came must be usable.
-    Client::enrolled(&identity, TIMEOUT).context("the sink gave an identity that cannot be used")?;
+    Credentials::of(&identity).context("the sink gave an identity that cannot be used")?;
     identity.store(state_directory)?;
     Ok(identity.facts)
 }

@@ -115,3 +115,17 @@ pub fn probe_missing(name: &str, reason: &str) {
 pub fn configuration(state: &str) {
     tracing::info!(state, "configuration");
 }
+
+/// The sink is shown another certificate from now on.
+pub fn certificate_renewed(hash: &str) {
+    tracing::info!(hash, "another certificate is shown to the sink");
+}
+
+/// The certificate is due, and there is no other.
+pub fn certificate_not_renewed(error: &anyhow::Error) {
+    tracing::error!(
+        error = format!("{error:#}"),
+        "the certificate of this host is not renewed: it is tried again each hour; when its time is over, this host is not \
+         let in any more and has to be enrolled anew"
+    );
+}

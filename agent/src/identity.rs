@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use custody_ledger::{HostId, HostKey, PublicKey};
+use custody_ledger::{HandOver, HostId, HostKey, PublicKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -16,7 +16,11 @@ const FACTS: &str = "identity.toml";
 const CERTIFICATE: &str = "certificate.pem";
 const CERTIFICATE_KEY: &str = "certificate.key";
 const AUTHORITY: &str = "ca.pem";
+/// Another certificate with its key, in one file so that neither is there without the other. It stands for both.
+const RENEWED: &str = "renewed.pem";
 const HOST_KEY: &str = "host.key";
+/// Written before the key that it leads to: what goes beyond that key is not there yet.
+const LINE: &str = "host.line.json";
 
 /// What is no secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +45,8 @@ pub struct Identity {
     pub authority: String,
     /// PKCS#8 of the key that certifies this host's epochs.
     pub host_key: Zeroizing<Vec<u8>>,
+    /// From the enrolled key to that one; empty while it is the enrolled one.
+    pub line: Vec<HandOver>,
 }
 
 impl Identity {
@@ -69,13 +75,54 @@ impl Identity {
         };
         let facts = toml::from_str(&text(FACTS)?)
             .with_context(|| format!("{}/{FACTS} is damaged", folder.display()))?;
-        Ok(Identity {
+        let is_there = |name: &str| {
+            folder.join(name).try_exists().with_context(|| format!("cannot look into {}", folder.display()))
+        };
+        let [certificate, key] =
+            if is_there(RENEWED)? { [RENEWED, RENEWED] } else { [CERTIFICATE, CERTIFICATE_KEY] };
+        let line = if is_there(LINE)? {
+            serde_json::from_slice(&read(LINE)?)
+                .with_context(|| format!("{}/{LINE} is damaged", folder.display()))?
+        } else {
+            Vec::new()
+        };
+        let mut identity = Identity {
             facts,
-            certificate: text(CERTIFICATE)?,
-            certificate_key: Zeroizing::new(text(CERTIFICATE_KEY)?),
+            certificate: text(certificate)?,
+            certificate_key: Zeroizing::new(text(key)?),
             authority: text(AUTHORITY)?,
             host_key: Zeroizing::new(read(HOST_KEY)?),
-        })
+            line,
+        };
+        if !identity.line.is_empty() {
+            let newest = identity.host_key()?.public();
+            let length = identity.line.iter().rposition(|step| step.key == newest).map_or(0, |last| last + 1);
+            identity.line.truncate(length);
+        }
+        Ok(identity)
+    }
+
+    /// Nobody else changes the keys while the answer lives.
+    pub fn lock(state_directory: &Path) -> Result<std::fs::File> {
+        let folder = Self::folder(state_directory);
+        let opened = std::fs::File::open(&folder);
+        let file = opened.with_context(|| format!("cannot open {}: enrol this host", folder.display()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok(file)
+    }
+
+    /// Replaces certificate and TLS key, both or neither.
+    pub fn store_certificate(&self, state_directory: &Path) -> Result<()> {
+        let _only_one = Self::lock(state_directory)?;
+        let both = Zeroizing::new(format!("{}{}", self.certificate, self.certificate_key.as_str()));
+        files::replace(&Self::folder(state_directory).join(RENEWED), both.as_bytes())
+    }
+
+    /// Replaces the key that certifies epochs, after the line that leads to it.
+    pub fn store_host_key(&self, state_directory: &Path) -> Result<()> {
+        let folder = Self::folder(state_directory);
+        files::replace(&folder.join(LINE), &serde_json::to_vec(&self.line)?)?;
+        files::replace(&folder.join(HOST_KEY), &self.host_key)
     }
 
     /// The key that certifies epochs.

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use custody_decoders::item::Field;
-use custody_decoders::mask::Masker;
 use custody_ledger::tlog::Witness;
 use custody_ledger::{BootId, EntryType, PublicKey};
 use custody_record::names;
@@ -27,8 +26,10 @@ use crate::chain::{Input, Recorder, Signer};
 use crate::config::Config;
 use crate::forward::Forwarder;
 use crate::identity::Identity;
+use crate::in_force::{self, InForce};
+use crate::renewal::Renewer;
 use crate::shared::{Shared, lock};
-use crate::sink_client::{Address, Client};
+use crate::sink_client::{Address, Client, Credentials};
 use crate::spool::Spool;
 use crate::status;
 use crate::witness::{self, Watcher};
@@ -78,6 +79,7 @@ pub fn run(config_path: &Path) -> Result<()> {
     let signer = Signer {
         host: identity.facts.host,
         key: identity.host_key()?,
+        line: identity.line.clone(),
         boot: boot_id()?,
         state_directory: config.state_directory.clone(),
     };
@@ -92,7 +94,10 @@ pub fn run(config_path: &Path) -> Result<()> {
             result
         })?
     };
-    tell_start(&inputs, &config, &recovery)?;
+    tell_start(&inputs, &recovery)?;
+    if !identity.line.is_empty() {
+        inputs.send(Input::Fact(EntryType::Key, key_facts(&identity)?))?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
     let agent = Agent::start(config, config_path, identity, kept, shared, inputs, failed)?;
@@ -101,7 +106,7 @@ pub fn run(config_path: &Path) -> Result<()> {
     result
 }
 
-fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spool::Recovery) -> Result<()> {
+fn tell_start(inputs: &SyncSender<Input>, recovery: &crate::spool::Recovery) -> Result<()> {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut facts = vec![
         Field::structure(names::AGENT_VERSION, env!("CARGO_PKG_VERSION")),
@@ -112,7 +117,6 @@ fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spo
             .map(|hash| Field::structure(names::AGENT_OBJECT_HASH, hex::encode(hash))),
     );
     inputs.send(Input::Fact(EntryType::AgentStart, facts))?;
-    inputs.send(Input::Fact(EntryType::Config, config_facts(config, "loaded")?))?;
     if recovery.torn_bytes > 0 {
         inputs.send(Input::Gap("spool_torn", None))?;
     }
@@ -126,12 +130,10 @@ fn tell_start(inputs: &SyncSender<Input>, config: &Config, recovery: &crate::spo
     Ok(())
 }
 
-fn config_facts(config: &Config, state: &str) -> Result<Vec<Field>> {
-    let masks = Masker::new(config.masking.clone())?.rules_hash();
+fn key_facts(identity: &Identity) -> Result<Vec<Field>> {
     Ok(vec![
-        Field::structure(names::AGENT_CONFIG_HASH, hex::encode(config.hash())),
-        Field::structure(names::AGENT_MASK_HASH, hex::encode(masks)),
-        Field::structure(names::AGENT_CONFIG_STATE, state),
+        Field::structure(names::AGENT_HOST_KEY, identity.host_key()?.public().to_string()),
+        Field::structure(names::AGENT_HOST_KEY_ROTATIONS, identity.line.len() as u64),
     ])
 }
 
@@ -139,6 +141,7 @@ fn config_facts(config: &Config, state: &str) -> Result<Vec<Field>> {
 struct Agent {
     config: Config,
     config_path: PathBuf,
+    in_force: InForce,
     shared: Arc<Shared>,
     inputs: SyncSender<Input>,
     failed: Arc<AtomicBool>,
@@ -173,6 +176,9 @@ impl Agent {
         });
         let sink = sink.into_iter().map(|known| (known, address.port)).collect();
         let capture = Capture::load(&config.capture, &own_program, sink, canary.port(), Arc::clone(&shared))?;
+        let in_force = InForce::of(&capture.probes().programs())?;
+        let loaded = in_force.facts(&config, in_force::Outcome::Loaded, None)?;
+        inputs.send(Input::Fact(EntryType::Config, loaded))?;
         let rings = capture.probes().rings();
         let copy = |ring: crate::probes::RingHandle<'_>| -> Result<RingFd> {
             Ok(RingFd { fd: ring.fd.try_clone_to_owned()?, bytes: ring.bytes })
@@ -203,10 +209,13 @@ impl Agent {
             downlink: Arc::clone(&downlink),
         };
         let working = thread("workers", move || workers.run())?;
+        let credentials = Credentials::of(&identity)?;
+        let timeout = Duration::from_secs(config.forward.timeout_seconds);
+        let client = || Client::enrolled(&identity, &credentials, timeout);
         let forwarder = Forwarder {
             host: identity.facts.host,
             sink: identity.facts.sink,
-            client: Client::enrolled(&identity, Duration::from_secs(config.forward.timeout_seconds))?,
+            client: client()?,
             address,
             capture: capture_sender.clone(),
             shared: Arc::clone(&shared),
@@ -219,8 +228,8 @@ impl Agent {
         let watcher = Watcher {
             host: identity.facts.host,
             sink: identity.facts.sink,
-            client: Client::enrolled(&identity, Duration::from_secs(config.forward.timeout_seconds))?,
-            wait: Duration::from_secs(config.forward.timeout_seconds) / 2,
+            client: client()?,
+            wait: timeout / 2,
             shared: Arc::clone(&shared),
             recorder: inputs.clone(),
             state_directory: config.state_directory.clone(),
@@ -228,6 +237,13 @@ impl Agent {
             kept,
         };
         tokio::spawn(watcher.run());
+        let renewer = Renewer {
+            state_directory: config.state_directory.clone(),
+            client: client()?,
+            credentials: Arc::clone(&credentials),
+            recorder: inputs.clone(),
+        };
+        tokio::spawn(renewer.run());
         files::make_private_folder(&config.runtime_directory)?;
         let status = status::Server::listen(
             &config.runtime_directory,
@@ -238,6 +254,7 @@ impl Agent {
         Ok(Agent {
             config,
             config_path: config_path.to_owned(),
+            in_force,
             shared,
             inputs,
             failed,
@@ -277,21 +294,29 @@ impl Agent {
     /// The last good configuration stays when the new one is bad; the attempt is recorded either way.
     fn reload(&mut self) -> Result<()> {
         notify(&[NotifyState::Reloading]);
-        let state = match Config::load(&self.config_path) {
+        let (outcome, state) = match Config::load(&self.config_path) {
             Ok(config) => {
+                let outcome = in_force::Outcome::of_reload(&self.config, &config);
                 *lock(&self.orders) =
                     Orders { limits: config.limits.clone(), masking: config.masking.clone() };
                 self.config = config;
                 // Limits and masks are the worker's: the next one takes them over.
                 self.downlink.send(&crate::link::ToWorker::Finish);
-                "reloaded".to_owned()
+                let state = match outcome {
+                    in_force::Outcome::ReloadedInPart => {
+                        "reloaded; what changed beside limits and masking waits for the next start"
+                    }
+                    _ => "reloaded",
+                };
+                (outcome, state.to_owned())
             }
-            Err(error) => format!("refused, the last good one stays: {error}"),
+            Err(error) => (in_force::Outcome::Refused, format!("refused, the last good one stays: {error}")),
         };
         events::configuration(&state);
-        // The refusal may quote the file, which is no payload but may hold names: only the fact is recorded.
-        let recorded = if state == "reloaded" { "reloaded" } else { "refused" };
-        self.inputs.send(Input::Fact(EntryType::Config, config_facts(&self.config, recorded)?))?;
+        // The refusal may quote the file, which is no payload but may hold names: only the file's hash is recorded.
+        let refused = (outcome == in_force::Outcome::Refused).then_some(self.config_path.as_path());
+        let facts = self.in_force.facts(&self.config, outcome, refused)?;
+        self.inputs.send(Input::Fact(EntryType::Config, facts))?;
         self.shared.status().configuration = state;
         notify(&[NotifyState::Ready]);
         Ok(())

@@ -1,7 +1,7 @@
 //! HTTPS to the sink: one connection, kept while it works, HTTP/1.1, bounded answers. Knows nothing of batches.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,11 +12,12 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, DATE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 
@@ -62,6 +63,46 @@ pub struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
+/// The certificate that connections show, with its key. It may be exchanged while they are used: those that stand go on.
+#[derive(Debug)]
+pub struct Credentials(RwLock<Arc<CertifiedKey>>);
+
+impl Credentials {
+    /// Those of this identity.
+    pub fn of(identity: &Identity) -> Result<Arc<Self>> {
+        Ok(Arc::new(Credentials(RwLock::new(certified(identity)?))))
+    }
+
+    /// Takes over those of this identity; whether they are others.
+    pub fn take(&self, identity: &Identity) -> Result<bool> {
+        let new = certified(identity)?;
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let others = new.cert != current.cert;
+        *current = new;
+        Ok(others)
+    }
+}
+
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .context("the host's certificate is damaged")?;
+    let key = PrivateKeyDer::from_pem_slice(identity.certificate_key.as_bytes())
+        .context("the key of the host's certificate is damaged")?;
+    let certified = CertifiedKey::from_der(chain, key, &provider());
+    certified.map(Arc::new).context("certificate and key of this host do not fit")
+}
+
+impl ResolvesClientCert for Credentials {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// What the sink said.
 #[derive(Debug)]
 pub struct Answer {
@@ -78,22 +119,16 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 impl Client {
-    /// As the enrolled host.
-    pub fn enrolled(identity: &Identity, timeout: Duration) -> Result<Self> {
+    /// As the enrolled host, which shows these credentials, whatever they are then, at each new connection.
+    pub fn enrolled(identity: &Identity, credentials: &Arc<Credentials>, timeout: Duration) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(identity.authority.as_bytes()) {
             roots.add(certificate.context("the sink's authority is damaged")?)?;
         }
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
-            .collect::<Result<_, _>>()
-            .context("the host's certificate is damaged")?;
-        let key = PrivateKeyDer::from_pem_slice(identity.certificate_key.as_bytes())
-            .context("the key of the host's certificate is damaged")?;
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .context("certificate and key of this host do not fit")?;
+            .with_client_cert_resolver(Arc::clone(credentials) as Arc<dyn ResolvesClientCert>);
         Ok(Self::new(Address::parse(&identity.facts.sink_url)?, config, timeout))
     }
 

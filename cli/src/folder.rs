@@ -140,13 +140,16 @@ fn evidence(
 ) -> Evidence {
     let id = batch.header.host;
     let Some(host) = host else { return Evidence::unverified("its host was never enrolled here") };
-    let evidence = match follow(id, &host.key, heads.get(&id), frame) {
-        Ok(_) => Evidence::verified(),
-        Err(fault) => Evidence::unverified(fault.to_string()),
+    let before = heads.get(&id);
+    let (evidence, head) = match follow(id, &host.key, before, frame) {
+        Ok(step) => (Evidence::verified(), Some(step.head)),
+        Err(fault) => {
+            let host_key = before.and_then(|head| head.host_key);
+            let head = Head::after(batch).map(|head| Head { host_key, ..head });
+            (Evidence::unverified(fault.to_string()), head)
+        }
     };
-    if let Some(head) = Head::after(batch) {
-        heads.insert(id, head);
-    }
+    heads.extend(head.map(|head| (id, head)));
     evidence
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError, Fields, put_prefixed};
 use crate::entry::{BODY_BYTES_MAX, EntryHeader, HEADER_BYTES_MAX};
 use crate::ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Salt, Seq, Signature};
+use crate::line::{HandOver, LINE_MAX};
 use crate::tlog::CheckpointReference;
 use crate::tree;
 
@@ -91,6 +92,9 @@ pub struct Opening {
     pub key: PublicKey,
     /// The host key's signature over host, boot, epoch and key 0.
     pub certificate: Signature,
+    /// From the enrolled key to the one that certified; empty while that is the enrolled one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub line: Vec<HandOver>,
     /// What came before; `None` at the first epoch after enrolment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
@@ -273,6 +277,9 @@ fn read_head<'a>(fields: &mut Fields<'a>) -> Result<(&'a [u8], BatchHeader, Sign
     let header: BatchHeader = codec::decode("batch header", bytes)?;
     if header.counters.len() > SOURCES_MAX {
         return Err(FrameError::TooMany { what: "sources of counters", limit: SOURCES_MAX });
+    }
+    if header.opening.iter().any(|opening| opening.line.len() > LINE_MAX) {
+        return Err(FrameError::TooMany { what: "keys in the host's line", limit: LINE_MAX });
     }
     let quarantined = header.opening.iter().flat_map(|opening| &opening.resume).map(|r| r.quarantined.len());
     if quarantined.sum::<usize>() > QUARANTINED_MAX {

@@ -11,6 +11,7 @@ use crate::codec::CodecError;
 use crate::entry::{BODY_BYTES_MAX, ENTRY_VERSION, EntryHeader, EntryType, SealedReference};
 use crate::ids::{BatchNumber, BootId, EpochId, EpochNonce, Hash, HostId, Position, Salt, Seq};
 use crate::keys::{self, BatchKey, HostKey, KeyError};
+use crate::line::HandOver;
 use crate::tlog::CheckpointReference;
 use crate::tree;
 
@@ -143,7 +144,7 @@ impl Chain {
             host,
             boot,
             epoch,
-            opening: Some(Opening { key: key.public(), certificate, resume }),
+            opening: Some(Opening { key: key.public(), certificate, line: Vec::new(), resume }),
             key: Some(key),
             number: BatchNumber(0),
             previous_batch: Hash::ZERO,
@@ -153,6 +154,16 @@ impl Chain {
             leaves: Vec::new(),
             entries: Vec::new(),
         })
+    }
+
+    /// Names the line of keys that leads from the enrolled key to the one that certified this epoch. It stands in the first
+    /// batch, so this comes before that is closed.
+    #[must_use]
+    pub fn in_line(mut self, line: Vec<HandOver>) -> Self {
+        if let Some(opening) = &mut self.opening {
+            opening.line = line;
+        }
+        self
     }
 
     /// The epoch that was opened.

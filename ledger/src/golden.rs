@@ -80,8 +80,12 @@ fn sealed() -> SealedReference {
 
 fn batch_header(number: u64) -> BatchHeader {
     let resume = Resume { local: Some(BATCH), sink: Some(BATCH), quarantined: vec![BATCH] };
-    let opening =
-        Opening { key: PublicKey([0x91; 32]), certificate: Signature([0x92; 64]), resume: Some(resume) };
+    let opening = Opening {
+        key: PublicKey([0x91; 32]),
+        certificate: Signature([0x92; 64]),
+        line: Vec::new(),
+        resume: Some(resume),
+    };
     let counters = Counters {
         produced: 1_000_000,
         delivered: 999_900,
@@ -120,6 +124,10 @@ fn golden_batch_headers_and_frame() {
     let (opening, later) = (batch_header(0).encode().unwrap(), batch_header(5).encode().unwrap());
     compare("batch-header-opening.hex", &opening);
     compare("batch-header.hex", &later);
+    let mut rotated = batch_header(0);
+    let step = HandOver { key: PublicKey([0x98; 32]), signature: Signature([0x99; 64]) };
+    rotated.opening.as_mut().unwrap().line = vec![step];
+    compare("batch-header-line.hex", &rotated.encode().unwrap());
     let mut frame = frame_head(&later, &Signature([0x97; 64]));
     let body = Body { salt: Salt([0x66; 16]), bytes: b"hello" };
     put_entry(&mut frame, &entry(10, None).encode().unwrap(), Some(body));

@@ -10,6 +10,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ids::{BootId, EpochId, HostId, PublicKey, Signature};
+use crate::line::HandOver;
 
 /// What a signature is for. The line is signed before the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub enum Context {
     Statement,
     /// The sink certifies the key of its log.
     Log,
+    /// A host key hands over to the next one.
+    HandOver,
+    /// The host key shows that its holder asks for a new certificate.
+    Renewal,
 }
 
 impl Context {
@@ -37,6 +42,8 @@ impl Context {
             Context::Receipt => b"custody/1 receipt\n",
             Context::Statement => b"custody/1 statement\n",
             Context::Log => b"custody/1 log\n",
+            Context::HandOver => b"custody/1 hand-over\n",
+            Context::Renewal => b"custody/1 renewal\n",
         }
     }
 }
@@ -119,7 +126,8 @@ macro_rules! stored_key {
 }
 
 stored_key! {
-    /// The key that a host enrolled with. It certifies the first batch key of each epoch, and nothing else.
+    /// The key that a host enrolled with, or the newest of its line. It certifies the first batch key of each epoch, and
+    /// signs what makes another key or certificate the host's.
     HostKey
 }
 stored_key! {
@@ -151,6 +159,17 @@ impl HostKey {
     pub fn prove_enrolment(&self, certificate_request: &[u8]) -> Signature {
         sign(&self.0, Context::Enrolment, &enrolment_statement(certificate_request))
     }
+
+    /// Hands over to another key, which certifies the host's epochs from then on.
+    pub fn hand_over(&self, host: HostId, next: &PublicKey) -> HandOver {
+        let signature = sign(&self.0, Context::HandOver, &hand_over_statement(host, &self.public(), next));
+        HandOver { key: *next, signature }
+    }
+
+    /// Shows that the host's chain asks for a certificate over this request (DER).
+    pub fn prove_renewal(&self, host: HostId, certificate_request: &[u8]) -> Signature {
+        sign(&self.0, Context::Renewal, &renewal_statement(host, certificate_request))
+    }
 }
 
 impl SinkKey {
@@ -175,6 +194,31 @@ pub fn is_certified(
 /// Whether who sent this certificate request has the host key.
 pub fn is_enrolment_proof(host_key: &PublicKey, certificate_request: &[u8], proof: &Signature) -> bool {
     verify(host_key, Context::Enrolment, &enrolment_statement(certificate_request), proof)
+}
+
+/// Whether the holder of `before` handed over to the key of this step.
+pub(crate) fn is_handed_over(host: HostId, before: &PublicKey, step: &HandOver) -> bool {
+    verify(before, Context::HandOver, &hand_over_statement(host, before, &step.key), &step.signature)
+}
+
+/// Whether who has the host key asks for a certificate over this request.
+pub fn is_renewal_proof(
+    host_key: &PublicKey,
+    host: HostId,
+    certificate_request: &[u8],
+    proof: &Signature,
+) -> bool {
+    verify(host_key, Context::Renewal, &renewal_statement(host, certificate_request), proof)
+}
+
+/// Host 16, the key that hands over 32, the next one 32.
+fn hand_over_statement(host: HostId, before: &PublicKey, next: &PublicKey) -> Vec<u8> {
+    [&host.as_bytes()[..], &before.0, &next.0].concat()
+}
+
+/// Host 16, SHA-256 of the request 32.
+fn renewal_statement(host: HostId, certificate_request: &[u8]) -> Vec<u8> {
+    [&host.as_bytes()[..], &crate::tree::hash_of(certificate_request).0].concat()
 }
 
 /// Fixed layout, so that nothing has to be parsed: host 16, boot 16, counter 8 (big-endian), nonce 16, key 32.

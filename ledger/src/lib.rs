@@ -4,7 +4,7 @@
 //! Pure: bytes in, bytes out. No file, network, clock or log; the only outside source is the random generator.
 //! Never parses an entry's body, and never re-serialises what it hashes: a hash is over the bytes as stored.
 //!
-//! In flow order: [`ids`], [`codec`] (one MessagePack convention), [`keys`], [`entry`], [`tree`], [`batch`],
+//! In flow order: [`ids`], [`codec`] (one MessagePack convention), [`keys`], [`line`] (a host's keys, one after the other), [`entry`], [`tree`], [`batch`],
 //! [`chain`] (the host's side), [`receipt`], [`statement`] (the sink's own records), [`wire`] (between host and sink), [`segment`] (files of the spool
 //! and of the store), [`tlog`] (the sink's transparency log), [`verify`] (the same checks for the sink and for offline readers),
 //! [`bundle`] (a part of it all for an outsider).
@@ -17,6 +17,7 @@ pub mod codec;
 pub mod entry;
 pub mod ids;
 pub mod keys;
+pub mod line;
 pub mod receipt;
 pub mod segment;
 pub mod statement;
@@ -33,5 +34,6 @@ pub use chain::{Chain, Draft, Echo, SignedBatch};
 pub use entry::{EntryHeader, EntryType};
 pub use ids::{BatchNumber, BootId, EpochId, Hash, HostId, Position, PublicKey, Salt, Seq, Signature};
 pub use keys::{HostKey, LogKey, SinkKey};
+pub use line::HandOver;
 pub use receipt::{Receipt, ReceiptLevel, SignedReceipt};
 pub use statement::{Enrolment, Statement};

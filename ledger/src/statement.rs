@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
-use crate::ids::{HostId, Position, PublicKey, Signature};
+use crate::ids::{Hash, HostId, Position, PublicKey, Signature};
 use crate::keys::{self, Context, SinkKey};
 use crate::verify::{Fault, Finding};
 
@@ -83,6 +83,28 @@ pub enum Stated {
         /// As in the certificate: role, name and, of a reader, scope.
         identity: String,
     },
+    /// No certificate that this identity was given up to then is believed; of a host, no batch follows in the store.
+    Revoked {
+        /// As in the certificate, without a scope.
+        identity: String,
+        /// Up to when, by the sink's clock, seconds since 1970.
+        until_s: u64,
+        /// What the person who revoked it says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The revocation of this identity was taken away: its certificates are believed again.
+    Reinstated {
+        /// As in the certificate, without a scope.
+        identity: String,
+    },
+    /// A host got another certificate, over its still valid one and with the newest key of its line.
+    Renewed {
+        /// As in the certificate.
+        identity: String,
+        /// SHA-256 of the certificate, DER.
+        certificate: Hash,
+    },
 }
 
 impl Stated {
@@ -95,6 +117,9 @@ impl Stated {
             Stated::Denied(_) => "denied",
             Stated::OverQuota { .. } => "over_quota",
             Stated::Admitted { .. } => "admitted",
+            Stated::Revoked { .. } => "revoked",
+            Stated::Reinstated { .. } => "reinstated",
+            Stated::Renewed { .. } => "renewed",
         }
     }
 }
@@ -164,6 +189,8 @@ pub enum DenialReason {
     NotEnrolled,
     /// The join token is unknown, used up or expired.
     Token,
+    /// Who asks for another certificate of a host does not have the newest key of its chain.
+    ChainKey,
     /// A reason that is newer than this reader.
     #[serde(other)]
     Unknown,
@@ -181,6 +208,7 @@ impl DenialReason {
             DenialReason::Role => "role",
             DenialReason::NotEnrolled => "not_enrolled",
             DenialReason::Token => "token",
+            DenialReason::ChainKey => "chain_key",
             DenialReason::Unknown => "unknown",
         }
     }
@@ -195,6 +223,7 @@ impl DenialReason {
             DenialReason::Role => "not for this role",
             DenialReason::NotEnrolled => "a host that is not enrolled here",
             DenialReason::Token => "a join token that is unknown, used up or expired",
+            DenialReason::ChainKey => "another certificate without the newest key of the host's chain",
             DenialReason::Unknown => "a reason that this version does not know",
         }
     }

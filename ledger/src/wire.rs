@@ -6,6 +6,7 @@
 //! | `POST /v1/enroll` | [`EnrolRequest`] | [`EnrolResponse`] |
 //! | `POST /v1/hosts/{id}/batches` | frames, see [`put_frame`] | [`AppendResponse`] |
 //! | `GET /v1/hosts/{id}/head` | | [`HeadResponse`] |
+//! | `POST /v1/hosts/{id}/certificate` | [`RenewRequest`] | [`RenewResponse`] |
 //! | `GET /v1/hosts/{id}/committed?…` ([`CommittedQuery`]) | | [`CommittedResponse`] |
 
 use std::fmt;
@@ -18,6 +19,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::codec::{self, Fields, put_prefixed};
 use crate::ids::{Hash, HostId, Position, PublicKey, Seq, Signature};
+use crate::line::HandOver;
 use crate::receipt::SignedReceipt;
 use crate::tlog::checkpoint::CertifiedLogKey;
 
@@ -43,6 +45,11 @@ pub fn batches_path(host: HostId) -> String {
 /// Where a host asks for its head.
 pub fn head_path(host: HostId) -> String {
     format!("/v1/hosts/{host}/head")
+}
+
+/// Where a host gets another certificate.
+pub fn certificate_path(host: HostId) -> String {
+    format!("/v1/hosts/{host}/certificate")
 }
 
 /// Most batches that one answer proves to be committed.
@@ -163,6 +170,26 @@ pub struct EnrolResponse {
     pub ca: String,
     /// The key that signs receipts.
     pub sink: PublicKey,
+}
+
+/// Asks for another certificate, over the one that the connection shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// PKCS#10 request, DER. The sink takes its key only.
+    #[serde(with = "serde_bytes")]
+    pub certificate_request: Vec<u8>,
+    /// The host's line of keys, which may go on from what the sink has seen of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub line: Vec<HandOver>,
+    /// By the newest key of that line ([`crate::HostKey::prove_renewal`]).
+    pub proof: Signature,
+}
+
+/// The certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RenewResponse {
+    /// Client certificate, PEM.
+    pub certificate: String,
 }
 
 /// Appends one frame to the body of an append: a length (u32, big-endian) and the frame.

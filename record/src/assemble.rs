@@ -155,9 +155,9 @@ impl Assembler {
     }
 }
 
-/// Bodies of these hold a [`Record`]; those of keys, resumptions and the sink's own hold what their writer says.
+/// Bodies of these hold a [`Record`]; those of resumptions and the sink's own hold what their writer says.
 fn carries_record(entry_type: &str) -> bool {
-    const FACTS: [&str; 11] = [
+    const FACTS: [&str; 12] = [
         "session.open",
         "session.close",
         "exec",
@@ -167,6 +167,7 @@ fn carries_record(entry_type: &str) -> bool {
         "agent.start",
         "agent.stop",
         "config",
+        "key",
         "heartbeat",
         "coverage",
     ];

@@ -297,8 +297,23 @@ names! {
     AGENT_MASK_HASH = "custody.agent.masks";
     /// SHA-256 of the kernel object that was loaded.
     AGENT_OBJECT_HASH = "custody.agent.object";
-    /// What happened to the configuration: `loaded`, `reloaded`, or why it was refused.
+    /// What became of the configuration: `loaded`, `reloaded`, `reloaded_in_part` (the rest waits for the next start), or
+    /// `refused` (the last good one stays).
     AGENT_CONFIG_STATE = "custody.agent.config.state";
+    /// The version that the configuration in force names.
+    AGENT_CONFIG_VERSION = "custody.agent.config.version";
+    /// SHA-256 of the file that was refused, byte for byte.
+    AGENT_CONFIG_REFUSED = "custody.agent.config.refused";
+    /// SHA-256 of the agent's own program, as it runs.
+    AGENT_PROGRAM_HASH = "custody.agent.program";
+    /// The programs that run in the kernel, each as `name:tag`; the kernel makes the tag of a program's instructions.
+    AGENT_KERNEL_PROGRAMS = "custody.agent.kernel.programs";
+    /// The key that certifies the host's epochs from this start on.
+    AGENT_HOST_KEY = "custody.agent.host_key";
+    /// How many keys came before it, from the enrolled one on.
+    AGENT_HOST_KEY_ROTATIONS = "custody.agent.host_key.rotations";
+    /// SHA-256 of the certificate that the host shows to its sink from now on.
+    AGENT_CERTIFICATE = "custody.agent.certificate";
     /// What does not hold of the sink's log, as this host sees it.
     AGENT_LOG_ALARM = "custody.agent.log.alarm";
     /// How often the worker was replaced since the agent's start.

@@ -4,21 +4,23 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use custody_ledger::statement::DenialReason;
+use custody_ledger::statement::{DenialReason, Stated};
 use custody_ledger::tlog::CheckpointReference;
 use custody_ledger::verify::Head;
-use custody_ledger::wire::{AppendResponse, HeadResponse, RefusalCode};
-use custody_ledger::{Enrolment, HostId, PublicKey, Seq, SinkKey};
+use custody_ledger::wire::{AppendResponse, HeadResponse, RefusalCode, RenewRequest};
+use custody_ledger::{Enrolment, HostId, PublicKey, Seq, SinkKey, keys, line};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::now_ns;
 use crate::config::QuotaSection;
 use crate::http::Refused;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::quota::{Meter, Over};
+use crate::revocation::statements;
 use crate::store::{HostRow, Job, Store, StoreError};
 use crate::tree::Tree;
 
@@ -32,6 +34,9 @@ const STATEMENTS_PER_HOST_MAX: u32 = 32;
 
 /// Appends of one host that are read or stored at once: nobody takes the room of all others.
 const APPENDS_PER_HOST_MAX: usize = 2;
+
+/// Least time between two certificates of one host: each is a statement, and none may fill the disk with them.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(600);
 
 /// One host.
 struct Host {
@@ -47,6 +52,10 @@ struct HostChain {
     echoed: Option<CheckpointReference>,
     statements_left: u32,
     meter: Meter,
+    /// Its revocation is stated: no batch of it may follow that statement.
+    revoked: bool,
+    /// When it asked for another certificate last.
+    renewed: Option<Instant>,
 }
 
 /// Accepts batches into the store.
@@ -81,9 +90,11 @@ impl Acceptor {
         metrics: Arc<Metrics>,
         quota: QuotaSection,
     ) -> Result<Self, StoreError> {
+        let revoked = store.revoked()?;
         let host = |row: HostRow| {
             let meter = Meter::of(&row);
-            (row.enrolment.host, host(row.enrolment.key, row.head, meter))
+            let revoked = revoked.contains_key(&Identity::Host(row.enrolment.host).to_string());
+            (row.enrolment.host, host(row.enrolment.key, row.head, meter, revoked))
         };
         let hosts = Arc::new(RwLock::new(store.hosts()?.into_iter().map(host).collect()));
         let started = Instant::now();
@@ -98,7 +109,26 @@ impl Acceptor {
     /// Takes batches of a host that was just enrolled durably.
     pub fn add(&self, enrolment: Enrolment) {
         let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
-        hosts.insert(enrolment.host, host(enrolment.key, None, Meter::default()));
+        hosts.insert(enrolment.host, host(enrolment.key, None, Meter::default(), false));
+    }
+
+    /// States that an identity was revoked, or is not any more. What a host sent before that and was read already comes
+    /// before the statement in the store, or is refused. Blocks.
+    pub fn state_revocation(&self, identity: &Identity, what: Stated) -> Result<(), StoreError> {
+        let revoked = matches!(what, Stated::Revoked { .. });
+        tracing::warn!(%identity, revoked, "a revocation is stated");
+        let statement = statements::statement(identity, what);
+        let Some(host) = statement.host.and_then(|host| self.host(host)) else {
+            return self.store.state(&self.key, &[statement]);
+        };
+        let mut job = Job::default();
+        job.statement(&self.key, &statement)?;
+        let pending = {
+            let mut chain = host.chain.lock().unwrap_or_else(PoisonError::into_inner);
+            chain.revoked = revoked;
+            self.store.submit(job)?
+        };
+        pending.wait()
     }
 
     /// Keeps a place for one more host, if there may be one.
@@ -132,6 +162,28 @@ impl Acceptor {
             receipts: Vec::new(),
             refusal: Some(*Refused::internal(&error).refusal),
         })
+    }
+
+    /// Whether a host may have another certificate: who asks has the newest key of its chain, and did not just ask.
+    pub fn admit_renewal(&self, id: HostId, request: &RenewRequest) -> Result<(), Refused> {
+        let host = self.host(id).ok_or_else(|| unknown_host(id))?;
+        let mut chain = host.chain.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = chain.head.as_ref().and_then(|head| head.host_key).unwrap_or(chain.key);
+        let newest = line::follow(id, &chain.key, &held, &request.line)
+            .map_err(|error| Refused::denied(DenialReason::ChainKey, error.to_string()))?;
+        if !keys::is_renewal_proof(&newest, id, &request.certificate_request, &request.proof) {
+            let detail = "this is not signed by the newest key of the host's chain";
+            return Err(Refused::denied(DenialReason::ChainKey, detail));
+        }
+        let since = chain.renewed.map_or(RENEWAL_INTERVAL, |renewed| renewed.elapsed());
+        if let Some(wait) = RENEWAL_INTERVAL.checked_sub(since).filter(|wait| !wait.is_zero()) {
+            let detail = "this host got another certificate a moment ago";
+            let mut refused = Refused::new(RefusalCode::Busy, detail);
+            refused.refusal.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            return Err(refused);
+        }
+        chain.renewed = Some(Instant::now());
+        Ok(())
     }
 
     /// Where the host's chain stands durably.
@@ -196,10 +248,18 @@ impl Clock {
     }
 }
 
-fn host(key: PublicKey, head: Option<Head>, meter: Meter) -> Arc<Host> {
+fn host(key: PublicKey, head: Option<Head>, meter: Meter, revoked: bool) -> Arc<Host> {
     let statements_left = STATEMENTS_PER_HOST_MAX;
     Arc::new(Host {
-        chain: Mutex::new(HostChain { key, head, echoed: None, statements_left, meter }),
+        chain: Mutex::new(HostChain {
+            key,
+            head,
+            echoed: None,
+            statements_left,
+            meter,
+            revoked,
+            renewed: None,
+        }),
         appends: Arc::new(Semaphore::new(APPENDS_PER_HOST_MAX)),
     })
 }

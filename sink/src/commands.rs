@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::identity::{Identity, Role, is_name};
 use crate::labels;
-use crate::revocation::Revocations;
+use crate::revocation::{REASON_BYTES_MAX, Revocations};
 use crate::run;
 use crate::status;
 use crate::token::{Grant, Tokens};
@@ -48,7 +48,9 @@ enum Command {
     },
     /// Make a join token and print it.
     Enroll(EnrollArgs),
-    /// Believe no certificate that a host or a person was given so far.
+    /// Believe no certificate that a host or a person was given so far, such as
+    /// `custody-sink revoke --role reader --name dana@corp --reason "left the company"`. That, and when it is taken back by
+    /// removing its file, becomes a signed statement of the store.
     Revoke(RevokeArgs),
     /// Check configuration, keys and every byte of the store.
     Doctor,
@@ -90,6 +92,9 @@ struct RevokeArgs {
     /// The person's name, such as dana@corp.
     #[arg(long, requires = "role")]
     name: Option<String>,
+    /// Why: stands in the statement of the store.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 /// Runs what was typed.
@@ -175,9 +180,13 @@ fn revoke(config: &Config, args: RevokeArgs) -> Result<Identity, String> {
         (None, Some(role), Some(name)) if is_name(&name) => Identity::Person { role, name },
         _ => return Err("this is nobody's name: say --host ID, or --role ROLE --name NAME".to_owned()),
     };
+    let reason = args.reason.as_deref();
+    if reason.is_some_and(|reason| reason.len() > REASON_BYTES_MAX || reason.contains('\n')) {
+        return Err(format!("a reason is one line of {REASON_BYTES_MAX} bytes at most"));
+    }
     let directory = &config.state_directory;
     authority::fingerprint(directory).map_err(|error| error.to_string())?;
-    let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity));
+    let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity, reason));
     revoked.map_err(|error| error.to_string())?;
     Ok(identity)
 }

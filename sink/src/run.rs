@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::denied::{self, Denials};
 use crate::http::{self, Intake, Services, server};
 use crate::metrics::Metrics;
-use crate::revocation::Revocations;
+use crate::revocation::{Revocations, statements};
 use crate::search::Search;
 use crate::store::{Recovered, Store};
 use crate::token::Tokens;
@@ -127,11 +127,16 @@ async fn serve(
         // Nobody follows: then there is nobody to tell.
         let _ = stop_readers.send(true);
     };
+    // What changed while no sink ran is stated before anybody is answered.
+    statements::state(Arc::clone(&services)).await;
     let stating = tokio::spawn(denied::state_for_ever(Arc::clone(&services)));
+    let revoking = tokio::spawn(statements::state_for_ever(Arc::clone(&services)));
     let router = http::router(Arc::clone(&services));
     let counted = (metrics, Arc::clone(&services.denials));
     server::serve(listener, tls, router, counted, config.limits.connections_max, stop).await;
     stating.abort();
+    revoking.abort();
+    statements::state(Arc::clone(&services)).await;
     denied::state(services, true).await;
     Ok(())
 }

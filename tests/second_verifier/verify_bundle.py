@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 ZERO = bytes(32)
 NO_SESSION = 2**64 - 1
 BUNDLE_MAX, BATCH_MAX, BATCH_HEADER_MAX, ENTRY_HEADER_MAX = 1 << 30, 2 << 20, 60 << 10, 4 << 10
-BODY_MAX, ENTRIES_MAX, BATCHES_MAX, WAY_MAX = 256 << 10, 1024, 65536, 65536
+BODY_MAX, ENTRIES_MAX, BATCHES_MAX, WAY_MAX, LINE_MAX = 256 << 10, 1024, 65536, 65536, 64
 NOTE_MAX, ENROLMENT_MAX, PROOF_HASHES_MAX, DEPTH_MAX = 64 << 10, 64 << 10, 128, 16
 
 
@@ -270,6 +270,9 @@ class Batch:
         if self.opening is not None:
             self.key = field(self.opening, "key", bytes, 32)
             self.certificate = field(self.opening, "certificate", bytes, 64)
+            line = optional(self.opening, "line", list) or []
+            demand("format", len(line) <= LINE_MAX)
+            self.line = [(field(step, "key", bytes, 32), field(step, "signature", bytes, 64)) for step in line]
             resume = optional(self.opening, "resume", dict)
             self.resumes = read_position(resume.get("local")) if resume and resume.get("local") else None
         self.hash = sha256(b"\2", self.bytes)
@@ -286,8 +289,17 @@ class Batch:
         line = b"custody/1 leaf batch\n"
         return leaf_hash(line + self.host + place.received + place.content + self.signature + self.bytes)
 
+    def line_of_keys(self, enrolled):
+        """The keys of the host's line from the enrolled one on; None where a step is not signed by the key before."""
+        keys = [enrolled]
+        for key, signature in self.line:
+            if not signed(keys[-1], b"custody/1 hand-over\n" + self.host + keys[-1] + key, signature):
+                return None
+            keys.append(key)
+        return keys
+
     def certified(self, host_key):
-        """The host's key certified the first key of the epoch."""
+        """The host's newest key certified the first key of the epoch."""
         statement = self.host + self.boot + struct.pack(">Q", self.epoch[0]) + self.epoch[1] + self.key
         return signed(host_key, b"custody/1 epoch\n" + statement, self.certificate)
 
@@ -406,6 +418,7 @@ class Verification:
             signature = field(outer, "signature", bytes, 64)
             inner = unpack(message)
             host, self.host_key = field(inner, "host", bytes, 16), field(inner, "key", bytes, 32)
+            self.newest = self.host_key
         except Rejected:
             raise Rejected("enrolment") from None
         demand("enrolment", signed(key, b"custody/1 statement\n" + message, signature))
@@ -426,7 +439,9 @@ class Verification:
         head = self.head
         demand("way", (head is None) == (batch.opening is not None))
         if head is None:
-            demand("way", batch.certified(self.host_key))
+            keys = batch.line_of_keys(self.host_key)
+            demand("way", keys is not None and batch.certified(keys[-1]))
+            self.newest = keys[-1]
             key, number, previous, seq = batch.key, 0, ZERO, 0
         else:
             key, number, previous, seq = head.key, head.number + 1, head.hash, head.next_seq
@@ -466,7 +481,11 @@ class Verification:
             demand("chain.epoch", head is None or batch.epoch[0] > head.epoch[0])
             demand("chain.number", batch.number == 0)
             demand("chain.link", batch.previous == ZERO)
-            demand("chain.certificate", batch.certified(self.host_key))
+            keys = batch.line_of_keys(self.host_key)
+            demand("chain.hand_over", keys is not None)
+            demand("chain.key_line", self.newest in keys)
+            self.newest = keys[-1]
+            demand("chain.certificate", batch.certified(self.newest))
             demand("chain.signature", batch.signed_by(batch.key))
             # The new epoch names the last batch that the host held: another one than the last here is a hole.
             if head is not None:

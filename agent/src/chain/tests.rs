@@ -28,6 +28,7 @@ fn signer(folder: &Path) -> Signer {
     Signer {
         host: HostId::from_bytes([7; 16]),
         key: HostKey::generate().unwrap().0,
+        line: Vec::new(),
         boot: BootId([1; 16]),
         state_directory: folder.to_owned(),
     }

@@ -208,6 +208,16 @@ impl Probes {
         self.standing.sweep()
     }
 
+    /// The programs that the kernel has loaded, in the order of their names, each with the tag that the kernel made of its
+    /// instructions.
+    pub fn programs(&self) -> Vec<(String, u64)> {
+        // One that is not loaded has no tag, and does nothing.
+        let loaded = self.ebpf.programs().filter_map(|(name, program)| Some((name, program.info().ok()?)));
+        let mut programs: Vec<_> = loaded.map(|(name, info)| (name.to_owned(), info.tag())).collect();
+        programs.sort_unstable();
+        programs
+    }
+
     /// The loaded object, for probes that attach later (TLS libraries).
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf

@@ -131,6 +131,8 @@ struct Check {
     key: Option<PublicKey>,
     hosts: BTreeMap<HostId, (String, Verifier)>,
     stated: BTreeMap<Option<HostId>, Stated>,
+    /// Hosts that were revoked before the place that the check has come to.
+    revoked: BTreeSet<HostId>,
     /// Hashes of all statements: each was made at a moment of its own.
     statements: BTreeSet<Hash>,
     faults: Vec<String>,
@@ -147,6 +149,7 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Report 
         key: None,
         hosts: BTreeMap::new(),
         stated: BTreeMap::new(),
+        revoked: BTreeSet::new(),
         statements: BTreeSet::new(),
         faults: Vec::new(),
         batches: 0,
@@ -242,6 +245,9 @@ impl Check {
             },
             _ => self.fault(format!("a batch of {host} stands without a receipt")),
         }
+        if self.revoked.contains(&host) {
+            self.fault(format!("a batch of {host} stands behind the statement that it was revoked"));
+        }
         match self.hosts.get_mut(&host) {
             Some((_, verifier)) => verifier.hashed(frame, hashed),
             None => self.fault(format!("a batch of {host} stands here, and that host was never enrolled")),
@@ -250,6 +256,11 @@ impl Check {
 
     /// Keeps what nobody can see in the chain itself: batches that came and were not taken.
     fn stated(&mut self, statement: &Statement) {
+        match (statement.host, &statement.what) {
+            (Some(host), statement::Stated::Revoked { .. }) => drop(self.revoked.insert(host)),
+            (Some(host), statement::Stated::Reinstated { .. }) => drop(self.revoked.remove(&host)),
+            _ => {}
+        }
         let stated = self.stated.entry(statement.host).or_default();
         let Some(words) = statement_words(&statement.what) else { return };
         stated.forked |= matches!(statement.what, statement::Stated::Equivocation { signed: true, .. });

@@ -20,6 +20,8 @@ const FIXED_COLUMNS: usize =
 const SUMMARY_COLUMNS_MIN: usize = 24;
 /// Where second lines begin.
 const INDENT: usize = 13 + HOST_COLUMNS + 1;
+/// Digits of a hash that tell two apart for people; `show` has all of it.
+const HASH_COLUMNS: usize = 12;
 /// Longest value on a second line unless wide.
 const VALUE_COLUMNS: usize = 60;
 
@@ -184,6 +186,26 @@ pub(crate) fn summary(view: &View) -> String {
             text::count(view.number(names::TLS_UNREAD_CONNECTIONS).unwrap_or(0)),
             text::count(view.number(names::BYTES_SKIPPED).unwrap_or(0))
         )),
+        "config" => {
+            let short =
+                |name: &str| text(name).map(|hash| hash.chars().take(HASH_COLUMNS).collect::<String>());
+            Some(format!(
+                "configuration {}: {}, masks {}, agent {}, kernel {}",
+                text(names::AGENT_CONFIG_STATE).unwrap_or_default().replace('_', " "),
+                short(names::AGENT_CONFIG_HASH).unwrap_or_default(),
+                short(names::AGENT_MASK_HASH).unwrap_or_default(),
+                text(names::AGENT_VERSION).unwrap_or_default(),
+                text(names::AGENT_KERNEL).unwrap_or_default()
+            ))
+        }
+        "key" => Some(match text(names::AGENT_CERTIFICATE) {
+            Some(certificate) => format!("another certificate: {certificate}"),
+            None => format!(
+                "key of the host: {}, after {} rotations",
+                text(names::AGENT_HOST_KEY).unwrap_or_default(),
+                view.number(names::AGENT_HOST_KEY_ROTATIONS).unwrap_or(0)
+            ),
+        }),
         "session.open" => Some("opened".to_owned()),
         "session.close" => Some(format!("closed, {}", bytes(view))),
         kind if kind.starts_with("exchange") => {

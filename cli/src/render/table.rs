@@ -84,6 +84,9 @@ fn noted_words(code: &str) -> Cow<'_, str> {
         "refused" => "batches refused",
         "denied" => "attempts denied",
         "over_quota" => "times that it came over a quota",
+        "key_rotated" => "times that it went on to another key",
+        "revoked" => "times that it was revoked",
+        "reinstated" => "times that its revocation was taken away",
         code => return escape(code),
     })
 }

@@ -2,7 +2,7 @@
 //! Each is first shown to pass with those checks left out. The vectors for other readers are made of the same table.
 
 use super::report::{BundleCheck, VerifyError};
-use super::stand::{Bundle, HOST, Placed, SESSION, Stand, enrol, epoch_id, redacted, signer};
+use super::stand::{Bundle, HOST, OTHER, Placed, SESSION, Stand, enrol, epoch_id, redacted, signer};
 use super::verify::verify;
 use super::{Point, Policy, Proof, Range, Report, head_of};
 use crate::batch::{Body, frame_head, put_entry};
@@ -118,6 +118,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     list.of_the_range();
     list.of_the_file();
     list.of_the_owner_of_the_sink();
+    list.of_rotations();
     list.attacks
 }
 
@@ -359,6 +360,27 @@ impl List<'_> {
         let mut bundle = forged.both_epochs();
         bundle.range.last.seq = Seq(4);
         self.add("entries_behind_the_end_of_an_epoch", &[Stop::Chain(Check::Stop)], &bundle);
+    }
+
+    /// What a key that was rotated away, or never the host's, can be made to sign; all of it stands in the log.
+    fn of_rotations(&mut self) {
+        for (name, host, by) in
+            [("rotation_that_another_key_signed", HOST, 0xb3), ("rotation_of_another_host", OTHER, 0xb0)]
+        {
+            let forged = Stand::forged(|_, second| *second = Stand::epoch_of_a_rotated_key(host, by));
+            self.add(name, &[Stop::Chain(Check::HandOver)], &forged.both_epochs());
+        }
+        let forged = Stand::forged(|_, second| *second = Stand::epoch_of_a_rotated_key(HOST, 0xb3));
+        self.add("way_over_a_rotation_that_another_key_signed", &[WAY], &forged.end_of_the_second());
+        for (name, other) in [
+            ("epoch_of_a_key_that_was_rotated_away", None),
+            ("second_rotation_from_the_same_key", Some(0xb3)),
+        ] {
+            let forged = Stand::forged(|_, second| *second = Stand::epoch_behind_a_rotation(other));
+            let mut bundle = forged.both_epochs();
+            bundle.range.last = Point { epoch: epoch_id(3), seq: Seq(1) };
+            self.add(name, &[Stop::Chain(Check::KeyLine)], &bundle);
+        }
     }
 }
 

@@ -46,6 +46,7 @@ struct Line {
     host_key: HostKey,
     epoch: EpochId,
     keys: u8,
+    line: Vec<HandOver>,
     resume: Option<Resume>,
     next_seq: u64,
     last_entry: Hash,
@@ -60,6 +61,7 @@ impl Line {
             host_key: HostKey::from_pair(pair(host_key)),
             epoch: epoch_id(counter),
             keys,
+            line: Vec::new(),
             resume: resume.map(|local| Resume { local: Some(local), ..Default::default() }),
             next_seq: 0,
             last_entry: Hash::ZERO,
@@ -103,6 +105,7 @@ impl Line {
         let opening = || Opening {
             key: first_key,
             certificate: self.host_key.certify(self.host, BOOT, self.epoch, &first_key),
+            line: self.line.clone(),
             resume: self.resume.clone(),
         };
         let header = BatchHeader {
@@ -241,6 +244,28 @@ impl Stand {
         second.made
     }
 
+    /// The second epoch under a key that the first host's enrolled key handed over to, or whom the key `by` did for `host`.
+    pub(super) fn epoch_of_a_rotated_key(host: HostId, by: u8) -> Vec<Vec<u8>> {
+        let [first, ..] = lines();
+        let mut second = Line::begin(HOST, 0xb2, 2, 0x40, first.newest);
+        second.line = vec![HostKey::from_pair(pair(by)).hand_over(host, &second.host_key.public())];
+        second.batch(&[(EntryType::Resume, None), (EntryType::AgentStart, None)]);
+        second.batch(&[(EntryType::Exec, None), (EntryType::AgentStop, None)]);
+        second.made
+    }
+
+    /// The same, and behind it a third epoch: of the old key, or of another one that the old key handed over to.
+    pub(super) fn epoch_behind_a_rotation(other: Option<u8>) -> Vec<Vec<u8>> {
+        let mut made = Stand::epoch_of_a_rotated_key(HOST, 0xb0);
+        let newest = Batch::decode(&made[1]).unwrap().position();
+        let mut third = Line::begin(HOST, other.unwrap_or(0xb0), 3, 0x50, Some(newest));
+        let old = HostKey::from_pair(pair(0xb0));
+        third.line = other.map(|_| old.hand_over(HOST, &third.host_key.public())).into_iter().collect();
+        third.batch(&[(EntryType::Resume, None), (EntryType::AgentStart, None)]);
+        made.append(&mut third.made);
+        made
+    }
+
     /// The second epoch with a batch behind its end in order.
     pub(super) fn epoch_that_goes_on_behind_its_end() -> Vec<Vec<u8>> {
         let [_, mut second, _] = lines();
@@ -275,7 +300,20 @@ impl Stand {
         }
     }
 
-    /// The same, entered by an anchor.
+    /// The last batch of the second epoch, entered by that epoch's opening.
+    pub(super) fn end_of_the_second(&self) -> Bundle {
+        let point = |seq| Point { epoch: epoch_id(2), seq: Seq(seq) };
+        Bundle {
+            range: Range { host: HOST, first: point(2), last: point(3), session: None },
+            checkpoint: self.checkpoint.clone(),
+            enrolment: self.enrolment.clone(),
+            way: vec![head_of(&self.second[0].0).unwrap().to_vec()],
+            anchor: None,
+            batches: self.second[1..2].to_vec(),
+        }
+    }
+
+    /// The session, entered by an anchor.
     pub(super) fn anchored(&self) -> Bundle {
         let mut bundle = self.session();
         bundle.way.clear();

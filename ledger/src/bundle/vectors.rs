@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::attacks::{Whose, attacks, checked};
-use super::stand::{Bundle, Stand, redacted};
+use super::stand::{Bundle, HOST, Stand, redacted};
 use super::{KeyChain, Report};
 
 fn folder() -> PathBuf {
@@ -13,12 +13,13 @@ fn folder() -> PathBuf {
 }
 
 /// What must be read, each with what it is there for.
-fn good(stand: &Stand) -> [(&'static str, Bundle); 8] {
+fn good(stand: &Stand) -> [(&'static str, Bundle); 10] {
     let session = stand.session();
     let mut one_left_out = session.clone();
     one_left_out.batches[1].0 = redacted(&session.batches[1].0, |_| true);
     let mut epoch_unfinished = stand.both_epochs();
     epoch_unfinished.batches.remove(2);
+    let rotated = Stand::forged(|_, second| *second = Stand::epoch_of_a_rotated_key(HOST, 0xb0));
     [
         ("session", session),
         ("session_with_an_anchor", stand.anchored()),
@@ -28,6 +29,8 @@ fn good(stand: &Stand) -> [(&'static str, Bundle); 8] {
         ("one_entry", stand.entries(8, 8)),
         ("over_a_restart", stand.both_epochs()),
         ("over_a_restart_with_a_batch_missing", epoch_unfinished),
+        ("over_a_rotation_of_the_key", rotated.both_epochs()),
+        ("after_a_rotation_of_the_key", rotated.end_of_the_second()),
     ]
 }
 

@@ -7,8 +7,9 @@ use super::report::{BundleCheck, KeyChain, Rejected, Report, SessionReport, Veri
 use super::{Opening, Part, Point, Policy, Proof, Range, Reader};
 use crate::batch::{Batch, BatchHeader, EntryView};
 use crate::entry::{EntryHeader, EntryType};
-use crate::ids::{BatchNumber, Hash, Position, Seq};
+use crate::ids::{BatchNumber, Hash, Position, PublicKey, Seq};
 use crate::keys::{self, Context};
+use crate::line;
 use crate::segment::{Record, RecordKind};
 use crate::statement::{Enrolment, Signed};
 use crate::tlog::{BatchLeaf, Checkpoint, leaf, verify_inclusion};
@@ -66,6 +67,8 @@ struct Verification {
     checkpoint: Checkpoint,
     /// Where the chain stands.
     head: Option<Head>,
+    /// The newest key of the host, where the way of keys says which.
+    newest: Option<PublicKey>,
     /// The newest entry that was seen.
     seen: Option<Point>,
     report: Report,
@@ -106,7 +109,7 @@ impl Verification {
             origin: checkpoint.origin.clone(),
             size: checkpoint.size,
         };
-        Ok(Verification { range, enrolment, checkpoint, head: None, seen: None, report })
+        Ok(Verification { range, enrolment, checkpoint, head: None, newest: None, seen: None, report })
     }
 
     /// One step of the way of keys. No batch header holds the last entry's hash, so the head lacks it.
@@ -116,8 +119,13 @@ impl Verification {
         self.placed(&batch)?;
         let (key, number, previous, seq) = match (&self.head, &header.opening) {
             (None, Some(opening)) => {
+                let enrolled = &self.enrolment.key;
+                let newest =
+                    line::follow(header.host, enrolled, enrolled, &opening.line).or_else(|error| {
+                        demand(BundleCheck::Way, false, &error.to_string()).map(|()| *enrolled)
+                    })?;
                 let certified = keys::is_certified(
-                    &self.enrolment.key,
+                    &newest,
                     header.host,
                     header.boot,
                     header.epoch,
@@ -125,6 +133,7 @@ impl Verification {
                     &opening.certificate,
                 );
                 demand(BundleCheck::Way, certified, "the epoch's first key is not certified by the host's")?;
+                self.newest = Some(newest);
                 (opening.key, Some(BatchNumber(0)), Hash::ZERO, Seq(0))
             }
             (Some(head), None) => (head.next_key, head.batch.number.next(), head.batch.hash, head.next_seq),
@@ -137,7 +146,7 @@ impl Verification {
         demand(BundleCheck::Way, next, "the way of keys has a hole")?;
         let signed = keys::verify(&key, Context::Batch, batch.header_bytes, &batch.signature);
         demand(BundleCheck::Way, signed, "a step of the way of keys is not signed by the key before it")?;
-        self.head = Some(head_after(header, batch.position()));
+        self.head = Some(Head { host_key: self.newest, ..head_after(header, batch.position()) });
         Ok(())
     }
 
@@ -224,7 +233,13 @@ impl Verification {
 
     fn find(&mut self, finding: Finding) {
         // What came before the range is not its matter.
-        if matches!(finding, Finding::Missing { from: None, .. }) && self.report.batches == 1 {
+        let before = match finding {
+            Finding::Missing { from: None, .. } => self.report.batches == 1,
+            // Nor is a key that was there where the chain was entered.
+            Finding::KeyRotated { .. } => self.head.as_ref().is_none_or(|head| head.host_key.is_none()),
+            _ => false,
+        };
+        if before {
             return;
         }
         if self.report.findings.len() < FINDINGS_KEPT_MAX {
@@ -287,6 +302,7 @@ fn head_after(header: &BatchHeader, batch: Position) -> Head {
         last_entry: Hash::ZERO,
         counters: header.counters.clone(),
         stopped: false,
+        host_key: None,
     }
 }
 

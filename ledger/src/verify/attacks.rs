@@ -14,7 +14,7 @@ pub(super) fn is_left_out(check: Check) -> bool {
 use std::collections::BTreeMap;
 
 use super::{HostReport, Verdict, Verifier};
-use crate::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, SignedBatch};
+use crate::{BootId, Chain, Draft, Echo, EntryType, HandOver, HostId, HostKey, SignedBatch};
 
 const HOST: HostId = HostId::from_bytes([7; 16]);
 
@@ -23,7 +23,19 @@ fn draft(entry_type: EntryType, body: &[u8]) -> Draft<'_> {
 }
 
 fn epoch(key: &HostKey, counter: u64, resume: Option<crate::Resume>, batches: usize) -> Vec<SignedBatch> {
-    let mut chain = Chain::start(key, HOST, BootId([1; 16]), counter, resume).unwrap();
+    epoch_in_line(key, &[], counter, resume, batches)
+}
+
+/// An epoch that the key at the end of this line certifies.
+fn epoch_in_line(
+    key: &HostKey,
+    line: &[HandOver],
+    counter: u64,
+    resume: Option<crate::Resume>,
+    batches: usize,
+) -> Vec<SignedBatch> {
+    let chain = Chain::start(key, HOST, BootId([1; 16]), counter, resume).unwrap();
+    let mut chain = chain.in_line(line.to_vec());
     let close = |chain: &mut Chain| chain.close_batch(BTreeMap::new(), Echo::default()).unwrap();
     (0..batches)
         .map(|batch| {
@@ -221,7 +233,7 @@ fn forge_first(
     let public = key.public();
     forge(frame, key, |header, entries| {
         let certificate = host.certify(header.host, header.boot, header.epoch, &public);
-        header.opening = Some(crate::Opening { key: public, certificate, resume: None });
+        header.opening = Some(crate::Opening { key: public, certificate, line: Vec::new(), resume: None });
         change(header, entries);
     })
 }
@@ -456,6 +468,98 @@ fn history_signed_again_with_a_later_key_is_found() {
     assert_stopped_by("history_signed_again_with_a_later_key_is_found", &[Check::Signature], || {
         verify_all(&key, &history)
     });
+}
+
+fn resumed(batches: &[SignedBatch]) -> Option<crate::Resume> {
+    Some(crate::Resume { local: batches.last().map(|batch| batch.position), ..Default::default() })
+}
+
+#[test]
+fn a_host_whose_key_is_rotated_twice_is_verified_and_each_rotation_is_told() {
+    let keys = [key(), key(), key()];
+    let line = [keys[0].hand_over(HOST, &keys[1].public()), keys[1].hand_over(HOST, &keys[2].public())];
+    let first = epoch(&keys[0], 1, None, 2);
+    let second = epoch_in_line(&keys[1], &line[..1], 2, resumed(&first), 2);
+    let third = epoch_in_line(&keys[2], &line, 3, resumed(&second), 2);
+    let fourth = epoch_in_line(&keys[2], &line, 4, resumed(&third), 1);
+    let report = verify_all(&keys[0], &frames(&[first, second, third, fourth].concat()));
+    assert_eq!(report.faults, []);
+    let told =
+        |from: &HostKey, to: &HostKey| super::Finding::KeyRotated { from: from.public(), to: to.public() };
+    assert_eq!(report.findings, [told(&keys[0], &keys[1]), told(&keys[1], &keys[2])]);
+    assert_eq!((report.verdict(), report.batches()), (Verdict::Verified, 7));
+}
+
+/// A sink that never saw the epoch of a key takes the one behind it: each opening has the whole line.
+#[test]
+fn a_rotation_whose_epoch_never_came_does_not_shut_the_host_out() {
+    let keys = [key(), key(), key()];
+    let line = [keys[0].hand_over(HOST, &keys[1].public()), keys[1].hand_over(HOST, &keys[2].public())];
+    let first = epoch(&keys[0], 1, None, 2);
+    let third = epoch_in_line(&keys[2], &line, 3, resumed(&first), 2);
+    let report = verify_all(&keys[0], &frames(&[first, third].concat()));
+    assert_eq!((report.faults.len(), report.verdict()), (0, Verdict::Verified));
+}
+
+#[test]
+fn a_rotation_that_a_foreign_key_signed_is_found() {
+    let (own, foreign) = (key(), key());
+    let line = [foreign.hand_over(HOST, &foreign.public())];
+    let first = epoch(&own, 1, None, 1);
+    let second = epoch_in_line(&foreign, &line, 2, resumed(&first), 1);
+    let history = frames(&[first, second].concat());
+    assert_stopped_by("a_rotation_that_a_foreign_key_signed_is_found", &[Check::HandOver], || {
+        verify_all(&own, &history)
+    });
+}
+
+/// Two hosts may have one key, where an image was cloned and enrolled twice by hand.
+#[test]
+fn a_rotation_replayed_for_another_host_is_found() {
+    let (shared, next) = (key(), key());
+    let line = [shared.hand_over(HostId::from_bytes([8; 16]), &next.public())];
+    let first = epoch(&shared, 1, None, 1);
+    let second = epoch_in_line(&next, &line, 2, resumed(&first), 1);
+    let history = frames(&[first, second].concat());
+    assert_stopped_by("a_rotation_replayed_for_another_host_is_found", &[Check::HandOver], || {
+        verify_all(&shared, &history)
+    });
+}
+
+#[test]
+fn an_epoch_of_a_key_that_was_rotated_away_is_found() {
+    let (old, new) = (key(), key());
+    let line = [old.hand_over(HOST, &new.public())];
+    let first = epoch(&old, 1, None, 1);
+    let second = epoch_in_line(&new, &line, 2, resumed(&first), 1);
+    let third = epoch(&old, 3, resumed(&second), 1);
+    let history = frames(&[first, second, third].concat());
+    assert_stopped_by("an_epoch_of_a_key_that_was_rotated_away_is_found", &[Check::KeyLine], || {
+        verify_all(&old, &history)
+    });
+}
+
+#[test]
+fn a_second_rotation_from_the_same_key_is_found() {
+    let (old, new, other) = (key(), key(), key());
+    let first = epoch(&old, 1, None, 1);
+    let second = epoch_in_line(&new, &[old.hand_over(HOST, &new.public())], 2, resumed(&first), 1);
+    let third = epoch_in_line(&other, &[old.hand_over(HOST, &other.public())], 3, resumed(&second), 1);
+    let history = frames(&[first, second, third].concat());
+    assert_stopped_by("a_second_rotation_from_the_same_key_is_found", &[Check::KeyLine], || {
+        verify_all(&old, &history)
+    });
+}
+
+#[test]
+fn an_epoch_that_the_old_key_certified_under_the_new_line_is_found() {
+    let (old, new) = (key(), key());
+    let line = [old.hand_over(HOST, &new.public())];
+    let first = epoch(&old, 1, None, 1);
+    let second = epoch_in_line(&old, &line, 2, resumed(&first), 1);
+    let history = frames(&[first, second].concat());
+    let name = "an_epoch_that_the_old_key_certified_under_the_new_line_is_found";
+    assert_stopped_by(name, &[Check::Certificate], || verify_all(&old, &history));
 }
 
 #[test]

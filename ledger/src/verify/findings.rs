@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BatchNumber, EpochId, Hash, Position, Seq};
+use crate::ids::{BatchNumber, EpochId, Hash, Position, PublicKey, Seq};
 use crate::tlog::CheckpointReference;
 
 /// The checks, each a reason for refusal of its own.
@@ -38,6 +38,10 @@ pub enum Check {
     Stop,
     /// A batch that was promised is there, and is the same.
     Promised,
+    /// Each key of the host's line is signed by the key before it.
+    HandOver,
+    /// The host's line of keys leads over the newest key that was known of it.
+    KeyLine,
 }
 
 impl fmt::Display for Check {
@@ -56,6 +60,8 @@ impl fmt::Display for Check {
             Check::Body => "body",
             Check::Stop => "stop",
             Check::Promised => "promised",
+            Check::HandOver => "hand over",
+            Check::KeyLine => "key line",
         })
     }
 }
@@ -137,6 +143,13 @@ pub enum Finding {
         /// How this log differs.
         difference: LogDifference,
     },
+    /// The host certifies its epochs with another key from here on.
+    KeyRotated {
+        /// The newest key until then.
+        from: PublicKey,
+        /// The newest one now.
+        to: PublicKey,
+    },
 }
 
 impl Finding {
@@ -150,6 +163,7 @@ impl Finding {
             Finding::CounterWentBack { .. } => "counter_went_back",
             Finding::NotConserved { .. } => "not_conserved",
             Finding::OtherLog { .. } => "other_log",
+            Finding::KeyRotated { .. } => "key_rotated",
         }
     }
 }

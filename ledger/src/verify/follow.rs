@@ -8,6 +8,7 @@ use crate::batch::{BATCH_VERSION, Batch, BatchHeader, Counters, EntryView, Resum
 use crate::entry::{ENTRY_VERSION, EntryType};
 use crate::ids::{BatchNumber, BootId, Hash, HostId, Position, PublicKey, Seq};
 use crate::keys::{self, Context};
+use crate::line::{self, HandOver, LineError};
 use crate::tree;
 
 use super::findings::{Check, Fault, Finding};
@@ -29,10 +30,15 @@ pub struct Head {
     pub counters: BTreeMap<String, Counters>,
     /// Whether the epoch ended in order.
     pub stopped: bool,
+    /// The newest key of the host's line; `None` where the chain was entered behind the opening of an epoch, or by a
+    /// version that knew no lines: then it is taken for the enrolled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<PublicKey>,
 }
 
 impl Head {
-    /// Where a chain stands after this batch, whether it holds or not; `None` of a batch without entries.
+    /// Where a chain stands after this batch, whether it holds or not; `None` of a batch without entries. The host's line
+    /// of keys is not followed for it.
     pub fn after(batch: &Batch<'_>) -> Option<Self> {
         let (header, last) = (&batch.header, batch.entries.last()?);
         Some(Head {
@@ -43,6 +49,7 @@ impl Head {
             last_entry: tree::leaf(last.header_bytes),
             counters: header.counters.clone(),
             stopped: last.header.entry_type == EntryType::AgentStop,
+            host_key: None,
         })
     }
 }
@@ -157,6 +164,7 @@ pub(super) fn step<'a>(
         last_entry,
         counters: header.counters.clone(),
         stopped,
+        host_key: start.host_key,
     };
     Ok(Step { batch, head, findings })
 }
@@ -166,6 +174,7 @@ struct Start<'h> {
     next_seq: Seq,
     last_entry: Hash,
     counters: Option<&'h BTreeMap<String, Counters>>,
+    host_key: Option<PublicKey>,
 }
 
 struct At<'a> {
@@ -187,8 +196,12 @@ impl At<'_> {
         if holds || is_left_out(check) {
             return Ok(());
         }
+        Err(self.fault(check, seq, detail()))
+    }
+
+    fn fault(&self, check: Check, seq: Option<Seq>, detail: String) -> Box<Fault> {
         let (epoch, batch) = (Some(self.header.epoch), Some(self.header.number));
-        Err(Box::new(Fault { check, epoch, batch, seq, detail: detail() }))
+        Box::new(Fault { check, epoch, batch, seq, detail })
     }
 }
 
@@ -220,8 +233,10 @@ fn check_opening<'h>(
     at.demand(Check::Link, header.previous == Hash::ZERO, || {
         "the first batch of an epoch names one before it".to_owned()
     })?;
+    let held = head.and_then(|head| head.host_key).unwrap_or(*host_key);
+    let newest = check_line(at, host_key, &held, &opening.line)?;
     let certified = keys::is_certified(
-        host_key,
+        &newest,
         header.host,
         header.boot,
         header.epoch,
@@ -229,12 +244,31 @@ fn check_opening<'h>(
         &opening.certificate,
     );
     at.demand(Check::Certificate, certified, || {
-        "the epoch's first key is not certified by the key that the host enrolled with".to_owned()
+        "the epoch's first key is not certified by the key that the host enrolled with, or the newest of its line"
+            .to_owned()
     })?;
     let signed = keys::verify(&opening.key, Context::Batch, batch.header_bytes, &batch.signature);
     at.demand(Check::Signature, signed, || "not signed by the epoch's first key".to_owned())?;
+    if newest != held {
+        findings.push(Finding::KeyRotated { from: held, to: newest });
+    }
     judge_resume(head.map(|head| head.batch), opening.resume.as_ref(), findings);
-    Ok(Start { next_seq: Seq(0), last_entry: Hash::ZERO, counters: None })
+    Ok(Start { next_seq: Seq(0), last_entry: Hash::ZERO, counters: None, host_key: Some(newest) })
+}
+
+/// The last key of a line that leads from the enrolled key over the one that the host is known to have.
+fn check_line(
+    at: &At<'_>,
+    enrolled: &PublicKey,
+    held: &PublicKey,
+    line: &[HandOver],
+) -> Result<PublicKey, Box<Fault>> {
+    let check = |error| match error {
+        LineError::HandOver => Check::HandOver,
+        LineError::Leaves => Check::KeyLine,
+    };
+    let followed = line::follow_but(at.header.host, enrolled, held, line, |error| is_left_out(check(error)));
+    followed.map_err(|error| at.fault(check(error), None, error.to_string()))
 }
 
 /// Compares what the host says of its past with what is here.
@@ -273,8 +307,7 @@ fn check_continuation<'h>(
             }
             None => "the chain is empty, and this batch opens no epoch".to_owned(),
         };
-        let (epoch, number) = (Some(header.epoch), Some(header.number));
-        return Err(Box::new(Fault { check: Check::Epoch, epoch, batch: number, seq: None, detail }));
+        return Err(at.fault(Check::Epoch, None, detail));
     };
     at.demand(Check::Number, Some(header.number) == head.batch.number.next(), || {
         format!("the batch before it is {}", head.batch.number)
@@ -288,7 +321,12 @@ fn check_continuation<'h>(
     })?;
     at.demand(Check::Stop, !head.stopped, || "the epoch had ended with agent.stop".to_owned())?;
     at.demand(Check::Sequence, header.boot == head.boot, || "it names another boot".to_owned())?;
-    Ok(Start { next_seq: head.next_seq, last_entry: head.last_entry, counters: Some(&head.counters) })
+    Ok(Start {
+        next_seq: head.next_seq,
+        last_entry: head.last_entry,
+        counters: Some(&head.counters),
+        host_key: head.host_key,
+    })
 }
 
 fn check_entries(

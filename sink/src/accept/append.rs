@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use custody_ledger::keys::{self, Context};
+use custody_ledger::line;
 use custody_ledger::statement::Stated;
 use custody_ledger::verify::{Check, Fault, Finding, Head, follow};
 use custody_ledger::wire::{self, APPEND_BATCHES_MAX, AppendResponse, Refusal, RefusalCode};
@@ -39,6 +40,11 @@ impl Append<'_> {
         let (pending, refusal) = {
             // Held until the job is in the queue, so that the store keeps the order of the chain.
             let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+            if chain.revoked {
+                // It was not when the request began; the next one is refused at once, and that is stated.
+                let refusal = Refused::new(RefusalCode::Forbidden, "this host was revoked meanwhile");
+                return AppendResponse { receipts, refusal: Some(*refusal.refusal) };
+            }
             let refusal = self.take_frames(&mut chain, body, &mut receipts);
             let job = std::mem::take(&mut self.job);
             let pending = if job.is_empty() { None } else { Some(self.store.submit(job)) };
@@ -182,7 +188,11 @@ impl Append<'_> {
                 let header = &other.header;
                 let Some(opening) = &header.opening else { return Ok(false) };
                 let (host, boot, epoch) = (header.host, header.boot, header.epoch);
-                if !keys::is_certified(&chain.key, host, boot, epoch, &opening.key, &opening.certificate) {
+                // Whoever had the key of that time; what the host has now need not be on the line of then.
+                let Ok(key) = line::follow(host, &chain.key, &chain.key, &opening.line) else {
+                    return Ok(false);
+                };
+                if !keys::is_certified(&key, host, boot, epoch, &opening.key, &opening.certificate) {
                     return Ok(false);
                 }
                 opening.key
@@ -261,7 +271,7 @@ impl Append<'_> {
 fn refusal_code(fault: &Fault, head: Option<&Head>, header: &BatchHeader) -> RefusalCode {
     match fault.check {
         Check::Format => RefusalCode::Malformed,
-        Check::Certificate | Check::Signature => RefusalCode::Signature,
+        Check::Certificate | Check::Signature | Check::HandOver | Check::KeyLine => RefusalCode::Signature,
         Check::Number => RefusalCode::OutOfOrder,
         Check::Epoch => {
             let is_old = head.is_some_and(|head| header.epoch.counter <= head.batch.epoch.counter);

@@ -8,6 +8,7 @@ mod enroll;
 mod intake;
 mod log;
 mod observe;
+mod renew;
 pub mod server;
 
 use std::sync::Arc;
@@ -75,7 +76,8 @@ pub fn router(services: State) -> Router {
     let hosts = Router::new()
         .route("/v1/hosts/{id}/batches", post(append::append))
         .route("/v1/hosts/{id}/head", get(append::head))
-        .route("/v1/hosts/{id}/committed", get(log::committed));
+        .route("/v1/hosts/{id}/committed", get(log::committed))
+        .route("/v1/hosts/{id}/certificate", post(renew::renew));
     let log = Router::new()
         .route("/v1/log/key", get(log::key))
         .route("/v1/log/checkpoint", get(log::checkpoint))
@@ -127,6 +129,17 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Refuses who is no longer believed.
+    fn demand_unrevoked(&self, services: &Services) -> Result<(), Refused> {
+        if !services.is_revoked(self) {
+            return Ok(());
+        }
+        services.metrics.revoked();
+        tracing::warn!(identity = %self.subject.identity, "a revoked certificate was used");
+        let detail = "this certificate is revoked: ask for a new join token";
+        Err(Refused::denied(DenialReason::Revoked, detail))
+    }
+
     /// Role and name of a person. What of the store that one may see is decided by [`crate::query`].
     pub fn person(&self) -> Result<(Role, &str), Refused> {
         match &self.subject.identity {
@@ -164,12 +177,7 @@ impl FromRequestParts<State> for Caller {
                 return Err(Refused::denied(DenialReason::NoCertificate, detail));
             }
         };
-        if services.is_revoked(caller) {
-            services.metrics.revoked();
-            tracing::warn!(identity = %caller.subject.identity, "a revoked certificate was used");
-            let detail = "this certificate is revoked: ask for a new join token";
-            return Err(Refused::denied(DenialReason::Revoked, detail));
-        }
+        caller.demand_unrevoked(services)?;
         Ok(caller.clone())
     }
 }

@@ -25,6 +25,9 @@ const OPENS: TableDefinition<'_, ([u8; 16], u64, u64), ()> = TableDefinition::ne
 const STATEMENTS: TableDefinition<'_, (u64, u64), [u8; 16]> = TableDefinition::new("statements/1");
 /// (host, code of what has to be known of it) → how often, and when last, ns since 1970
 const NOTED: TableDefinition<'_, ([u8; 16], &str), (u64, u64)> = TableDefinition::new("noted/1");
+/// identity → up to when its certificates are revoked, seconds since 1970; of those whose revocation is stated and not taken
+/// away.
+const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked/1");
 /// One row: the (segment, offset) up to which the index knows the segments.
 const COVERED: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("covered/1");
 
@@ -114,6 +117,8 @@ pub(super) enum Change {
         place: Place,
         at_ns: u64,
         noted: Option<(&'static str, u64)>,
+        /// Whose certificates are revoked, and up to when; `None` for a revocation that was taken away.
+        revoked: Option<(String, Option<u64>)>,
     },
 }
 
@@ -137,6 +142,7 @@ impl Index {
         transaction.open_table(OPENS)?;
         transaction.open_table(STATEMENTS)?;
         transaction.open_table(NOTED)?;
+        transaction.open_table(REVOKED)?;
         transaction.open_table(COVERED)?;
         transaction.commit()?;
         index.progress.move_to(index.covered()?.unwrap_or(start));
@@ -265,6 +271,16 @@ impl Index {
         .collect()
     }
 
+    pub(super) fn revoked(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let table = self.database.begin_read()?.open_table(REVOKED)?;
+        let rows = table.iter()?;
+        rows.map(|row| {
+            let (identity, until_s) = row?;
+            Ok((identity.value().to_owned(), until_s.value()))
+        })
+        .collect()
+    }
+
     pub(super) fn statements(&self) -> Result<Vec<Place>, StoreError> {
         let table = self.database.begin_read()?.open_table(STATEMENTS)?;
         table
@@ -309,11 +325,18 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             }
             noted.iter().try_for_each(|code| note(transaction, host, code, 1, row.received_ns))?;
         }
-        Change::Statement { host, place, at_ns, noted } => {
+        Change::Statement { host, place, at_ns, noted, revoked } => {
             let about = host.map_or([0; 16], |host| *host.as_bytes());
             transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), about)?;
             if let (Some(host), Some((code, count))) = (host, noted) {
                 note(transaction, host, code, *count, *at_ns)?;
+            }
+            if let Some((identity, until_s)) = revoked {
+                let mut table = transaction.open_table(REVOKED)?;
+                match until_s {
+                    Some(until_s) => table.insert(identity.as_str(), until_s)?,
+                    None => table.remove(identity.as_str())?,
+                };
             }
         }
     }

@@ -147,6 +147,11 @@ impl Store {
         self.index.host(host)
     }
 
+    /// Whose revocation is stated, and up to when their certificates are believed no more, seconds since 1970.
+    pub fn revoked(&self) -> Result<std::collections::BTreeMap<String, u64>, StoreError> {
+        self.index.revoked()
+    }
+
     /// Newly stored batches from now on. A slow subscriber never blocks: it receives `Lagged(n)` with the
     /// number of batches that it missed, and reads them with [`Store::entries`].
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<StoredBatch>> {

@@ -96,10 +96,17 @@ pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
         // The batch itself shows it, and is counted by that.
         Stated::Found { finding, .. } if !matches!(finding, Finding::OtherLog { .. }) => None,
         Stated::Denied(denied) => Some(denied.count),
+        // Everyday life.
+        Stated::Renewed { .. } => None,
         _ => Some(1),
     };
     let noted = noted.map(|count| (statement.what.code(), count));
-    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted }
+    let revoked = match &statement.what {
+        Stated::Revoked { identity, until_s, .. } => Some((identity.clone(), Some(*until_s))),
+        Stated::Reinstated { identity } => Some((identity.clone(), None)),
+        _ => None,
+    };
+    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted, revoked }
 }
 
 /// What a stored batch changes in the index; the same for a new batch and for one found at recovery.
@@ -276,8 +283,8 @@ fn placed(change: &Change, base: Place) -> Change {
             row.place = at(row.place);
             Change::Batch { host, row, bytes, head, opens, noted }
         }
-        Change::Statement { host, place, at_ns, noted } => {
-            Change::Statement { host, place: at(place), at_ns, noted }
+        Change::Statement { host, place, at_ns, noted, revoked } => {
+            Change::Statement { host, place: at(place), at_ns, noted, revoked }
         }
         enrolment @ Change::Enrolment(_) => enrolment,
     }

@@ -28,6 +28,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
@@ -224,6 +225,14 @@ impl Sink {
         &self,
         client: Option<&Credentials>,
     ) -> Result<SendRequest<Full<Bytes>>, Trouble> {
+        let stream = self.stream(client).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    /// A connection for bytes.
+    pub(crate) async fn stream(&self, client: Option<&Credentials>) -> Result<TlsStream<TcpStream>, Trouble> {
         let builder = ClientConfig::builder().with_root_certificates(self.roots());
         let tls = match client {
             None => builder.with_no_client_auth(),
@@ -233,10 +242,7 @@ impl Sink {
         };
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let name = ServerName::try_from("localhost")?;
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(sender)
+        Ok(TlsConnector::from(Arc::new(tls)).connect(name, stream).await?)
     }
 
     pub(crate) async fn enrol_with(&self, token: &JoinToken) -> Result<Host, Refusal> {
@@ -332,8 +338,8 @@ impl Drop for Sink {
 }
 
 pub(crate) struct Credentials {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
 }
 
 /// An enrolled host.

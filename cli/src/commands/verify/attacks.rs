@@ -308,6 +308,47 @@ fn a_statement_that_stands_there_twice_is_found() {
     });
 }
 
+fn revocation(at_ns: u64, what: fn(String) -> Stated) -> Statement {
+    Statement { host: Some(HOST), at_ns, what: what(format!("custody:host:{HOST}")) }
+}
+
+fn revoked(identity: String) -> Stated {
+    Stated::Revoked { identity, until_s: 1, reason: Some("stolen".to_owned()) }
+}
+
+/// A batch of the host that the sink gave a receipt for, behind what is there.
+fn batch_behind(store: &mut Store) {
+    let batch = next(&mut store.chain);
+    let meta = receipt(&store.sink, HOST, &batch);
+    behind(store, RecordKind::Batch, &meta, &batch.frame);
+}
+
+#[test]
+fn a_batch_of_a_host_that_was_revoked_before_is_found() {
+    assert_seen("a_batch_of_a_host_that_was_revoked_before_is_found", || {
+        let mut store = honest();
+        let payload = Signed::seal(&store.sink, &revocation(6, revoked)).unwrap();
+        behind(&mut store, RecordKind::Statement, b"", &payload);
+        batch_behind(&mut store);
+        store.verify(None)
+    });
+}
+
+#[test]
+fn a_revocation_and_that_it_was_taken_away_are_shown_and_what_came_before_and_after_holds() {
+    let mut store = honest();
+    for statement in [revocation(6, revoked), revocation(7, |identity| Stated::Reinstated { identity })] {
+        let payload = Signed::seal(&store.sink, &statement).unwrap();
+        behind(&mut store, RecordKind::Statement, b"", &payload);
+    }
+    batch_behind(&mut store);
+    let report = store.verify(None);
+    assert_eq!(report.verdict, Word::Verified, "{:?}", sentences(&report));
+    let identity = format!("custody:host:{HOST}");
+    let taken_away = format!("the revocation of {identity} was taken away");
+    assert_eq!(report.hosts[0].statements, [format!("{identity} was revoked: stolen"), taken_away]);
+}
+
 #[test]
 fn something_that_is_hidden_beside_a_record_is_found() {
     assert_seen("something_that_is_hidden_beside_a_record_is_found", || {

@@ -137,6 +137,16 @@ pub(super) fn statement_words(what: &statement::Stated) -> Option<String> {
             text::count(*limit)
         )),
         statement::Stated::Admitted { identity } => Some(format!("{identity} was enrolled")),
+        statement::Stated::Revoked { identity, reason: Some(reason), .. } => {
+            Some(format!("{identity} was revoked: {reason}"))
+        }
+        statement::Stated::Revoked { identity, reason: None, .. } => Some(format!("{identity} was revoked")),
+        statement::Stated::Reinstated { identity } => {
+            Some(format!("the revocation of {identity} was taken away"))
+        }
+        statement::Stated::Renewed { identity, certificate } => {
+            Some(format!("{identity} got another certificate: {certificate}"))
+        }
         statement::Stated::Refused { fault } => Some(format!("the sink refused a batch: {fault}")),
     }
 }
@@ -163,6 +173,9 @@ pub(super) fn finding_words(finding: &Finding) -> String {
             echoed.size,
             escape(&echoed.origin)
         ),
+        Finding::KeyRotated { from, to } => {
+            format!("the host went on from its key {from} to {to}, which the one before signed")
+        }
         Finding::NotConserved { source } => {
             format!("counters of {} do not add up: produced is not what became of it", escape(source))
         }
