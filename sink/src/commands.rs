@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use custody_ledger::wire::JoinToken;
 
+use crate::age::parse_duration;
 use crate::authority;
 use crate::clock::now_ns;
 use crate::config::{Config, ConfigError};
@@ -180,20 +181,6 @@ fn revoke(config: &Config, args: RevokeArgs) -> Result<Identity, String> {
     let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity));
     revoked.map_err(|error| error.to_string())?;
     Ok(identity)
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a duration is a number and s, m, h or d, such as 30m".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 fn start_log(filter: &str) -> Result<(), String> {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow};
+use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::RecordKind;
 use custody_ledger::statement::{self, Enrolment, Signed, Statement};
-use custody_ledger::verify::{HostReport, Verdict, Verifier};
-use custody_ledger::{Batch, Hash, HostId, PublicKey, SignedReceipt, codec, tree};
+use custody_ledger::verify::{ExpiredBodies, Expiries, HostReport, Verdict, Verifier};
+use custody_ledger::{Batch, Hash, HostId, PublicKey, tree};
 use serde::Serialize;
 
 use crate::args::{Format, VerifyArgs};
@@ -23,7 +24,7 @@ pub(super) mod log;
 mod words;
 
 use log::{LogCheck, LogPart};
-use words::{statement_words, words};
+use words::{statement_words, unexplained_words, words};
 
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     let what =
@@ -110,6 +111,10 @@ struct HostPart {
     name: String,
     #[serde(flatten)]
     report: HostReport,
+    /// Bodies that the sink let go by age, as it had stated before.
+    expired: ExpiredBodies,
+    /// Bodies that are gone and have not expired; the store's faults say why not.
+    unexplained: u64,
     /// What the sink stated of batches that it did not take, in words.
     statements: Vec<String>,
     /// Over the limit.
@@ -133,7 +138,9 @@ struct Check {
     /// Hashes of all statements: each was made at a moment of its own.
     statements: BTreeSet<Hash>,
     faults: Vec<String>,
-    batches: u64,
+    /// How many records have passed: each is one leaf of the log.
+    records: u64,
+    expiries: Expiries,
     log: LogCheck,
 }
 
@@ -148,7 +155,8 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Result<
         stated: BTreeMap::new(),
         statements: BTreeSet::new(),
         faults: Vec::new(),
-        batches: 0,
+        records: 0,
+        expiries: Expiries::default(),
         log,
     };
     let (mut progress, mut seen) = (Progress::new("verifying", Some(folder.bytes())), 0);
@@ -156,6 +164,7 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Result<
         seen += record.length;
         progress.at(seen);
         check.record(&record);
+        check.records += 1;
         Ok(())
     })?;
     drop(progress);
@@ -197,16 +206,20 @@ impl Check {
     }
 
     fn batch(&mut self, record: &custody_ledger::segment::Record) {
-        self.batches += 1;
         let batch = match Batch::decode(&record.payload) {
             Ok(batch) => batch,
             Err(error) => return self.fault(format!("a batch cannot be read: {error}")),
         };
         let host = batch.header.host;
         let key = self.key.or(self.expected);
-        match (codec::decode::<SignedReceipt>("receipt", &record.meta), key) {
-            (Ok(receipt), Some(key)) => match receipt.verify(&key) {
+        let meta = BatchMeta::of(record);
+        let expired = meta.as_ref().is_ok_and(|meta| meta.content.is_some());
+        match (meta, key) {
+            (Ok(meta), Some(key)) => match meta.receipt().verify(&key) {
                 Ok(receipt) if receipt.host == host => {
+                    if expired {
+                        self.expiries.batch(self.records, &batch, receipt.received_ns);
+                    }
                     if let Some((_, verifier)) = self.hosts.get_mut(&host) {
                         verifier.promise(receipt.batch);
                     }
@@ -224,6 +237,9 @@ impl Check {
 
     /// Keeps what nobody can see in the chain itself: batches that came and were not taken.
     fn stated(&mut self, statement: &Statement) {
+        if let statement::Stated::Retention(retention) = &statement.what {
+            self.expiries.stated(self.records, statement.at_ns, retention.clone());
+        }
         let stated = self.stated.entry(statement.host).or_default();
         let Some(words) = statement_words(&statement.what) else { return };
         stated.forked |= matches!(statement.what, statement::Stated::Equivocation { signed: true, .. });
@@ -251,6 +267,13 @@ impl Check {
         for damage in damages.iter().filter(|damage| !damage.tail) {
             self.fault(format!("{}: {}", damage.file.display(), damage.error));
         }
+        let mut expired = std::mem::take(&mut self.expiries).finish();
+        let mut unexplained: BTreeMap<HostId, u64> = BTreeMap::new();
+        for gone in &expired.unexplained {
+            *unexplained.entry(gone.host).or_default() += gone.bodies;
+            let name = self.hosts.get(&gone.host).map(|(name, _)| name.as_str());
+            self.fault(unexplained_words(gone, name));
+        }
         let torn_tail = damages.iter().any(|damage| damage.tail);
         let mut forked = false;
         let mut hosts = Vec::new();
@@ -258,7 +281,10 @@ impl Check {
             let stated = self.stated.remove(&Some(id)).unwrap_or_default();
             forked |= stated.forked;
             let report = verifier.finish();
-            hosts.push(HostPart { name, report, statements: stated.words, statements_more: stated.more });
+            let (statements, statements_more) = (stated.words, stated.more);
+            let expired = expired.hosts.remove(&id).unwrap_or_default();
+            let unexplained = unexplained.get(&id).copied().unwrap_or(0);
+            hosts.push(HostPart { name, report, expired, unexplained, statements, statements_more });
         }
         let log = self.log.finish(self.key.or(self.expected), self.expected.is_some());
         let verdicts = || hosts.iter().map(|host| host.report.verdict());

@@ -329,7 +329,7 @@ impl Stored {
         if row.batch.hash != batch.hash {
             return Err("the store has another batch at its place".to_owned());
         }
-        let frame = store.frame(&row).map_err(unreadable)?;
+        let frame = store.frame(batch.host, &row).map_err(unreadable)?;
         let frame = StoredBatch { host: batch.host, batch: row.batch, received_ns: row.received_ns, frame };
         let entries = frame.entries().map_err(unreadable)?;
         Ok(Stored { row, frame, entries, evidence: None })

@@ -14,7 +14,7 @@ use custody_ledger::{Enrolment, EntryType, HostId, Position, Seq, SignedReceipt,
 use tokio::sync::broadcast;
 
 use super::files::{OpenSegment, Segments};
-use super::index::{BatchRow, Change, Index, Place};
+use super::index::{BatchRow, Change, ExpiryRow, Index, Place};
 use super::pulse::Pulse;
 use super::{Pending, StoreError, StoredBatch};
 
@@ -27,6 +27,8 @@ pub struct Limits {
     pub group_bytes_max: usize,
     /// A segment is sealed when it is longer.
     pub segment_bytes_max: u64,
+    /// A segment is sealed when it is older, where bodies expire: they go by whole segments.
+    pub segment_age_max: Option<Duration>,
     /// Jobs that may wait.
     pub queue_jobs_max: usize,
     /// Batches that a subscriber may be behind before it misses some.
@@ -99,7 +101,14 @@ pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
         _ => Some(1),
     };
     let noted = noted.map(|count| (statement.what.code(), count));
-    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted }
+    let expires = match &statement.what {
+        Stated::Retention(retention) => {
+            let row = ExpiryRow { bodies: retention.bodies(), bytes: retention.bytes(), done: false };
+            Some((retention.segment, row))
+        }
+        _ => None,
+    };
+    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted, expires }
 }
 
 /// What a stored batch changes in the index; the same for a new batch and for one found at recovery.
@@ -119,9 +128,9 @@ pub(super) fn batch_change(
         .filter(|entry| entry.header.entry_type == EntryType::SessionOpen)
         .map(|entry| entry.header.seq)
         .collect();
-    let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place };
-    let noted = step.findings.iter().map(Finding::code).collect();
     let bytes = frame.len() as u64;
+    let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place, bytes };
+    let noted = step.findings.iter().map(Finding::code).collect();
     Change::Batch { host, row, bytes, head: Box::new(step.head), opens, noted }
 }
 
@@ -249,8 +258,14 @@ impl State {
         group
     }
 
+    /// Whether the open segment holds something for so long that it must be sealed.
+    fn is_old(&self) -> bool {
+        let old = self.limits.segment_age_max.is_some_and(|most| self.open.age() > most);
+        old && !self.open.is_empty()
+    }
+
     fn commit(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
-        if self.open.length > self.limits.segment_bytes_max {
+        if self.open.length > self.limits.segment_bytes_max || self.is_old() {
             let next = OpenSegment::create(&self.segments, self.open.number + 1)?;
             std::mem::replace(&mut self.open, next).seal()?;
         }
@@ -276,8 +291,8 @@ fn placed(change: &Change, base: Place) -> Change {
             row.place = at(row.place);
             Change::Batch { host, row, bytes, head, opens, noted }
         }
-        Change::Statement { host, place, at_ns, noted } => {
-            Change::Statement { host, place: at(place), at_ns, noted }
+        Change::Statement { host, place, at_ns, noted, expires } => {
+            Change::Statement { host, place: at(place), at_ns, noted, expires }
         }
         enrolment @ Change::Enrolment(_) => enrolment,
     }
