@@ -59,17 +59,9 @@ fn stated(sink: &Sink) -> Vec<Retention> {
     retention.collect()
 }
 
-/// The metric of this name.
-async fn metric(sink: &Sink, name: &str) -> u64 {
-    let (_, text) = sink.request(None, hyper::Method::GET, "/metrics", Vec::new()).await.unwrap();
-    let text = String::from_utf8(text).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("custody_sink_{name} ")));
-    line.unwrap().parse().unwrap()
-}
-
 /// Waits until so many bodies have gone.
 async fn until_expired(sink: &Sink, bodies: u64) {
-    while metric(sink, "bodies_expired").await < bodies {
+    while sink.metric("bodies_expired").await.unwrap() < bodies {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -95,4 +87,31 @@ async fn what_is_old_goes_as_stated_and_what_is_signed_still_verifies() {
     assert_eq!(retention.iter().map(Retention::bodies).sum::<u64>(), 5);
     assert_eq!(bodies(&sink), (1, 5));
     assert_verified(&sink, "expired by policy: the content of 5 entries in 5 batches");
+}
+
+#[tokio::test]
+async fn index_log_and_words_are_built_again_from_what_is_left() {
+    let mut sink = Sink::start_with(AGE);
+    let host = sink.enrol().await;
+    let mut chain = host.epoch(1, None);
+    let old: Vec<_> = (0..5).map(|number| batch(&mut chain, &format!("old {number}"))).collect();
+    append(&sink, &host, &old).await;
+    until_expired(&sink, 5).await;
+    let head = sink.head(&host).await;
+    sink.stop();
+    let before = sink.checkpoint();
+    for gone in ["index.redb", "tree.redb"] {
+        std::fs::remove_file(sink.state().join(gone)).unwrap();
+    }
+    std::fs::remove_dir_all(sink.state().join("search")).unwrap();
+    sink.spawn();
+    assert_eq!(sink.head(&host).await, head);
+    until_expired(&sink, 5).await;
+    append(&sink, &host, &[batch(&mut chain, "new")]).await;
+    append(&sink, &host, &old).await;
+    sink.stop();
+    let after = sink.checkpoint();
+    assert!(after.size > before.size && after.origin == before.origin, "{before:?} {after:?}");
+    assert_verified(&sink, "expired by policy: the content of 5 entries in 5 batches");
+    assert_eq!(stated(&sink).len(), bodies(&sink).1.min(1), "nothing is stated twice");
 }

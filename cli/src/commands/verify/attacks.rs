@@ -443,9 +443,7 @@ fn a_retention_that_the_sink_did_not_state_is_found() {
 
 #[test]
 fn a_body_that_was_removed_before_its_time_is_found() {
-    assert_seen("a_body_that_was_removed_before_its_time_is_found", || {
-        stated(DUE_NS - 1, retention(), &[1])
-    });
+    assert_seen("a_body_that_was_removed_before_its_time_is_found", || stated(DUE_NS - 1, retention(), &[1]));
 }
 
 #[test]
