@@ -102,11 +102,12 @@ impl Evidence {
 
     /// That of one entry in a batch that was checked: a body that is not there vouches for nothing.
     #[must_use]
-    pub fn of_body(self, is_here: bool) -> Self {
+    pub fn of_body(self, is_here: bool, expired: bool) -> Self {
         if is_here || !self.verified {
             return self;
         }
-        Evidence::unverified("its body is withheld: only its header could be checked")
+        let why = if expired { "has expired" } else { "is withheld" };
+        Evidence::unverified(format!("its body {why}: only its header could be checked"))
     }
 }
 

@@ -205,7 +205,7 @@ impl<'s> Reader<'s> {
                 evidence
             }
         };
-        evidence.of_body(entry.body.is_some())
+        evidence.of_body(entry.body.is_some(), entry.expired)
     }
 
     /// The beginning and end of the session where only one of its exchanges was walked to.

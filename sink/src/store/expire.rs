@@ -79,6 +79,11 @@ impl Store {
         self.index.expiries()
     }
 
+    /// The newest segment whose bodies have expired; zero without any. Waits while one is being replaced.
+    pub fn expired_to(&self) -> u64 {
+        *self.moving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the bodies out of a sealed segment; one that has none only gets its places right. Answers how many bytes
     /// fewer are stored of each host. Blocks; who reads waits for its end only.
     pub fn expire(&self, number: u64) -> Result<BTreeMap<HostId, u64>, StoreError> {
@@ -90,7 +95,7 @@ impl Store {
             compare(&path, &beside)?;
         }
         // From here on places and file may differ: whoever comes by a place that does not fit waits for this.
-        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = (|| {
             if thinned {
                 fs::rename(&beside, &path).map_err(failed("replace", &path))?;
@@ -98,6 +103,7 @@ impl Store {
             }
             self.index.moved(number, &layout(&path)?)
         })();
+        *moving = number.max(*moving);
         // What is on the disk is then only known through recovery.
         self.failed.fetch_or(moved.is_err(), Ordering::AcqRel);
         moved

@@ -105,6 +105,8 @@ pub struct StoredBatch {
     pub received_ns: u64,
     /// Its frame ([`custody_ledger::Batch::decode`]).
     pub frame: Vec<u8>,
+    /// Its bodies have expired.
+    pub expired: bool,
 }
 
 /// The store of one sink.
@@ -116,8 +118,8 @@ pub struct Store {
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
     commit_max: std::time::Duration,
-    /// Held while a segment is replaced and the places in it move.
-    moving: Mutex<()>,
+    /// The newest segment whose bodies have expired; held while a segment is replaced and the places in it move.
+    moving: Mutex<u64>,
 }
 
 impl Store {
@@ -140,7 +142,8 @@ impl Store {
             Arc::clone(&pulse),
         )?;
         let commit_max = limits.commit_max;
-        let moving = Mutex::new(());
+        let expired = index.expiries()?.into_iter().filter(|(_, row)| row.done);
+        let moving = Mutex::new(expired.map(|(number, _)| number).max().unwrap_or(0));
         Ok((Store { index, segments, writer, stored, failed, pulse, commit_max, moving }, recovered))
     }
 

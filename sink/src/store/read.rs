@@ -6,12 +6,10 @@ use std::io::{BufReader, Seek, SeekFrom};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use custody_ledger::retention::content_of;
+use custody_ledger::retention::{BatchMeta, content_of};
 use custody_ledger::segment::{self, Reader, Record, RecordKind};
 use custody_ledger::statement::{Signed, Statement};
-use custody_ledger::{
-    Batch, BatchNumber, EntryHeader, EpochId, Hash, HostId, Position, ReceiptLevel, Salt, Seq,
-};
+use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, Hash, HostId, ReceiptLevel, Salt, Seq};
 
 use super::files::failed;
 use super::{BatchRow, Job, Noted, Pending, Place, Store, StoreError, StoredBatch};
@@ -26,8 +24,10 @@ pub struct StoredEntry {
     pub header: EntryHeader,
     /// Its header as stored: what was signed.
     pub header_bytes: Vec<u8>,
-    /// Salt and body, unless withheld.
+    /// Salt and body, unless withheld or expired.
     pub body: Option<(Salt, Vec<u8>)>,
+    /// Bodies of its batch have expired.
+    pub expired: bool,
     /// When the sink received it, ns since 1970.
     pub received_ns: u64,
     /// How far it is safe.
@@ -137,6 +137,14 @@ impl Store {
         Ok(self.record(host, row)?.payload)
     }
 
+    /// A stored batch as a whole.
+    pub fn stored(&self, host: HostId, row: &BatchRow) -> Result<StoredBatch, StoreError> {
+        let record = self.record(host, row)?;
+        let expired = BatchMeta::of(&record)?.content.is_some();
+        let BatchRow { batch, received_ns, .. } = *row;
+        Ok(StoredBatch { host, batch, received_ns, frame: record.payload, expired })
+    }
+
     /// The frame of a stored batch, with the hash of it as it came.
     pub fn frame_and_content(&self, host: HostId, row: &BatchRow) -> Result<(Vec<u8>, Hash), StoreError> {
         let record = self.record(host, row)?;
@@ -198,24 +206,26 @@ impl Store {
     }
 
     fn entries_of(&self, host: HostId, row: &BatchRow) -> Result<Vec<StoredEntry>, StoreError> {
-        entries(&self.frame(host, row)?, row.batch, row.received_ns)
+        self.stored(host, row)?.entries()
     }
 }
 
 impl StoredBatch {
     /// Its entries in order.
     pub fn entries(&self) -> Result<Vec<StoredEntry>, StoreError> {
-        entries(&self.frame, self.batch, self.received_ns)
+        entries(self)
     }
 }
 
-fn entries(frame: &[u8], batch: Position, received_ns: u64) -> Result<Vec<StoredEntry>, StoreError> {
-    let decoded =
-        Batch::decode(frame).map_err(|error| StoreError::Damaged { detail: format!("{batch}: {error}") })?;
+fn entries(stored: &StoredBatch) -> Result<Vec<StoredEntry>, StoreError> {
+    let StoredBatch { batch, received_ns, expired, .. } = *stored;
+    let decoded = Batch::decode(&stored.frame)
+        .map_err(|error| StoreError::Damaged { detail: format!("{batch}: {error}") })?;
     let entry = |view: custody_ledger::batch::EntryView<'_>| StoredEntry {
         header_bytes: view.header_bytes.to_vec(),
         body: view.body.map(|body| (body.salt, body.bytes.to_vec())),
         header: view.header,
+        expired,
         received_ns,
         level: ReceiptLevel::Stored,
         batch: batch.number,

@@ -72,7 +72,7 @@ impl Job {
         let place = self.put(RecordKind::Batch, &codec::encode("receipt", receipt)?, frame)?;
         let batch = step.head.batch;
         self.changes.push(batch_change(host, step, frame, received_ns, place));
-        self.stored.push(StoredBatch { host, batch, received_ns, frame: frame.to_vec() });
+        self.stored.push(StoredBatch { host, batch, received_ns, frame: frame.to_vec(), expired: false });
         Ok(())
     }
 
