@@ -1,4 +1,4 @@
-//! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
+//! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`, `retention`. Exit codes: 0 ok, 1 negative, 2 usage or
 //! configuration, 3 unreachable or forbidden.
 
 use std::io::Write;
@@ -9,13 +9,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use custody_ledger::wire::JoinToken;
 
-use crate::age::parse_duration;
+use crate::age::{Age, parse_duration};
 use crate::authority;
 use crate::clock::now_ns;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::identity::{Identity, Role, is_name};
 use crate::labels;
+use crate::retention;
 use crate::revocation::Revocations;
 use crate::run;
 use crate::status;
@@ -55,6 +56,13 @@ enum Command {
     Doctor,
     /// Ask the running sink how it is.
     Status,
+    /// Say what the policy of `[retention]` would let go now, segment by segment. Removes nothing: a running sink does that
+    /// by itself, and states it before.
+    #[command(
+        after_help = "Examples:\n  custody-sink retention                what goes now, and when the rest does\n  \
+                            custody-sink retention --bodies 30d   as if bodies were kept for 30 days"
+    )]
+    Retention(RetentionArgs),
 }
 
 #[derive(Args)]
@@ -78,6 +86,13 @@ struct EnrollArgs {
     /// How long it may be used: 90s, 30m, 1h, 7d; at most 90d.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     expires: Duration,
+}
+
+#[derive(Args)]
+struct RetentionArgs {
+    /// As if this were the policy: an age such as 90d, 12h or 600s, or forever.
+    #[arg(long, value_name = "AGE")]
+    bodies: Option<Age>,
 }
 
 #[derive(Args)]
@@ -125,6 +140,13 @@ pub fn main() -> ExitCode {
             let report = doctor::examine(&config);
             let code = print(&report.text);
             if report.is_healthy { code } else { ExitCode::from(EXIT_NEGATIVE) }
+        }
+        Command::Retention(args) => {
+            let age = args.bodies.unwrap_or(config.retention.bodies);
+            match retention::preview(&config, age, now_ns()) {
+                Ok(text) => print(&text),
+                Err(detail) => fail(EXIT_NEGATIVE, &detail),
+            }
         }
         Command::Status => match status::ask(&config) {
             Ok(status) => {

@@ -42,6 +42,7 @@ struct SearchMetrics {
     ready: Gauge,
     batches: Gauge,
     segment: Gauge,
+    forgotten: Gauge,
     rebuilds: Counter,
     unreadable: Counter,
     searches: Counter,
@@ -56,6 +57,11 @@ impl SearchMetrics {
         gauge("search_ready", "1 when the index of words has all that is stored", &search.ready);
         gauge("search_batches", "Batches in the index of words", &search.batches);
         gauge("search_segment", "Segment up to which the index of words is built", &search.segment);
+        gauge(
+            "search_forgotten_segment",
+            "Segment up to which words of expired bodies have left the index of words",
+            &search.forgotten,
+        );
         let mut counter =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("search_rebuilds", "Times that the index of words was thrown away", &search.rebuilds);
@@ -209,7 +215,8 @@ impl Metrics {
     pub(crate) fn search_ready(&self, ready: bool) {
         self.search.ready.set(i64::from(ready));
     }
-    pub(crate) fn search_reached(&self, batches: u64, segment: u64) {
+    pub(crate) fn search_reached(&self, batches: u64, segment: u64, forgotten: u64) {
+        self.search.forgotten.set(i64::try_from(forgotten).unwrap_or(i64::MAX));
         self.search.batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
         self.search.segment.set(i64::try_from(segment).unwrap_or(i64::MAX));
     }

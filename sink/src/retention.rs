@@ -17,6 +17,10 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, Survey};
 use crate::tree::{Tree, TreeError};
 
+mod preview;
+
+pub use preview::preview;
+
 /// Longest time between two looks at what is due, and the shortest.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 const LOOK_MIN: Duration = Duration::from_millis(100);
@@ -155,8 +159,12 @@ impl Looks<'_> {
 
 /// Whether all bodies of a segment are old enough.
 pub fn is_due(survey: &Survey, age: Age, now_ns: u64) -> bool {
-    let due_ns = age.0.map(|age| survey.newest_ns.saturating_add(nanoseconds(age)));
-    survey.bodies.count > 0 && due_ns.is_some_and(|due_ns| due_ns <= now_ns)
+    survey.bodies.count > 0 && due_ns(survey, age).is_some_and(|due_ns| due_ns <= now_ns)
+}
+
+/// When all of them are, ns since 1970.
+fn due_ns(survey: &Survey, age: Age) -> Option<u64> {
+    age.0.map(|age| survey.newest_ns.saturating_add(nanoseconds(age)))
 }
 
 fn nanoseconds(age: Duration) -> u64 {

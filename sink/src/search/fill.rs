@@ -119,7 +119,8 @@ fn publish(shared: &Shared, index: Option<Arc<Index>>, reach: &Reach) {
         state.index = index;
     }
     state.covered = reach.covered;
-    shared.metrics.search_reached(reach.batches, reach.covered.map_or(0, |place| place.segment));
+    let segment = reach.covered.map_or(0, |place| place.segment);
+    shared.metrics.search_reached(reach.batches, segment, reach.forgotten);
     shared.changed.notify_all();
 }
 
