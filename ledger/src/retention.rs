@@ -191,3 +191,32 @@ impl Plan {
         self.done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_hosts_than_one_statement_names_are_stated_in_several_without_a_gap() {
+        let mut plan = Plan::new(60, 3, 100);
+        let hosts = RETENTION_HOSTS_MAX as u64 + 10;
+        let host = |number: u64| HostId::from_bytes(u128::from(number).to_be_bytes());
+        for number in 0..2 * hosts {
+            plan.record(None);
+            plan.record(Some((host(number % hosts), Bodies { count: 2, bytes: 5 })));
+        }
+        let stated = plan.statements();
+        assert!(stated.iter().all(|one| one.hosts.len() <= RETENTION_HOSTS_MAX), "a statement without bound");
+        assert!(stated.windows(2).all(|pair| pair[0].end == pair[1].first), "records that nobody states");
+        assert_eq!((stated[0].first, stated.last().map(|last| last.end)), (100, Some(100 + 4 * hosts)));
+        let sum = |count: fn(&Retention) -> u64| stated.iter().map(count).sum::<u64>();
+        assert_eq!((sum(Retention::bodies), sum(Retention::bytes)), (4 * hosts, 10 * hosts));
+    }
+
+    #[test]
+    fn where_nothing_goes_nothing_is_stated() {
+        let mut plan = Plan::new(60, 3, 100);
+        plan.record(None);
+        assert_eq!(plan.statements(), []);
+    }
+}

@@ -26,6 +26,8 @@ const LOOK_MAX: Duration = Duration::from_secs(600);
 const LOOK_MIN: Duration = Duration::from_millis(100);
 /// A segment is sealed when it is older than this part of the age: so much later than it could a body goes.
 const SEALED_PARTS: u32 = 8;
+/// Of the thread: what it does can wait, receipts cannot.
+const NICE: i32 = 10;
 /// How long a statement may take to be committed before that is tried again at the next look.
 const COMMIT_WAIT: Duration = Duration::from_secs(60);
 
@@ -89,6 +91,9 @@ impl Keeper {
 }
 
 fn run(parts: &Parts, (stop, told): &(Mutex<bool>, Condvar)) {
+    if rustix::process::setpriority_process(None, NICE).is_err() {
+        tracing::debug!("the thread that lets bodies expire runs at full priority");
+    }
     let look = parts.age.0.map_or(LOOK_MAX, |age| (age / 16).clamp(LOOK_MIN, LOOK_MAX));
     let mut keeper = Looks { parts, next: None };
     loop {
@@ -125,7 +130,7 @@ impl Looks<'_> {
                 if !is_due(survey, self.parts.age, now_ns) {
                     break;
                 }
-                self.parts.state(number, survey, now_ns)?;
+                self.parts.state(number, now_ns)?;
             }
             // Also what an earlier run has stated, whatever the policy is now.
             self.parts.committed()?;
@@ -149,7 +154,8 @@ impl Looks<'_> {
         for number in store.sealed()?.into_iter().filter(|number| !is_done(number)) {
             let survey = store.survey(number)?;
             if survey.bodies.count > 0 {
-                self.next = Some((number, survey));
+                // Until it is due, for months perhaps, nothing is kept that grows with the segment.
+                self.next = Some((number, Survey { batches: Vec::new(), ..survey }));
                 return Ok(true);
             }
         }
@@ -173,7 +179,8 @@ fn nanoseconds(age: Duration) -> u64 {
 
 impl Parts {
     /// States what goes of a segment.
-    fn state(&self, number: u64, survey: &Survey, at_ns: u64) -> Result<(), RetentionError> {
+    fn state(&self, number: u64, at_ns: u64) -> Result<(), RetentionError> {
+        let survey = self.store.survey(number)?;
         let not_in_log = || RetentionError::NotInLog(number);
         let (at, host, batch, _) = survey.batches.first().ok_or_else(not_in_log)?;
         let index = self.tree.index_of(*host, batch)?.ok_or_else(not_in_log)?;

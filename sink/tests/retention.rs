@@ -21,6 +21,8 @@ use custody_tests::stand::built;
 use redb::ReadableDatabase;
 use support::{Credentials, Host, Sink, batch, batch_of};
 
+/// How often is asked whether they are gone.
+const LOOKS: usize = 1_200;
 const AGE: &str = "[retention]\nbodies = \"1s\"";
 
 /// Exit code of `custody verify`, and what it said.
@@ -66,9 +68,13 @@ fn stated(sink: &Sink) -> Vec<Retention> {
 
 /// Waits until so many bodies have gone.
 async fn until_expired(sink: &Sink, bodies: u64) {
-    while sink.metric("bodies_expired").await.unwrap() < bodies {
+    for _ in 0..LOOKS {
+        if sink.metric("bodies_expired").await.unwrap() >= bodies {
+            return;
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    panic!("bodies do not expire");
 }
 
 /// From its next start on it keeps bodies so long.

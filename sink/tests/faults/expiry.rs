@@ -1,6 +1,11 @@
 //! The same while bodies expire: whatever call goes wrong or is the last one, what was acknowledged is there or expired as
 //! stated, and the next run finishes what was begun.
 
+use custody_ledger::Statement;
+use custody_ledger::retention::BatchMeta;
+use custody_ledger::segment::{Reader, Record, RecordKind};
+use custody_ledger::statement::{Signed, Stated};
+
 use super::*;
 
 /// So old are bodies when they go.
@@ -27,8 +32,35 @@ async fn expired(sink: &mut Sink) -> Result<(), String> {
     Err("bodies do not expire".to_owned())
 }
 
+/// Whatever the last run left: where bodies are gone, the statement of that is under the checkpoint that the folder shows.
+fn gone_as_committed(state: &Path) -> Result<(), String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(state.join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    names.sort();
+    let bytes: Vec<_> = names.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let records = bytes.iter().flat_map(|bytes| Reader::open(bytes.as_slice()).into_iter().flatten());
+    let records: Vec<_> = (0..).zip(records.map_while(Result::ok)).collect();
+    let is_thinned = |record: &Record| {
+        record.kind == RecordKind::Batch && BatchMeta::of(record).unwrap().content.is_some()
+    };
+    if !records.iter().any(|(_, record)| is_thinned(record)) {
+        return Ok(());
+    }
+    let is_retention = |record: &Record| {
+        let statement = || Signed::open::<Statement>(&record.payload).unwrap().0.what;
+        record.kind == RecordKind::Statement && matches!(statement(), Stated::Retention(_))
+    };
+    let stated = records.iter().find(|(_, record)| is_retention(record)).map(|(index, _)| *index);
+    let note = std::fs::read_to_string(state.join("log/checkpoint")).unwrap();
+    let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
+    let committed = stated.is_some_and(|index| index < size);
+    if committed { Ok(()) } else { Err(format!("gone, and stated at {stated:?} of {size}")) }
+}
+
 /// Recovery as ever; then everything of the beginning is gone.
 async fn finishes(sink: &mut Sink, hosts: &Hosts, oracle: Oracle) -> Result<(), String> {
+    gone_as_committed(&sink.state())?;
     recovers(sink, hosts, oracle).await?;
     let again = run_command(sink);
     sink.try_spawn_as(again).map_err(|error| format!("after all: {error}: {}", said(sink)))?;
