@@ -6,10 +6,11 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::{self, Reader, RecordKind, SegmentError};
 use custody_ledger::statement::{Enrolment, Signed};
 use custody_ledger::verify::{Head, follow};
-use custody_ledger::{Batch, HostId, ReceiptLevel, SignedReceipt, codec};
+use custody_ledger::{Batch, HostId, ReceiptLevel, codec};
 use custody_record::search::{Cursor, Evidence};
 use custody_record::{Assembler, Facts, Status, View};
 
@@ -113,7 +114,7 @@ impl Folder {
                     };
                     let views = views_of(&batch, &record.meta, host, &mut assembler);
                     for (index, (view, entry)) in (0..).zip(views.into_iter().zip(&batch.entries)) {
-                        let evidence = evidence.clone().of_body(entry.body.is_some());
+                        let evidence = evidence.clone().of_body(entry.body.is_some(), view.expired);
                         take(Placed { view, place: Cursor::of(number - 1, index), evidence })?;
                     }
                 }
@@ -174,8 +175,9 @@ fn views_of(
     assembler: &mut Assembler,
 ) -> Vec<View> {
     // Reading shows what is there; whether it holds is `verify`'s question.
-    let receipt = codec::decode::<SignedReceipt>("receipt", meta)
-        .and_then(|signed| codec::decode::<custody_ledger::Receipt>("receipt", &signed.receipt));
+    let meta = codec::decode::<BatchMeta>("receipt", meta);
+    let expired = meta.as_ref().is_ok_and(|meta| meta.content.is_some());
+    let receipt = meta.and_then(|meta| codec::decode::<custody_ledger::Receipt>("receipt", &meta.receipt));
     let (received, status) =
         receipt.map_or((0, Status::Stored), |receipt| (receipt.received_ns, status(receipt.level)));
     let host_id = batch.header.host.to_string();
@@ -196,6 +198,7 @@ fn views_of(
             wall: i64::try_from(header.wall_ns).unwrap_or(i64::MAX),
             status,
             body: entry.body.map(|body| body.bytes),
+            expired,
         })
     };
     batch.entries.iter().map(facts).collect()

@@ -39,6 +39,9 @@ pub(crate) fn view(view: &View, out: &mut Vec<u8>) {
     if view.unreadable {
         map.key("unreadable").raw("true");
     }
+    if view.expired {
+        map.key("expired").raw("true");
+    }
     map.end();
 }
 
@@ -272,6 +275,7 @@ mod tests {
             session: if more { Fields::from([("b".into(), Value::Bool(true))]) } else { Fields::new() },
             labels: if more { [("k".to_owned(), "v\n".to_owned())].into() } else { BTreeMap::new() },
             unreadable: more,
+            expired: more,
         }
     }
 

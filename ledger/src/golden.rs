@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::batch::{BATCH_VERSION, Body, ReceiptReference, frame_head, put_entry};
 use crate::entry::{ENTRY_VERSION, SealedReference};
 use crate::ids::EpochNonce;
+use crate::retention::{BatchMeta, ExpiredOf, Retention, Thinned, content_of};
 use crate::segment::{self, RecordKind};
 use crate::statement::{DenialReason, Denied, Signed, Stated};
 use crate::tlog::checkpoint::CertifiedLogKey;
@@ -177,7 +178,10 @@ fn golden_receipt_and_statements() {
         address: "192.0.2.7".to_owned(),
         request: "GET /v1/hosts".to_owned(),
     });
+    let of = ExpiredOf { host: HOST, batches: 2, bodies: 300, bytes: 70_000 };
+    let retention = Retention { age_s: 7_776_000, segment: 12, first: 5_000, end: 5_120, hosts: vec![of] };
     for (name, host, what) in [
+        ("statement-retention.hex", None, Stated::Retention(retention)),
         ("statement-found.hex", Some(HOST), found),
         ("statement-equivocation.hex", Some(HOST), equivocation),
         ("statement-denied.hex", None, denied),
@@ -276,6 +280,27 @@ fn golden_log() {
         batches: vec![wire::CommittedBatch { batch: BATCH, index: 3, proof: proof.hashes }],
     };
     compare("committed-response.hex", &wire::encode(&answer).unwrap());
+}
+
+/// What stands in the place of a batch whose bodies have expired, and that its leaf is the one that it had.
+#[test]
+fn golden_thinned_batch() {
+    let mut frame = frame_head(&batch_header(5).encode().unwrap(), &Signature([0x97; 64]));
+    let body = Body { salt: Salt([0x66; 16]), bytes: b"hello" };
+    put_entry(&mut frame, &entry(10, None).encode().unwrap(), Some(body));
+    put_entry(&mut frame, &entry(11, None).encode().unwrap(), None);
+    let receipt = SignedReceipt::sign(&sink_key(), ReceiptLevel::Stored, HOST, BATCH, 1_800_000_000).unwrap();
+    let meta = wire::encode(&receipt).unwrap();
+    let (kind, offset, length) = (RecordKind::Batch, 8, 99);
+    let whole = segment::Record { kind, meta, payload: frame, offset, length };
+    let thinned = Thinned::of(&whole).unwrap().unwrap();
+    compare("thinned-meta.hex", &thinned.meta);
+    compare("thinned-frame.hex", &thinned.frame);
+    let left = segment::Record { meta: thinned.meta, payload: thinned.frame, ..whole.clone() };
+    assert_eq!(tlog::leaf::of_record(&left).unwrap(), tlog::leaf::of_record(&whole).unwrap());
+    assert_eq!(content_of(&left).unwrap(), tree::hash_of(&whole.payload));
+    assert_eq!(BatchMeta::of(&left).unwrap().receipt(), receipt, "the receipt is the one that was given");
+    assert_eq!(Thinned::of(&left).unwrap(), None, "nothing is left to go");
 }
 
 /// Only records that are stored as they are: zstd's bytes may change with its version, its meaning does not.

@@ -5,7 +5,7 @@
 //! Never parses an entry's body, and never re-serialises what it hashes: a hash is over the bytes as stored.
 //!
 //! In flow order: [`ids`], [`codec`] (one MessagePack convention), [`keys`], [`line`] (a host's keys, one after the other), [`entry`], [`tree`], [`batch`],
-//! [`chain`] (the host's side), [`receipt`], [`statement`] (the sink's own records), [`wire`] (between host and sink), [`segment`] (files of the spool
+//! [`chain`] (the host's side), [`receipt`], [`statement`] (the sink's own records), [`retention`] (bodies that go by age), [`wire`] (between host and sink), [`segment`] (files of the spool
 //! and of the store), [`tlog`] (the sink's transparency log), [`verify`] (the same checks for the sink and for offline readers),
 //! [`bundle`] (a part of it all for an outsider).
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod ids;
 pub mod keys;
 pub mod line;
 pub mod receipt;
+pub mod retention;
 pub mod segment;
 pub mod statement;
 pub mod tlog;

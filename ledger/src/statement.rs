@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError};
 use crate::ids::{Hash, HostId, Position, PublicKey, Signature};
 use crate::keys::{self, Context, SinkKey};
+use crate::retention::Retention;
 use crate::verify::{Fault, Finding};
 
 /// A host as its sink enrolled it. Its key is what verification starts from.
@@ -78,6 +79,8 @@ pub enum Stated {
         /// What the host had used of it.
         used: u64,
     },
+    /// Bodies go by age from now on. Stated and committed before they do.
+    Retention(Retention),
     /// A person got a certificate.
     Admitted {
         /// As in the certificate: role, name and, of a reader, scope.
@@ -116,6 +119,7 @@ impl Stated {
             Stated::Refused { .. } => "refused",
             Stated::Denied(_) => "denied",
             Stated::OverQuota { .. } => "over_quota",
+            Stated::Retention(_) => "retention",
             Stated::Admitted { .. } => "admitted",
             Stated::Revoked { .. } => "revoked",
             Stated::Reinstated { .. } => "reinstated",

@@ -34,8 +34,10 @@ pub struct Facts<'a> {
     pub wall: i64,
     /// How far it is safe.
     pub status: Status,
-    /// The body; `None` when withheld.
+    /// The body; `None` when withheld or expired.
     pub body: Option<&'a [u8]>,
+    /// Bodies of its batch were let go by age.
+    pub expired: bool,
 }
 
 /// Bytes of session fields that are remembered; the oldest sessions are forgotten first.
@@ -84,7 +86,8 @@ impl Assembler {
         let has_record = facts.body.is_some_and(|body| !body.is_empty()) && carries_record(facts.entry_type);
         let record = facts.body.filter(|_| has_record).and_then(|body| Record::decode(body).ok());
         let unreadable = has_record && record.is_none();
-        View { unreadable, ..self.view_of(facts, record) }
+        let expired = facts.expired && facts.body.is_none();
+        View { unreadable, expired, ..self.view_of(facts, record) }
     }
 
     /// The view of an entry whose record is at hand; its body is not looked at.
@@ -109,6 +112,7 @@ impl Assembler {
             wall: facts.wall,
             status: facts.status,
             unreadable: false,
+            expired: false,
             record,
             session,
             labels: facts.labels.clone(),

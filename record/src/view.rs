@@ -73,6 +73,9 @@ pub struct View {
     /// The body is there and this version cannot read it: what stands above is all that can be said.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreadable: bool,
+    /// The body was let go by age, as the store says; `custody verify` says whether that was stated before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
 }
 
 impl View {

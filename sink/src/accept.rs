@@ -131,6 +131,13 @@ impl Acceptor {
         pending.wait()
     }
 
+    /// So many bytes of a host are no longer in the store.
+    pub fn freed(&self, id: HostId, bytes: u64) {
+        if let Some(host) = self.host(id) {
+            host.chain.lock().unwrap_or_else(PoisonError::into_inner).meter.freed(bytes);
+        }
+    }
+
     /// Keeps a place for one more host, if there may be one.
     pub fn reserve(&self, hosts_max: usize) -> Option<Reservation> {
         // Held, so that none is counted neither here nor there.

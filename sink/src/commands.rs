@@ -1,4 +1,4 @@
-//! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`. Exit codes: 0 ok, 1 negative, 2 usage or
+//! What operators type: `run`, `enroll`, `revoke`, `doctor`, `status`, `retention`. Exit codes: 0 ok, 1 negative, 2 usage or
 //! configuration, 3 unreachable or forbidden.
 
 use std::io::Write;
@@ -9,12 +9,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use custody_ledger::wire::JoinToken;
 
+use crate::age::{Age, parse_duration};
 use crate::authority;
 use crate::clock::now_ns;
 use crate::config::{Config, ConfigError};
 use crate::doctor;
 use crate::identity::{Identity, Role, is_name};
 use crate::labels;
+use crate::retention;
 use crate::revocation::{REASON_BYTES_MAX, Revocations};
 use crate::run;
 use crate::status;
@@ -56,6 +58,13 @@ enum Command {
     Doctor,
     /// Ask the running sink how it is.
     Status,
+    /// Say what the policy of `[retention]` would let go now, segment by segment. Removes nothing: a running sink does that
+    /// by itself, and states it before.
+    #[command(
+        after_help = "Examples:\n  custody-sink retention                what goes now, and when the rest does\n  \
+                            custody-sink retention --bodies 30d   as if bodies were kept for 30 days"
+    )]
+    Retention(RetentionArgs),
 }
 
 #[derive(Args)]
@@ -79,6 +88,13 @@ struct EnrollArgs {
     /// How long it may be used: 90s, 30m, 1h, 7d; at most 90d.
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     expires: Duration,
+}
+
+#[derive(Args)]
+struct RetentionArgs {
+    /// As if this were the policy: an age such as 90d, 12h or 600s, or forever.
+    #[arg(long, value_name = "AGE")]
+    bodies: Option<Age>,
 }
 
 #[derive(Args)]
@@ -129,6 +145,13 @@ pub fn main() -> ExitCode {
             let report = doctor::examine(&config);
             let code = print(&report.text);
             if report.is_healthy { code } else { ExitCode::from(EXIT_NEGATIVE) }
+        }
+        Command::Retention(args) => {
+            let age = args.bodies.unwrap_or(config.retention.bodies);
+            match retention::preview(&config, age, now_ns()) {
+                Ok(text) => print(&text),
+                Err(detail) => fail(EXIT_NEGATIVE, &detail),
+            }
         }
         Command::Status => match status::ask(&config) {
             Ok(status) => {
@@ -189,20 +212,6 @@ fn revoke(config: &Config, args: RevokeArgs) -> Result<Identity, String> {
     let revoked = Revocations::open(directory).and_then(|revocations| revocations.revoke(&identity, reason));
     revoked.map_err(|error| error.to_string())?;
     Ok(identity)
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a duration is a number and s, m, h or d, such as 30m".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 fn start_log(filter: &str) -> Result<(), String> {

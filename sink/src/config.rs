@@ -8,7 +8,8 @@ use std::time::Duration;
 use custody_ledger::batch::BATCH_BYTES_MAX;
 use serde::Deserialize;
 
-use crate::store;
+use crate::age::Age;
+use crate::{retention, store};
 
 /// Version of the format that this code reads.
 const CONFIG_VERSION: u32 = 1;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: LimitsSection,
     /// What one host may bring.
     pub quota: QuotaSection,
+    /// What goes by age.
+    pub retention: RetentionSection,
 }
 
 /// `[store]`
@@ -87,6 +90,14 @@ pub struct QuotaSection {
     pub host_bytes_stored: u64,
 }
 
+/// `[retention]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSection {
+    /// How long bodies are kept.
+    pub bodies: Age,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -100,6 +111,7 @@ impl Default for Config {
             store: StoreSection::default(),
             limits: LimitsSection::default(),
             quota: QuotaSection::default(),
+            retention: RetentionSection::default(),
         }
     }
 }
@@ -280,6 +292,7 @@ impl Config {
             group_commit: Duration::from_millis(self.store.group_commit_ms),
             group_bytes_max: self.store.group_bytes_max,
             segment_bytes_max: self.store.segment_bytes_max,
+            segment_age_max: retention::segment_age_max(self.retention.bodies),
             queue_jobs_max: self.limits.queue_jobs_max,
             subscriber_batches_max: self.limits.subscriber_batches_max,
             disk_reserve_bytes: self.store.disk_reserve_bytes,
@@ -330,6 +343,7 @@ mod tests {
             "host_batches_per_second",
             "host_bytes_per_day",
             "host_bytes_stored",
+            "bodies",
         ];
         for key in keys {
             assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");
@@ -339,11 +353,13 @@ mod tests {
         let error = error + &toml::from_str::<Config>("[store]\nno_such_key = 1").unwrap_err().to_string();
         let error = error + &toml::from_str::<Config>("[limits]\nno_such_key = 1").unwrap_err().to_string();
         let error = error + &toml::from_str::<Config>("[quota]\nno_such_key = 1").unwrap_err().to_string();
+        let error =
+            error + &toml::from_str::<Config>("[retention]\nno_such_key = 1").unwrap_err().to_string();
         let known = error
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|name| !["no_such_key", "store", "limits", "quota"].contains(name));
+            .filter(|name| !["no_such_key", "store", "limits", "quota", "retention"].contains(name));
         for name in known {
             assert!(keys.contains(&name) || name == "url", "{name} is missing from the list");
         }

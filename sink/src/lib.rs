@@ -2,10 +2,11 @@
 //!
 //! It never links a decoder and never reads a body to decide about it. In flow order: [`config`], [`run`],
 //! [`http`], [`identity`] and [`token`] and [`authority`] (who is who), [`denied`], [`quota`],
-//! [`accept`], [`store`], [`tree`], [`search`], [`query`].
+//! [`accept`], [`store`], [`tree`], [`retention`], [`search`], [`query`].
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod age;
 pub mod authority;
 pub mod clock;
 pub mod commands;
@@ -22,6 +23,7 @@ pub mod labels;
 pub mod metrics;
 pub mod query;
 pub mod quota;
+pub mod retention;
 pub mod revocation;
 pub mod run;
 pub mod search;

@@ -31,6 +31,9 @@ pub struct Metrics {
     handshakes_failed: Counter,
     revoked: Counter,
     search: SearchMetrics,
+    bodies_expired: Gauge,
+    body_bytes_expired: Gauge,
+    oldest_body: Gauge,
 }
 
 /// Of the index of words and those who use it.
@@ -39,6 +42,7 @@ struct SearchMetrics {
     ready: Gauge,
     batches: Gauge,
     segment: Gauge,
+    forgotten: Gauge,
     rebuilds: Counter,
     unreadable: Counter,
     searches: Counter,
@@ -53,6 +57,11 @@ impl SearchMetrics {
         gauge("search_ready", "1 when the index of words has all that is stored", &search.ready);
         gauge("search_batches", "Batches in the index of words", &search.batches);
         gauge("search_segment", "Segment up to which the index of words is built", &search.segment);
+        gauge(
+            "search_forgotten_segment",
+            "Segment up to which words of expired bodies have left the index of words",
+            &search.forgotten,
+        );
         let mut counter =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("search_rebuilds", "Times that the index of words was thrown away", &search.rebuilds);
@@ -99,6 +108,18 @@ impl Default for Metrics {
         let denials = labelled("denials", "Attempts that were denied, by reason");
         let connections = Gauge::default();
         registry.register("connections", "Connections open", connections.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let bodies_expired =
+            gauge("bodies_expired", "Bodies that expired by policy, since the store was made");
+        let body_bytes_expired = gauge("body_bytes_expired", "Bytes of these bodies");
+        let oldest_body = gauge(
+            "oldest_body_received_seconds",
+            "When the oldest body came that is kept in a sealed segment, s since 1970; 0 without any",
+        );
         let search = SearchMetrics::register(&mut registry);
         Metrics {
             registry,
@@ -119,6 +140,9 @@ impl Default for Metrics {
             handshakes_failed,
             revoked,
             search,
+            bodies_expired,
+            body_bytes_expired,
+            oldest_body,
         }
     }
 }
@@ -166,6 +190,12 @@ impl Metrics {
     pub(crate) fn denied(&self, reason: DenialReason) {
         self.denials.get_or_create(&vec![("reason", reason.code().to_owned())]).inc();
     }
+    pub(crate) fn expired(&self, bodies: u64, bytes: u64, oldest_s: u64) {
+        let shown = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.bodies_expired.set(shown(bodies));
+        self.body_bytes_expired.set(shown(bytes));
+        self.oldest_body.set(shown(oldest_s));
+    }
     pub(crate) fn connection_opened(&self) {
         self.connections.inc();
     }
@@ -185,7 +215,8 @@ impl Metrics {
     pub(crate) fn search_ready(&self, ready: bool) {
         self.search.ready.set(i64::from(ready));
     }
-    pub(crate) fn search_reached(&self, batches: u64, segment: u64) {
+    pub(crate) fn search_reached(&self, batches: u64, segment: u64, forgotten: u64) {
+        self.search.forgotten.set(i64::try_from(forgotten).unwrap_or(i64::MAX));
         self.search.batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
         self.search.segment.set(i64::try_from(segment).unwrap_or(i64::MAX));
     }

@@ -121,6 +121,13 @@ impl Meter {
         self.refused = None;
     }
 
+    /// Bytes of it that are no longer in the store.
+    pub fn freed(&mut self, bytes: u64) {
+        self.stored = self.stored.saturating_sub(bytes);
+        // What comes over it after that is another time.
+        self.stated_stored = false;
+    }
+
     /// Writes a refusal down; whether it is a crossing that was not stated yet.
     pub fn refuse(&mut self, over: Over, bytes: u64, at_ns: u64, steady_ns: u64) -> bool {
         self.refused = Some((bytes, steady_ns));

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::denied::{self, Denials};
 use crate::http::{self, Intake, Services, server};
 use crate::metrics::Metrics;
+use crate::retention::{self, Keeper};
 use crate::revocation::{Revocations, statements};
 use crate::search::Search;
 use crate::store::{Recovered, Store};
@@ -55,20 +56,20 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     let search =
         Search::start(Arc::clone(&store), config.state_directory.join("search"), Arc::clone(&metrics))
             .context("cannot start the thread that fills the index of words")?;
-    let acceptor = Acceptor::new(
+    let acceptor = Arc::new(Acceptor::new(
         Arc::clone(&store),
         Arc::clone(&tree),
         Arc::new(key),
         Arc::clone(&metrics),
         config.quota,
-    )?;
+    )?);
     let tls = authority.server_config(&config.server_names)?;
     let hosts_max = config.limits.hosts_max;
     let (stop, stopping) = watch::channel(false);
     let services = Arc::new(Services {
         store: Arc::clone(&store),
         tree: Arc::clone(&tree),
-        acceptor,
+        acceptor: Arc::clone(&acceptor),
         authority,
         tokens,
         revocations,
@@ -82,8 +83,17 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
         stopping,
         hosts_max,
     });
+    let retention = Keeper::start(retention::Parts {
+        store: Arc::clone(&store),
+        tree: Arc::clone(&tree),
+        acceptor,
+        metrics: Arc::clone(&metrics),
+        age: config.retention.bodies,
+    });
+    let retention = retention.context("cannot start the thread that lets bodies expire")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let served = runtime.block_on(serve(config, tls, Arc::clone(&services), metrics, stop));
+    retention.stop();
     services.search.stop();
     drop(services);
     served?;

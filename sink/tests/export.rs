@@ -296,3 +296,36 @@ async fn who_may_not_read_exports_nothing_and_a_request_for_nothing_is_refused()
         assert_eq!(get(Some(&person), &path).await, status, "{query}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_shown_and_exported_without_its_content() {
+    let mut sink = Sink::start_with("[retention]\nbodies = \"1s\"");
+    let host = sink.enrol().await;
+    let mut chain = host.epoch(1, None);
+    let batches = conversation(&mut chain);
+    store(&sink, &host, &batches).await;
+    let (auditor, id) = (Person::log_in(&sink, "dana@corp"), session_id(&host, &chain));
+    while sink.metric("bodies_expired").await.unwrap() < 8 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let file = in_folder(&sink);
+    let (bundle, policy) = (file("s.bundle"), file("policy.txt"));
+    auditor.says(0, &["export", &id, "-o", &bundle, "--policy-out", &policy]);
+    let citation = format!("{}/1/3", host.id);
+    assert!(auditor.says(0, &["show", &citation]).contains("expired: the sink let it go by age"));
+    assert!(auditor.says(0, &["show", &id]).contains("SESSION"));
+    sink.stop();
+    let state = sink.state();
+    let state = state.to_str().unwrap();
+    let said = auditor.says(4, &["verify", &bundle, "--policy", &policy]);
+    assert!(said.contains("the content of 4 entries of the session itself"), "{said}");
+    second_verifier("incomplete", &bundle, &policy);
+    assert!(
+        auditor.says(0, &["show", &citation, "--from", state]).contains("expired: the sink let it go by age")
+    );
+    let said = auditor.says(4, &["search", "exchange", "--from", state]);
+    assert!(said.contains("HEADER ONLY") && said.contains("its body has expired"), "{said}");
+    let again = file("again.bundle");
+    auditor.says(0, &["export", &id, "-o", &again, "--from", state]);
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&bundle).unwrap(), "two makers, two bundles");
+}

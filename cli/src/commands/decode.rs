@@ -249,6 +249,7 @@ impl Printer {
             wall,
             status: Status::Unstored,
             body: None,
+            expired: false,
         };
         self.assembler.view_of(&facts, Some(record))
     }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow};
 use custody_ledger::receipt::{Receipt, ReceiptError};
+use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::{Record, RecordKind};
 use custody_ledger::statement::{self, Enrolment, Signed, Statement};
-use custody_ledger::verify::{Fault, Hashed, HostReport, Verdict, Verifier};
-use custody_ledger::{Hash, HostId, PublicKey, SignedReceipt, codec, tree};
+use custody_ledger::verify::{ExpiredBodies, Expiries, Fault, Hashed, HostReport, Verdict, Verifier};
+use custody_ledger::{Hash, HostId, PublicKey, tree};
 use serde::Serialize;
 
 use crate::args::{Format, VerifyArgs};
@@ -24,7 +25,7 @@ pub(super) mod log;
 mod words;
 
 use log::{Leaf, LogCheck, LogPart};
-use words::{statement_words, words};
+use words::{statement_words, unexplained_words, words};
 
 pub(crate) fn run(arguments: &VerifyArgs) -> Outcome {
     let what =
@@ -111,6 +112,10 @@ struct HostPart {
     name: String,
     #[serde(flatten)]
     report: HostReport,
+    /// Bodies that the sink let go by age, as it had stated before.
+    expired: ExpiredBodies,
+    /// Bodies that are gone and have not expired; the store's faults say why not.
+    unexplained: u64,
     /// What the sink stated of batches that it did not take, in words.
     statements: Vec<String>,
     /// Over the limit.
@@ -136,7 +141,9 @@ struct Check {
     /// Hashes of all statements: each was made at a moment of its own.
     statements: BTreeSet<Hash>,
     faults: Vec<String>,
-    batches: u64,
+    /// How many records have passed: each is one leaf of the log.
+    records: u64,
+    expiries: Expiries,
     log: LogCheck,
 }
 
@@ -152,7 +159,8 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Report 
         revoked: BTreeSet::new(),
         statements: BTreeSet::new(),
         faults: Vec::new(),
-        batches: 0,
+        records: 0,
+        expiries: Expiries::default(),
         log,
     };
     let verifying = (check, Progress::new("verifying", Some(folder.bytes())), 0);
@@ -161,6 +169,7 @@ fn check(folder: &Folder, log: LogCheck, expected: Option<PublicKey>) -> Report 
         turn.take(|(check, progress, seen)| {
             for (record, prepared) in records.iter().zip(prepared) {
                 check.record(record, prepared);
+                check.records += 1;
                 *seen += record.length;
                 progress.at(*seen);
             }
@@ -181,13 +190,19 @@ struct PreparedBatch<'r> {
     frame: Result<Hashed<'r>, Box<Fault>>,
     /// Signed by the key that it names; `None` where no receipt stands.
     receipt: Option<Result<Receipt, ReceiptError>>,
+    /// Bodies were taken out of it since it came.
+    thinned: bool,
 }
 
 impl<'r> Prepared<'r> {
     fn of(record: &'r Record) -> Self {
-        let batch = || PreparedBatch {
-            frame: Hashed::of(&record.payload),
-            receipt: codec::decode("receipt", &record.meta).ok().map(|signed: SignedReceipt| signed.open()),
+        let batch = || {
+            let meta = BatchMeta::of(record).ok();
+            PreparedBatch {
+                frame: Hashed::of(&record.payload),
+                thinned: meta.as_ref().is_some_and(|meta| meta.content.is_some()),
+                receipt: meta.map(|meta| meta.receipt().open()),
+            }
         };
         Prepared { leaf: Leaf::of(record), batch: (record.kind == RecordKind::Batch).then(batch) }
     }
@@ -227,8 +242,7 @@ impl Check {
         }
     }
 
-    fn batch(&mut self, frame: &[u8], PreparedBatch { frame: hashed, receipt }: PreparedBatch<'_>) {
-        self.batches += 1;
+    fn batch(&mut self, frame: &[u8], PreparedBatch { frame: hashed, receipt, thinned }: PreparedBatch<'_>) {
         let host = match &hashed {
             Ok(hashed) => hashed.batch().header.host,
             Err(fault) => return self.fault(format!("a batch cannot be read: {}", fault.detail)),
@@ -236,6 +250,9 @@ impl Check {
         match (receipt, self.key.or(self.expected)) {
             (Some(receipt), Some(key)) => match receipt.and_then(|receipt| receipt.of(&key)) {
                 Ok(receipt) if receipt.host == host => {
+                    if let (true, Ok(hashed)) = (thinned, &hashed) {
+                        self.expiries.batch(self.records, hashed.batch(), receipt.received_ns);
+                    }
                     if let Some((_, verifier)) = self.hosts.get_mut(&host) {
                         verifier.promise(receipt.batch);
                     }
@@ -259,6 +276,9 @@ impl Check {
         match (statement.host, &statement.what) {
             (Some(host), statement::Stated::Revoked { .. }) => drop(self.revoked.insert(host)),
             (Some(host), statement::Stated::Reinstated { .. }) => drop(self.revoked.remove(&host)),
+            (_, statement::Stated::Retention(retention)) => {
+                self.expiries.stated(self.records, statement.at_ns, retention.clone());
+            }
             _ => {}
         }
         let stated = self.stated.entry(statement.host).or_default();
@@ -290,6 +310,13 @@ impl Check {
         for damage in damages.iter().filter(|damage| !damage.tail) {
             self.fault(format!("{}: {}", damage.file.display(), damage.error));
         }
+        let mut expired = std::mem::take(&mut self.expiries).finish();
+        let mut unexplained: BTreeMap<HostId, u64> = BTreeMap::new();
+        for gone in &expired.unexplained {
+            *unexplained.entry(gone.host).or_default() += gone.bodies;
+            let name = self.hosts.get(&gone.host).map(|(name, _)| name.as_str());
+            self.fault(unexplained_words(gone, name));
+        }
         let torn_tail = damages.iter().any(|damage| damage.tail);
         let mut forked = false;
         let mut hosts = Vec::new();
@@ -297,7 +324,10 @@ impl Check {
             let stated = self.stated.remove(&Some(id)).unwrap_or_default();
             forked |= stated.forked;
             let report = verifier.finish();
-            hosts.push(HostPart { name, report, statements: stated.words, statements_more: stated.more });
+            let (statements, statements_more) = (stated.words, stated.more);
+            let expired = expired.hosts.remove(&id).unwrap_or_default();
+            let unexplained = unexplained.get(&id).copied().unwrap_or(0);
+            hosts.push(HostPart { name, report, expired, unexplained, statements, statements_more });
         }
         let log = self.log.finish(self.key.or(self.expected), self.expected.is_some());
         let verdicts = || hosts.iter().map(|host| host.report.verdict());

@@ -92,14 +92,18 @@ fn entry(hit: &Hit, style: &Style) -> Vec<String> {
     let palette = style.palette;
     // The mark takes two columns of each line.
     let style = Style { columns: style.columns.map(|columns| columns.saturating_sub(2)), ..style.clone() };
-    let (mark, paint) = if hit.evidence.verified { ("✔", Paint::Good) } else { ("✘", Paint::Bad) };
+    let (mark, paint, word) = match &hit.evidence {
+        evidence if evidence.verified => ("✔", Paint::Good, ""),
+        evidence if evidence.header_only => ("…", Paint::Warn, "HEADER ONLY"),
+        _ => ("✘", Paint::Bad, "NOT VERIFIED"),
+    };
     let mut entry = line::render(&hit.entry, &style).into_iter();
     let mut lines: Vec<String> =
         entry.next().map(|line| format!("{} {line}", palette.paint(paint, mark))).into_iter().collect();
     lines.extend(entry.map(|line| format!("  {line}")));
     if let Some(reason) = &hit.evidence.reason {
-        let told = format!("  NOT VERIFIED {}: {}", escape(&hit.id), escape(reason));
-        lines.push(palette.paint(Paint::Bad, &told).into_owned());
+        let told = format!("  {word} {}: {}", escape(&hit.id), escape(reason));
+        lines.push(palette.paint(paint, &told).into_owned());
     }
     lines
 }

@@ -169,6 +169,9 @@ pub(crate) fn summary(view: &View) -> String {
     if view.unreadable {
         return format!("{} of a version that is newer than this program", view.entry_type);
     }
+    if view.expired {
+        return format!("{} expired", view.entry_type);
+    }
     let text = |name: &str| view.text(name).map(Cow::into_owned);
     let plain = match view.entry_type.as_str() {
         "exec" => match view.field(names::PROCESS_ARGS) {

@@ -260,7 +260,11 @@ pub(crate) fn entry(view: &View, style: &Style) -> Vec<String> {
         ));
     }
     let Some(record) = &view.record else {
-        if !view.unreadable {
+        if view.expired {
+            let why =
+                "expired: the sink let it go by age; `custody verify` says whether that was stated and when";
+            lines.push(label("body", why));
+        } else if !view.unreadable {
             lines.push(label("body", "this type of entry has no record"));
         }
         return lines;

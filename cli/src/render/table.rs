@@ -141,6 +141,7 @@ pub(crate) fn as_view(session: &SessionView) -> custody_record::View {
         session: session.fields.clone(),
         labels: session.labels.clone(),
         unreadable: false,
+        expired: false,
     }
 }
 

@@ -7,12 +7,14 @@
 //!
 //! Plain bytes of fixed places, so that a leaf is the same for ever and for everybody who has the record; `received` is
 //! ns since 1970, big-endian, as in the batch's receipt, `content` the SHA-256 of its frame as it came.
-//! Each record of the store is one leaf, in the order of the segments.
+//! Each record of the store is one leaf, in the order of the segments. Where bodies have expired, what their frame hashed to
+//! stands beside the record ([`crate::retention`]), so that its leaf stays as it is.
 
 use crate::batch::{Batch, FrameError};
 use crate::codec::{self, CodecError, Fields};
 use crate::ids::{Hash, HostId, Signature};
-use crate::receipt::{Receipt, SignedReceipt};
+use crate::receipt::Receipt;
+use crate::retention::BatchMeta;
 use crate::segment::{Record, RecordKind};
 use crate::tree;
 
@@ -90,7 +92,9 @@ pub fn of_record(record: &Record) -> Result<Vec<u8>, LeafError> {
         let payload = tree::hash_of(&record.payload);
         return Ok([RECORD_LINE, &[record.kind.to_byte()], &payload.0].concat());
     }
-    let receipt: SignedReceipt = codec::decode("receipt", &record.meta)?;
-    let receipt: Receipt = codec::decode("receipt", &receipt.receipt)?;
-    Ok(BatchLeaf::of_frame(&record.payload, receipt.received_ns)?.encode())
+    let meta = BatchMeta::of(record)?;
+    let receipt: Receipt = codec::decode("receipt", &meta.receipt)?;
+    let mut leaf = BatchLeaf::of_frame(&record.payload, receipt.received_ns)?;
+    leaf.content = meta.content.unwrap_or(leaf.content);
+    Ok(leaf.encode())
 }

@@ -47,6 +47,7 @@ fn view() -> View {
         session: session.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         labels: BTreeMap::from([("env".into(), "prod".into())]),
         unreadable: false,
+        expired: false,
     }
 }
 

@@ -87,26 +87,31 @@ pub struct Evidence {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// All holds that is left to be checked: the body is not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub header_only: bool,
 }
 
 impl Evidence {
     /// All holds.
     pub fn verified() -> Self {
-        Evidence { verified: true, reason: None }
+        Evidence { verified: true, reason: None, header_only: false }
     }
 
     /// Something does not, and this is what.
     pub fn unverified(reason: impl Into<String>) -> Self {
-        Evidence { verified: false, reason: Some(reason.into()) }
+        Evidence { verified: false, reason: Some(reason.into()), header_only: false }
     }
 
     /// That of one entry in a batch that was checked: a body that is not there vouches for nothing.
     #[must_use]
-    pub fn of_body(self, is_here: bool) -> Self {
+    pub fn of_body(self, is_here: bool, expired: bool) -> Self {
         if is_here || !self.verified {
             return self;
         }
-        Evidence::unverified("its body is withheld: only its header could be checked")
+        let why = if expired { "has expired" } else { "is withheld" };
+        let why = format!("its body {why}: only its header could be checked");
+        Evidence { header_only: true, ..Evidence::unverified(why) }
     }
 }
 

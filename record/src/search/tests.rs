@@ -33,6 +33,7 @@ pub(super) fn view(fields: impl IntoIterator<Item = (&'static str, Value)>) -> V
         session: Fields::from([(names::PROCESS_EXECUTABLE.into(), Value::from("/usr/bin/psql"))]),
         labels: BTreeMap::new(),
         unreadable: false,
+        expired: false,
     }
 }
 

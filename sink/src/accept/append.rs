@@ -152,7 +152,7 @@ impl Append<'_> {
         match row {
             Some(row) if row.batch == position => {
                 self.metrics.repeated();
-                self.store.receipt(&row).map_err(internal)
+                self.store.receipt(self.host, &row).map_err(internal)
             }
             Some(row) => {
                 let signed = self.is_signed_for(chain, &row, frame).map_err(internal)?;
@@ -200,7 +200,7 @@ impl Append<'_> {
             Some(before) => {
                 let before = self.store.batch(self.host, row.batch.epoch, BatchNumber(before))?;
                 let Some(before) = before else { return Ok(false) };
-                let frame = self.store.frame(&before)?;
+                let frame = self.store.frame(self.host, &before)?;
                 let damaged = |error| StoreError::Damaged { detail: format!("{}: {error}", before.batch) };
                 Batch::decode_header(&frame).map_err(damaged)?.0.next_key
             }

@@ -41,7 +41,7 @@ pub struct Services {
     /// The log over it; it blocks as well.
     pub tree: Arc<Tree>,
     /// Accepts batches.
-    pub acceptor: Acceptor,
+    pub acceptor: Arc<Acceptor>,
     /// Issues certificates.
     pub authority: Authority,
     /// Join tokens.

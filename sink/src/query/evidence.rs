@@ -29,7 +29,7 @@ fn head_before(store: &Store, host: &HostRow, row: &BatchRow) -> Result<Option<H
         .ok()
         .flatten()
         .ok_or_else(unreadable)?;
-    let frame = store.frame(&before).map_err(|_| unreadable())?;
+    let frame = store.frame(host.enrolment.host, &before).map_err(|_| unreadable())?;
     let batch = Batch::decode(&frame).map_err(|_| unreadable())?;
     if batch.position() != before.batch {
         return Err(format!("batch {number} before it is another one than was accepted"));

@@ -17,7 +17,7 @@ use custody_ledger::bundle::{
 use custody_ledger::segment::RecordKind;
 use custody_ledger::statement::{Enrolment, Signed};
 use custody_ledger::wire::{CommittedQuery, RefusalCode};
-use custody_ledger::{Batch, BatchNumber, EntryType, Hash, HostId, Seq, tree};
+use custody_ledger::{Batch, BatchNumber, EntryType, Hash, HostId, Seq};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
@@ -266,8 +266,8 @@ impl Export {
                 if at > end {
                     return Ok(writer.end().map(drop)?);
                 }
-                let frame = services.store.frame(&row)?;
-                place.content = tree::hash_of(&frame);
+                let (frame, content) = services.store.frame_and_content(range.host, &row)?;
+                place.content = content;
                 writer.batch(&range.redacted(&frame, self.whole)?, &place)?;
                 next = (at.0, at.1.saturating_add(1));
             }
@@ -288,12 +288,12 @@ impl Export {
             let missing = || ExportError::Missing(format!("batch {number}"));
             let row = store.batch(self.chosen.range.host, first.batch.epoch, BatchNumber(number))?;
             let row = row.ok_or_else(missing)?;
-            let frame = store.frame(&row)?;
+            let (frame, content) = store.frame_and_content(self.chosen.range.host, &row)?;
             let head = head_of(&frame).ok_or_else(missing)?;
             if anchored {
                 let (row, mut place) = committed(services, self.chosen.range.host, &row, &self.published)?
                     .ok_or_else(missing)?;
-                place.content = tree::hash_of(&frame);
+                place.content = content;
                 place.received_ns = row.received_ns;
                 writer.anchor(head, &place)?;
             } else {

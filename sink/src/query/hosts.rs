@@ -70,7 +70,7 @@ fn newest_counters(
     let Some(batch) = store.batch(row.enrolment.host, head.batch.epoch, head.batch.number)? else {
         return Ok(BTreeMap::new());
     };
-    let frame = store.frame(&batch)?;
+    let frame = store.frame(row.enrolment.host, &batch)?;
     let batch = Batch::decode(&frame).map_err(|error| StoreError::Damaged { detail: error.to_string() })?;
     let named = |counters: &custody_ledger::Counters| {
         [

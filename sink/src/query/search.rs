@@ -20,7 +20,7 @@ use super::views::{self, Viewer};
 use super::{blocking, json, past};
 use crate::http::{Caller, Refused, Services, State};
 use crate::search::{IndexedBatch, Plan, SearchError, Snapshot};
-use crate::store::{BatchRow, HostRow, StoredBatch, StoredEntry};
+use crate::store::{BatchRow, HostRow, Store, StoredBatch, StoredEntry};
 
 /// How long one search may take.
 pub(super) const READ_TIME_MAX: Duration = Duration::from_secs(20);
@@ -275,7 +275,8 @@ impl<'s> Search<'s> {
                         if self.asked.query.matches(&view) && self.asked.wanted.has(&view) {
                             self.bytes += entry.body.as_ref().map_or(0, |(_, body)| body.len());
                             Some(hit(services, host, stored, index, id, view))
-                        } else if indexed && !self.need.is_met(&view) {
+                        } else if indexed && !self.need.is_met(&view) && !has_expired(&services.store, entry)
+                        {
                             Some(missing(
                                 id,
                                 received,
@@ -293,6 +294,15 @@ impl<'s> Search<'s> {
     }
 }
 
+/// Whether an entry lost words by age: its own, or those of its session's beginning.
+fn has_expired(store: &Store, entry: &StoredEntry) -> bool {
+    let header = &entry.header;
+    let beginning = header.session.filter(|session| *session < header.seq);
+    let beginning =
+        beginning.and_then(|seq| store.entry(header.host, header.epoch.counter, seq).ok().flatten());
+    entry.expired || beginning.is_some_and(|beginning| beginning.expired)
+}
+
 fn missing(id: String, received: i64, reason: &str) -> Found {
     Found::Missing(MissingHit { id, received, reason: reason.to_owned() })
 }
@@ -306,9 +316,10 @@ fn hit(
     view: View,
 ) -> Found {
     let withheld = stored.entries.get(index).is_some_and(|entry| entry.body.is_none());
+    let expired = stored.frame.expired;
     let (row, frame) = (&stored.row, &stored.frame.frame);
     let evidence = stored.evidence.get_or_insert_with(|| evidence::of(&services.store, host, row, frame));
-    let evidence = evidence.clone().of_body(!withheld);
+    let evidence = evidence.clone().of_body(!withheld, expired);
     Found::Hit(Box::new(Hit { id, evidence, entry: view }))
 }
 
@@ -329,8 +340,7 @@ impl Stored {
         if row.batch.hash != batch.hash {
             return Err("the store has another batch at its place".to_owned());
         }
-        let frame = store.frame(&row).map_err(unreadable)?;
-        let frame = StoredBatch { host: batch.host, batch: row.batch, received_ns: row.received_ns, frame };
+        let frame = store.stored(batch.host, &row).map_err(unreadable)?;
         let entries = frame.entries().map_err(unreadable)?;
         Ok(Stored { row, frame, entries, evidence: None })
     }

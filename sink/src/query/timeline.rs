@@ -197,7 +197,7 @@ impl<'s> Reader<'s> {
             None => {
                 let store = &self.services.store;
                 let row = store.batch(id, epoch, number).ok().flatten();
-                let evidence = match row.and_then(|row| Some((store.frame(&row).ok()?, row))) {
+                let evidence = match row.and_then(|row| Some((store.frame(id, &row).ok()?, row))) {
                     Some((frame, row)) => evidence::of(store, host, &row, &frame),
                     None => Evidence::unverified("its segment cannot be read again"),
                 };
@@ -205,7 +205,7 @@ impl<'s> Reader<'s> {
                 evidence
             }
         };
-        evidence.of_body(entry.body.is_some())
+        evidence.of_body(entry.body.is_some(), entry.expired)
     }
 
     /// The beginning and end of the session where only one of its exchanges was walked to.

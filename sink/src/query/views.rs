@@ -83,6 +83,7 @@ impl Viewer {
                 ReceiptLevel::Witnessed => Status::Witnessed,
             },
             body: entry.body.as_ref().map(|(_, bytes)| bytes.as_slice()),
+            expired: entry.expired,
         });
         // Hardly anything follows; what does finds the beginning in the store.
         if let (EntryType::SessionClose, Some(id)) = (&header.entry_type, &view.session_id) {
@@ -119,5 +120,6 @@ pub(super) fn of_host(host: &HostRow) -> View {
         session: custody_record::Fields::new(),
         labels: host.enrolment.labels.clone(),
         unreadable: false,
+        expired: false,
     }
 }

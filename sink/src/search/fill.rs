@@ -119,7 +119,8 @@ fn publish(shared: &Shared, index: Option<Arc<Index>>, reach: &Reach) {
         state.index = index;
     }
     state.covered = reach.covered;
-    shared.metrics.search_reached(reach.batches, reach.covered.map_or(0, |place| place.segment));
+    let segment = reach.covered.map_or(0, |place| place.segment);
+    shared.metrics.search_reached(reach.batches, segment, reach.forgotten);
     shared.changed.notify_all();
 }
 
@@ -147,6 +148,9 @@ impl Filler<'_> {
             if self.shared.lock().damaged {
                 return Err(SearchError::Damaged("a search found it so"));
             }
+            if self.shared.store.has_room() {
+                self.forget()?;
+            }
             let durable = self.shared.store.durable()?;
             if self.reach.covered >= durable {
                 self.shared.metrics.search_ready(true);
@@ -155,8 +159,16 @@ impl Filler<'_> {
                 }
                 pause(self.shared, PAUSE);
             } else if self.shared.store.has_room() {
+                let before = self.reach;
                 let mut walk = self.shared.store.walk(self.reach.covered)?;
                 self.gather(&mut walk)?;
+                let from = before.covered.map_or(0, |place| place.segment);
+                let expired = self.shared.store.expired_to();
+                if expired > before.forgotten && expired >= from {
+                    // A segment was replaced meanwhile: what was read of it may be of before.
+                    (self.reach, self.pending) = (before, Pending::default());
+                    continue;
+                }
                 self.put(self.synced.elapsed() >= SYNC_INTERVAL)?;
                 self.tell(durable);
             } else {
@@ -176,7 +188,7 @@ impl Filler<'_> {
                 }
                 Some(Ok(batch)) => {
                     self.reach.covered = Some(walk.place());
-                    self.batch(&batch)?;
+                    self.batch(&batch, walk.place().segment)?;
                 }
                 Some(Err(error)) => {
                     // `custody verify` names it; a search must go on with the rest.
@@ -190,7 +202,45 @@ impl Filler<'_> {
         }
     }
 
-    fn batch(&mut self, batch: &StoredBatch) -> Result<(), SearchError> {
+    /// Takes words of bodies that have expired out of the index, and puts in what is left of their entries.
+    fn forget(&mut self) -> Result<(), SearchError> {
+        let (from, to) = (self.reach.forgotten.saturating_add(1), self.shared.store.expired_to());
+        if to < from {
+            return Ok(());
+        }
+        let snapshot = self.index.snapshot()?;
+        let (start, mut end) = (snapshot.first_in(from)?, snapshot.first_in(to.saturating_add(1))?);
+        let mut next = Reach { forgotten: to, ..self.reach };
+        self.index.forget(&(Cursor::of(start, 0).0..Cursor::of(end, 0).0))?;
+        // Where the index ends inside of a segment that was replaced, it goes on from that one's beginning.
+        if let Some(covered) = next.covered.filter(|covered| (from..=to).contains(&covered.segment)) {
+            end = snapshot.first_in(covered.segment)?;
+            next.covered = Some(Place { offset: 0, ..covered });
+            next.batches = end;
+        }
+        let before = start.checked_sub(1).map(|last| snapshot.batch(last)).transpose()?.flatten();
+        self.reach.batches = start;
+        self.reach.received_ns = before.map_or(0, |batch| batch.latest_ns);
+        // What it remembers of sessions is of before.
+        self.viewer = Viewer::new();
+        let mut walk = self.shared.store.walk(Some(Place { segment: from, offset: 0 }))?;
+        let unforgotten = Reach { forgotten: from - 1, ..next };
+        while self.reach.batches < end {
+            let Some(batch) = walk.next() else { break };
+            self.batch(&batch?, walk.place().segment)?;
+            if self.pending.bytes() >= PENDING_BYTES_MAX {
+                self.index.apply(&std::mem::take(&mut self.pending), unforgotten, false)?;
+            }
+        }
+        if next.batches == end {
+            next.received_ns = self.reach.received_ns;
+        }
+        self.reach = next;
+        tracing::info!(segment = to, "words of bodies that have expired have left the index");
+        self.put(true)
+    }
+
+    fn batch(&mut self, batch: &StoredBatch, segment: u64) -> Result<(), SearchError> {
         let number = self.reach.batches;
         self.reach.batches += 1;
         self.reach.received_ns = self.reach.received_ns.max(batch.received_ns);
@@ -203,6 +253,7 @@ impl Filler<'_> {
             number,
             IndexedBatch {
                 host: batch.host,
+                segment,
                 epoch: batch.batch.epoch.counter,
                 number: batch.batch.number,
                 hash: batch.batch.hash,

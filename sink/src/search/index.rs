@@ -15,7 +15,7 @@ use super::postings::{self, PIECE_MAX};
 use crate::store::Place;
 
 /// Of the format and of what words are: another one is thrown away and built again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Memory that redb may keep, bytes.
 const CACHE_BYTES: usize = 8 << 20;
 /// The list of entries with more words than are indexed. No word begins so.
@@ -26,24 +26,29 @@ const META: TableDefinition<'_, (), &[u8]> = TableDefinition::new("meta");
 /// number in the order of the store → [`IndexedBatch`]
 const BATCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("batches");
 /// (word, first place) → distances of further places
-const WORDS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("words");
+pub(super) const WORDS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("words");
 
 /// How far the index goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reach {
-    version: u32,
+    pub(super) version: u32,
     /// Up to here the segments are read.
     pub(super) covered: Option<Place>,
     /// Batches so far.
     pub(super) batches: u64,
     /// The latest time at which one of them was received, ns since 1970.
     pub(super) received_ns: u64,
+    /// Up to this segment words of bodies that have expired are forgotten.
+    #[serde(default)]
+    pub(super) forgotten: u64,
 }
 
 /// A batch as the index knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IndexedBatch {
     pub(crate) host: HostId,
+    /// The segment that it lies in.
+    pub(crate) segment: u64,
     pub(crate) epoch: u64,
     pub(crate) number: BatchNumber,
     pub(crate) hash: Hash,
@@ -93,7 +98,7 @@ impl Pending {
 }
 
 pub(super) struct Index {
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl Index {

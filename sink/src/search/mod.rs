@@ -8,6 +8,7 @@
 //! A thread of its own fills it behind the store. It never holds what the store's writer waits for.
 
 mod fill;
+mod forget;
 mod index;
 mod plan;
 mod postings;

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use custody_ledger::segment::{self, Reader, Record};
 
@@ -116,6 +117,7 @@ pub(super) struct OpenSegment {
     pub(super) length: u64,
     path: PathBuf,
     file: File,
+    since: Instant,
 }
 
 impl OpenSegment {
@@ -130,7 +132,7 @@ impl OpenSegment {
             .mode(0o600)
             .open(&path)
             .map_err(failed("create", &path))?;
-        let mut open = OpenSegment { number, length: 0, path, file };
+        let mut open = OpenSegment { number, length: 0, path, file, since: Instant::now() };
         open.append(segment::MAGIC)?;
         sync_folder(&segments.folder)?;
         Ok(open)
@@ -148,6 +150,16 @@ impl OpenSegment {
         }
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Since it was created.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether it holds no record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length <= segment::MAGIC.len() as u64
     }
 
     /// Makes it read-only for ever.

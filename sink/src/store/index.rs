@@ -9,6 +9,8 @@ use custody_ledger::{BatchNumber, Enrolment, HostId, Position, Seq, codec};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+mod expiries;
+
 use super::StoreError;
 use super::progress::Progress;
 use crate::quota::day_of;
@@ -28,6 +30,8 @@ const NOTED: TableDefinition<'_, ([u8; 16], &str), (u64, u64)> = TableDefinition
 /// identity → up to when its certificates are revoked, seconds since 1970; of those whose revocation is stated and not taken
 /// away.
 const REVOKED: TableDefinition<'_, &str, u64> = TableDefinition::new("revoked/1");
+/// segment → [`ExpiryRow`]
+const EXPIRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("expiries/1");
 /// One row: the (segment, offset) up to which the index knows the segments.
 const COVERED: TableDefinition<'_, (), (u64, u64)> = TableDefinition::new("covered/1");
 
@@ -86,8 +90,22 @@ pub struct BatchRow {
     pub count: u32,
     /// When it came, ns since 1970.
     pub received_ns: u64,
-    /// Where its record is.
+    /// Where its record is. It moves when its bodies expire.
     pub place: Place,
+    /// Bytes of its frame as it is stored; zero in rows of before this was counted.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// What was stated to expire in one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiryRow {
+    /// Bodies.
+    pub bodies: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// They are gone, and the index knows where what is left lies.
+    pub done: bool,
 }
 
 /// What has to be known of a host: of its batches, or stated by the sink.
@@ -119,7 +137,14 @@ pub(super) enum Change {
         noted: Option<(&'static str, u64)>,
         /// Whose certificates are revoked, and up to when; `None` for a revocation that was taken away.
         revoked: Option<(String, Option<u64>)>,
+        expires: Option<(u64, ExpiryRow)>,
     },
+}
+
+/// A record that lies elsewhere in its segment from now on.
+pub(super) enum Moved {
+    Batch { host: HostId, counter: u64, number: BatchNumber, offset: u64, bytes: u64 },
+    Statement { offset: u64 },
 }
 
 /// Pages of the index that are kept in memory, bytes. Unbounded they would grow with the store.
@@ -143,6 +168,7 @@ impl Index {
         transaction.open_table(STATEMENTS)?;
         transaction.open_table(NOTED)?;
         transaction.open_table(REVOKED)?;
+        transaction.open_table(EXPIRIES)?;
         transaction.open_table(COVERED)?;
         transaction.commit()?;
         index.progress.move_to(index.covered()?.unwrap_or(start));
@@ -325,9 +351,12 @@ fn apply_one(transaction: &WriteTransaction, change: &Change) -> Result<(), Stor
             }
             noted.iter().try_for_each(|code| note(transaction, host, code, 1, row.received_ns))?;
         }
-        Change::Statement { host, place, at_ns, noted, revoked } => {
+        Change::Statement { host, place, at_ns, noted, revoked, expires } => {
             let about = host.map_or([0; 16], |host| *host.as_bytes());
             transaction.open_table(STATEMENTS)?.insert((place.segment, place.offset), about)?;
+            if let Some((segment, row)) = expires {
+                expiries::state(transaction, *segment, row)?;
+            }
             if let (Some(host), Some((code, count))) = (host, noted) {
                 note(transaction, host, code, *count, *at_ns)?;
             }

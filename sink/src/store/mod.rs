@@ -1,8 +1,8 @@
 //! The store: what was accepted, write-once, in the ledger's segment files; beside it an index that can be
-//! built again from them. Never decides what is accepted, and never reads a body.
+//! built again from them. Never decides what is accepted, or what expires, and never reads a body.
 //!
 //! ```text
-//! <state directory>/segments/00000000000000000001.seg   evidence; read-only once sealed
+//! <state directory>/segments/00000000000000000001.seg   evidence; read-only once sealed, replaced when bodies expire
 //!                  /torn/…                               tails that no receipt was given for
 //!                  /index.redb                           heads and places; disposable
 //! ```
@@ -10,6 +10,7 @@
 //! Order of a commit: append to the open segment → fsync → read back and compare → index, durable → receipts.
 //! Every start recovers, and recovery is the only way to open.
 
+mod expire;
 mod files;
 mod index;
 mod progress;
@@ -20,14 +21,16 @@ mod walk;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::RecordTooLong;
 use custody_ledger::{Enrolment, HostId, Position, SignedReceipt, SinkKey, Statement};
 use tokio::sync::broadcast;
 
-pub use index::{BatchRow, HostRow, Noted, Place};
+pub use expire::Survey;
+pub use index::{BatchRow, ExpiryRow, HostRow, Noted, Place};
 pub use pulse::Pulse;
 pub use read::{Entries, StoredEntry};
 pub use recover::Recovered;
@@ -102,6 +105,8 @@ pub struct StoredBatch {
     pub received_ns: u64,
     /// Its frame ([`custody_ledger::Batch::decode`]).
     pub frame: Vec<u8>,
+    /// Its bodies have expired.
+    pub expired: bool,
 }
 
 /// The store of one sink.
@@ -113,6 +118,8 @@ pub struct Store {
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
     commit_max: std::time::Duration,
+    /// The newest segment whose bodies have expired; held while a segment is replaced and the places in it move.
+    moving: Mutex<u64>,
 }
 
 impl Store {
@@ -121,6 +128,7 @@ impl Store {
         let segments = Arc::new(Segments::open(directory)?);
         let index = Arc::new(Index::open(&directory.join("index.redb"))?);
         let recovered = recover::recover(&segments, &index)?;
+        expire::settle(&segments, &index)?;
         let (stored, _) = broadcast::channel(limits.subscriber_batches_max);
         let failed = Arc::new(AtomicBool::new(false));
         let pulse = Arc::new(Pulse::default());
@@ -134,7 +142,9 @@ impl Store {
             Arc::clone(&pulse),
         )?;
         let commit_max = limits.commit_max;
-        Ok((Store { index, segments, writer, stored, failed, pulse, commit_max }, recovered))
+        let expired = index.expiries()?.into_iter().filter(|(_, row)| row.done);
+        let moving = Mutex::new(expired.map(|(number, _)| number).max().unwrap_or(0));
+        Ok((Store { index, segments, writer, stored, failed, pulse, commit_max, moving }, recovered))
     }
 
     /// Every enrolled host with its head.
@@ -188,9 +198,8 @@ impl Store {
     }
 
     /// The receipt of a batch that is stored.
-    pub fn receipt(&self, row: &BatchRow) -> Result<SignedReceipt, StoreError> {
-        let record = self.segments.read(row.place)?;
-        Ok(custody_ledger::codec::decode("receipt", &record.meta)?)
+    pub fn receipt(&self, host: HostId, row: &BatchRow) -> Result<SignedReceipt, StoreError> {
+        Ok(BatchMeta::of(&self.record(host, row)?)?.receipt())
     }
 
     /// Whether the writer has failed: the process must restart through recovery.
@@ -235,6 +244,7 @@ mod tests {
         group_commit: Duration::ZERO,
         group_bytes_max: 1,
         segment_bytes_max: 1 << 20,
+        segment_age_max: None,
         queue_jobs_max: 4,
         subscriber_batches_max: 4,
         disk_reserve_bytes: 0,

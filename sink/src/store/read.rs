@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use custody_ledger::segment::{self, Reader, Record};
+use custody_ledger::retention::{BatchMeta, content_of};
+use custody_ledger::segment::{self, Reader, Record, RecordKind};
 use custody_ledger::statement::{Signed, Statement};
-use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, HostId, Position, ReceiptLevel, Salt, Seq};
+use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, Hash, HostId, ReceiptLevel, Salt, Seq};
 
 use super::files::failed;
 use super::{BatchRow, Job, Noted, Pending, Place, Store, StoreError, StoredBatch};
@@ -22,8 +24,10 @@ pub struct StoredEntry {
     pub header: EntryHeader,
     /// Its header as stored: what was signed.
     pub header_bytes: Vec<u8>,
-    /// Salt and body, unless withheld.
+    /// Salt and body, unless withheld or expired.
     pub body: Option<(Salt, Vec<u8>)>,
+    /// Bodies of its batch have expired.
+    pub expired: bool,
     /// When the sink received it, ns since 1970.
     pub received_ns: u64,
     /// How far it is safe.
@@ -64,7 +68,7 @@ impl Store {
     /// One entry by its citation host/epoch/seq.
     pub fn entry(&self, host: HostId, counter: u64, seq: Seq) -> Result<Option<StoredEntry>, StoreError> {
         let Some(row) = self.index.batch_of(host, counter, seq)? else { return Ok(None) };
-        Ok(self.entries_of(&row)?.into_iter().find(|entry| entry.header.seq == seq))
+        Ok(self.entries_of(host, &row)?.into_iter().find(|entry| entry.header.seq == seq))
     }
 
     /// Epoch counter and seq of every `session.open` of a host, in order.
@@ -128,13 +132,46 @@ impl Store {
         self.index.progress().wait_beyond(place, most)
     }
 
-    /// The frame of a stored batch, byte for byte as it came.
-    pub fn frame(&self, row: &BatchRow) -> Result<Vec<u8>, StoreError> {
-        Ok(self.segments.read(row.place)?.payload)
+    /// The frame of a stored batch: byte for byte as it came, or, once its bodies have expired, without them.
+    pub fn frame(&self, host: HostId, row: &BatchRow) -> Result<Vec<u8>, StoreError> {
+        Ok(self.record(host, row)?.payload)
+    }
+
+    /// A stored batch as a whole.
+    pub fn stored(&self, host: HostId, row: &BatchRow) -> Result<StoredBatch, StoreError> {
+        let record = self.record(host, row)?;
+        let expired = BatchMeta::of(&record)?.content.is_some();
+        let BatchRow { batch, received_ns, .. } = *row;
+        Ok(StoredBatch { host, batch, received_ns, frame: record.payload, expired })
+    }
+
+    /// The frame of a stored batch, with the hash of it as it came.
+    pub fn frame_and_content(&self, host: HostId, row: &BatchRow) -> Result<(Vec<u8>, Hash), StoreError> {
+        let record = self.record(host, row)?;
+        let content = content_of(&record)?;
+        Ok((record.payload, content))
+    }
+
+    /// The record of a stored batch. A row that was read a while ago may say where it lay before its segment was replaced.
+    pub(super) fn record(&self, host: HostId, row: &BatchRow) -> Result<Record, StoreError> {
+        let is_it = |record: &Record| {
+            record.kind == RecordKind::Batch
+                && Batch::decode_header(&record.payload).is_ok_and(|(_, position)| position == row.batch)
+        };
+        let first = self.segments.read(row.place);
+        if first.as_ref().is_ok_and(is_it) {
+            return first;
+        }
+        let _still = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.index.batch(host, row.batch.epoch.counter, row.batch.number)?;
+        let record = self.segments.read(now.map_or(row.place, |now| now.place))?;
+        let other = || StoreError::Damaged { detail: format!("{} is not where it was stored", row.batch) };
+        if is_it(&record) { Ok(record) } else { Err(other()) }
     }
 
     /// What the sink itself stated, in order.
     pub fn statements(&self) -> Result<Vec<Statement>, StoreError> {
+        let _still = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let places = self.index.statements()?;
         places
             .into_iter()
@@ -168,25 +205,27 @@ impl Store {
         Ok(rows.first().map(|row| row.batch.epoch).filter(|epoch| epoch.counter == counter))
     }
 
-    fn entries_of(&self, row: &BatchRow) -> Result<Vec<StoredEntry>, StoreError> {
-        entries(&self.frame(row)?, row.batch, row.received_ns)
+    fn entries_of(&self, host: HostId, row: &BatchRow) -> Result<Vec<StoredEntry>, StoreError> {
+        self.stored(host, row)?.entries()
     }
 }
 
 impl StoredBatch {
     /// Its entries in order.
     pub fn entries(&self) -> Result<Vec<StoredEntry>, StoreError> {
-        entries(&self.frame, self.batch, self.received_ns)
+        entries(self)
     }
 }
 
-fn entries(frame: &[u8], batch: Position, received_ns: u64) -> Result<Vec<StoredEntry>, StoreError> {
-    let decoded =
-        Batch::decode(frame).map_err(|error| StoreError::Damaged { detail: format!("{batch}: {error}") })?;
+fn entries(stored: &StoredBatch) -> Result<Vec<StoredEntry>, StoreError> {
+    let StoredBatch { batch, received_ns, expired, .. } = *stored;
+    let decoded = Batch::decode(&stored.frame)
+        .map_err(|error| StoreError::Damaged { detail: format!("{batch}: {error}") })?;
     let entry = |view: custody_ledger::batch::EntryView<'_>| StoredEntry {
         header_bytes: view.header_bytes.to_vec(),
         body: view.body.map(|body| (body.salt, body.bytes.to_vec())),
         header: view.header,
+        expired,
         received_ns,
         level: ReceiptLevel::Stored,
         batch: batch.number,
@@ -215,7 +254,7 @@ impl Entries<'_> {
         self.next = (row.batch.epoch.counter, row.batch.number.0.saturating_add(1));
         let from = self.from;
         let wanted = |entry: &StoredEntry| (entry.header.epoch.counter, entry.header.seq) >= from;
-        self.entries = self.store.entries_of(&row)?.into_iter().filter(wanted).collect();
+        self.entries = self.store.entries_of(self.host, &row)?.into_iter().filter(wanted).collect();
         Ok(true)
     }
 }

@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::io::BufReader;
 
+use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::{Reader, Record, RecordKind, SegmentError};
 use custody_ledger::statement::{Signed, Statement};
 use custody_ledger::verify::follow;
-use custody_ledger::{Batch, Enrolment, Receipt, SignedReceipt, codec};
+use custody_ledger::{Batch, Enrolment, Receipt, codec};
 
 use super::StoreError;
 use super::files::{Segments, failed};
@@ -111,8 +112,7 @@ fn change_of(index: &Index, record: &Record, place: Place) -> Result<Option<Chan
         }
         RecordKind::Batch => {
             let (header, _) = Batch::decode_header(&record.payload).map_err(|error| at(&error))?;
-            let receipt: SignedReceipt = codec::decode("receipt", &record.meta)?;
-            let receipt: Receipt = codec::decode("receipt", &receipt.receipt)?;
+            let receipt: Receipt = codec::decode("receipt", &BatchMeta::of(record)?.receipt)?;
             let host =
                 index.host(header.host)?.ok_or_else(|| at(&"a batch of a host that is not enrolled"))?;
             let step = follow(header.host, &host.enrolment.key, host.head.as_ref(), &record.payload)

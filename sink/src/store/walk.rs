@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
 use std::sync::Arc;
 
+use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::{MAGIC, Reader, Record, RecordKind};
-use custody_ledger::{Batch, Receipt, SignedReceipt, codec};
+use custody_ledger::{Batch, Receipt, codec};
 
 use super::files::{Segments, failed};
 use super::{Place, Store, StoreError, StoredBatch};
@@ -114,12 +115,13 @@ impl Iterator for Walk {
 fn batch(record: Record) -> Result<StoredBatch, StoreError> {
     let (header, position) = Batch::decode_header(&record.payload)
         .map_err(|error| StoreError::Damaged { detail: error.to_string() })?;
-    let receipt: SignedReceipt = codec::decode("receipt", &record.meta)?;
-    let receipt: Receipt = codec::decode("receipt", &receipt.receipt)?;
+    let meta = BatchMeta::of(&record)?;
+    let receipt: Receipt = codec::decode("receipt", &meta.receipt)?;
     Ok(StoredBatch {
         host: header.host,
         batch: position,
         received_ns: receipt.received_ns,
         frame: record.payload,
+        expired: meta.content.is_some(),
     })
 }

@@ -14,7 +14,7 @@ use custody_ledger::{Enrolment, EntryType, HostId, Position, Seq, SignedReceipt,
 use tokio::sync::broadcast;
 
 use super::files::{OpenSegment, Segments};
-use super::index::{BatchRow, Change, Index, Place};
+use super::index::{BatchRow, Change, ExpiryRow, Index, Place};
 use super::pulse::Pulse;
 use super::{Pending, StoreError, StoredBatch};
 
@@ -27,6 +27,8 @@ pub struct Limits {
     pub group_bytes_max: usize,
     /// A segment is sealed when it is longer.
     pub segment_bytes_max: u64,
+    /// A segment is sealed when it is older, where bodies expire: they go by whole segments.
+    pub segment_age_max: Option<Duration>,
     /// Jobs that may wait.
     pub queue_jobs_max: usize,
     /// Batches that a subscriber may be behind before it misses some.
@@ -70,7 +72,7 @@ impl Job {
         let place = self.put(RecordKind::Batch, &codec::encode("receipt", receipt)?, frame)?;
         let batch = step.head.batch;
         self.changes.push(batch_change(host, step, frame, received_ns, place));
-        self.stored.push(StoredBatch { host, batch, received_ns, frame: frame.to_vec() });
+        self.stored.push(StoredBatch { host, batch, received_ns, frame: frame.to_vec(), expired: false });
         Ok(())
     }
 
@@ -106,7 +108,14 @@ pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
         Stated::Reinstated { identity } => Some((identity.clone(), None)),
         _ => None,
     };
-    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted, revoked }
+    let expires = match &statement.what {
+        Stated::Retention(retention) => {
+            let row = ExpiryRow { bodies: retention.bodies(), bytes: retention.bytes(), done: false };
+            Some((retention.segment, row))
+        }
+        _ => None,
+    };
+    Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted, revoked, expires }
 }
 
 /// What a stored batch changes in the index; the same for a new batch and for one found at recovery.
@@ -126,9 +135,9 @@ pub(super) fn batch_change(
         .filter(|entry| entry.header.entry_type == EntryType::SessionOpen)
         .map(|entry| entry.header.seq)
         .collect();
-    let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place };
-    let noted = step.findings.iter().map(Finding::code).collect();
     let bytes = frame.len() as u64;
+    let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place, bytes };
+    let noted = step.findings.iter().map(Finding::code).collect();
     Change::Batch { host, row, bytes, head: Box::new(step.head), opens, noted }
 }
 
@@ -256,8 +265,14 @@ impl State {
         group
     }
 
+    /// Whether the open segment holds something for so long that it must be sealed.
+    fn is_old(&self) -> bool {
+        let old = self.limits.segment_age_max.is_some_and(|most| self.open.age() > most);
+        old && !self.open.is_empty()
+    }
+
     fn commit(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
-        if self.open.length > self.limits.segment_bytes_max {
+        if self.open.length > self.limits.segment_bytes_max || self.is_old() {
             let next = OpenSegment::create(&self.segments, self.open.number + 1)?;
             std::mem::replace(&mut self.open, next).seal()?;
         }
@@ -283,8 +298,8 @@ fn placed(change: &Change, base: Place) -> Change {
             row.place = at(row.place);
             Change::Batch { host, row, bytes, head, opens, noted }
         }
-        Change::Statement { host, place, at_ns, noted, revoked } => {
-            Change::Statement { host, place: at(place), at_ns, noted, revoked }
+        Change::Statement { host, place, at_ns, noted, revoked, expires } => {
+            Change::Statement { host, place: at(place), at_ns, noted, revoked, expires }
         }
         enrolment @ Change::Enrolment(_) => enrolment,
     }

@@ -30,10 +30,10 @@ use custody_ledger::tlog::tile::TileError;
 use custody_ledger::tlog::{Checkpoint, CheckpointReference, Tile, TileNodes};
 use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::wire::{COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse};
-use custody_ledger::{Hash, HostId, SinkKey};
+use custody_ledger::{Hash, HostId, Position, SinkKey};
 use tokio::sync::watch;
 
-use crate::store::{Pulse, Store, StoreError};
+use crate::store::{Place, Pulse, Store, StoreError};
 
 use database::Database;
 use files::Files;
@@ -93,6 +93,8 @@ pub struct Published {
     pub checkpoint: Checkpoint,
     /// As it is signed.
     pub note: String,
+    /// Up to where the store's records are under it.
+    pub covered: Place,
 }
 
 /// The log of one sink.
@@ -161,6 +163,11 @@ impl Tree {
     pub fn inclusion(&self, index: u64, published: &Published) -> Result<Option<Vec<Hash>>, TreeError> {
         let size = published.checkpoint.size;
         Ok(proof::inclusion(&self.nodes(size), index, size)?)
+    }
+
+    /// Where a batch stands in the log, if it does.
+    pub fn index_of(&self, host: HostId, batch: &Position) -> Result<Option<u64>, TreeError> {
+        self.database.leaf(host, batch.epoch.counter, batch.number.0)
     }
 
     /// Whether the log's thread has failed: the process must restart through recovery.

@@ -36,6 +36,7 @@ const LIMITS: Limits = Limits {
     group_commit: Duration::ZERO,
     group_bytes_max: 1,
     segment_bytes_max: 1 << 20,
+    segment_age_max: None,
     queue_jobs_max: 4,
     subscriber_batches_max: 4,
     disk_reserve_bytes: 0,

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod expiry;
 mod oracle;
 #[expect(dead_code, reason = "shared with the tests of appending, which use the rest")]
 #[path = "../support/mod.rs"]
@@ -34,7 +35,12 @@ const WORKERS: usize = 2;
 
 /// A sink on a copy of the state that all begin from.
 fn sink_from(base: &Path) -> Sink {
-    let sink = Sink::prepare("");
+    sink_with(base, "")
+}
+
+/// The same with more settings.
+fn sink_with(base: &Path, settings: &str) -> Sink {
+    let sink = Sink::prepare(settings);
     let status = Command::new("cp").arg("-a").arg(base).arg(sink.state()).status().unwrap();
     assert!(status.success());
     sink

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use custody_ledger::segment::{Reader, RecordKind};
+use custody_ledger::retention::BatchMeta;
+use custody_ledger::segment::{Reader, Record, RecordKind};
 use custody_ledger::tlog::Witness;
-use custody_ledger::{Batch, HostId, SignedReceipt};
+use custody_ledger::{Batch, HostId, SignedReceipt, tree};
 
 /// Every frame that was ever sent, those of them that a receipt came for, and the checkpoints that hosts kept.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,17 @@ pub(crate) struct Oracle {
     kept: Vec<(Witness, usize)>,
     /// The log of calls, where there is one.
     pub(crate) calls: Option<PathBuf>,
+}
+
+/// Whether a record is what was sent, or what is left of that when its bodies have expired.
+fn is_left_of(record: &Record, sent: &[u8]) -> bool {
+    match BatchMeta::of(record).unwrap().content {
+        None => record.payload == sent,
+        Some(content) => {
+            let without = Batch::decode(sent).unwrap().redacted(|_| true);
+            record.payload == without && content == tree::hash_of(sent)
+        }
+    }
 }
 
 /// What differs.
@@ -88,7 +100,7 @@ impl Oracle {
                     continue;
                 }
                 let place = place(&record.payload);
-                let is_sent = self.sent.get(&place) == Some(&record.payload);
+                let is_sent = self.sent.get(&place).is_some_and(|sent| is_left_of(&record, sent));
                 let is_first = stored.insert(place, record.payload).is_none();
                 difference.invented += usize::from(!is_sent || !is_first);
             }

@@ -164,6 +164,14 @@ impl Sink {
         }
     }
 
+    /// One of its metrics; `None` where nobody answers.
+    pub(crate) async fn metric(&self, name: &str) -> Option<u64> {
+        let (_, text) = self.request(None, Method::GET, "/metrics", Vec::new()).await.ok()?;
+        let text = String::from_utf8(text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("custody_sink_{name} ")));
+        Some(line.unwrap().parse().unwrap())
+    }
+
     /// Asks it to stop in order, and waits.
     pub(crate) fn stop(&mut self) {
         let mut child = self.child.take().unwrap();

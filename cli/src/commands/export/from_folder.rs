@@ -6,6 +6,7 @@ use std::io::Write;
 
 use anyhow::{Context, anyhow};
 use custody_ledger::bundle::{Point, Policy, Proof, Range, WAY_WRITTEN_MAX, WriteError, Writer, head_of};
+use custody_ledger::retention::content_of;
 use custody_ledger::segment::{Record, RecordKind};
 use custody_ledger::statement::{Enrolment, Signed};
 use custody_ledger::tlog::{Checkpoint, MemoryTree, leaf, proof};
@@ -119,17 +120,18 @@ impl<'f> Store<'f> {
             index += 1;
             let Some(writer) = writer.as_mut().filter(|_| at <= last) else { return Ok(()) };
             let damaged = || Failure::negative(anyhow!("a batch cannot be read any more"));
+            let content = || content_of(&record);
             if way.next_if(|row| row.index == at).is_some() {
                 let head = head_of(frame).ok_or_else(damaged)?;
                 if anchored {
                     let row = before.last().ok_or_else(damaged)?;
-                    let place = self.place(at, row.received_ns, tree::hash_of(frame))?;
+                    let place = self.place(at, row.received_ns, content().map_err(|_| damaged())?)?;
                     writer.anchor(head, &place).map_err(super::write_failed)?;
                 } else {
                     writer.way(head).map_err(super::write_failed)?;
                 }
             } else if let Some(row) = batches.next_if(|row| row.index == at) {
-                let place = self.place(at, row.received_ns, tree::hash_of(frame))?;
+                let place = self.place(at, row.received_ns, content().map_err(|_| damaged())?)?;
                 let frame = range.redacted(frame, whole).map_err(|_| damaged())?;
                 writer.batch(&frame, &place).map_err(super::write_failed)?;
             }

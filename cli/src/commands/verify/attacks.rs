@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use custody_ledger::segment::{self, RecordKind, put_record};
+use custody_ledger::retention::{ExpiredOf, Retention, Thinned};
+use custody_ledger::segment::{self, Reader, Record, RecordKind, put_record};
 use custody_ledger::statement::{Enrolment, Signed, Stated, Statement};
 use custody_ledger::tlog::Checkpoint;
 use custody_ledger::verify::Finding;
 use custody_ledger::{
-    BootId, Chain, Draft, Echo, EntryType, Hash, HostId, HostKey, LogKey, ReceiptLevel, SignedBatch,
+    Batch, BootId, Chain, Draft, Echo, EntryType, Hash, HostId, HostKey, LogKey, ReceiptLevel, SignedBatch,
     SignedReceipt, SinkKey,
 };
 
@@ -370,5 +371,144 @@ fn a_record_that_was_damaged_in_an_older_segment_is_found() {
         fs::write(store.path("segments").join(segment::file_name(1)), &store.segment).unwrap();
         fs::write(store.path("segments").join(segment::file_name(2)), segment::MAGIC).unwrap();
         store.verify(None)
+    });
+}
+
+/// The records of a store's segment again, those of these indices changed: `(meta, payload)`.
+fn changed(store: &Store, these: &[u64], change: impl Fn(&Record) -> (Vec<u8>, Vec<u8>)) -> Vec<Record> {
+    let records = Reader::open(store.segment.as_slice()).unwrap();
+    let change = |(index, record): (u64, Result<Record, _>)| {
+        let record: Record = record.unwrap();
+        let (meta, payload) = if these.contains(&index) {
+            change(&record)
+        } else {
+            (record.meta.clone(), record.payload.clone())
+        };
+        Record { meta, payload, ..record }
+    };
+    (0..).zip(records).map(change).collect()
+}
+
+fn thinned(record: &Record) -> (Vec<u8>, Vec<u8>) {
+    let thinned = Thinned::of(record).unwrap().unwrap();
+    (thinned.meta, thinned.frame)
+}
+
+/// A store in which the bodies of these records are gone, as a sink lets them expire.
+fn without_bodies(store: &mut Store, these: &[u64]) -> Report {
+    store.write();
+    let mut bytes = segment::MAGIC.to_vec();
+    for record in changed(store, these, thinned) {
+        put_record(&mut bytes, record.kind, &record.meta, &record.payload).unwrap();
+    }
+    fs::write(store.path("segments").join(segment::file_name(1)), bytes).unwrap();
+    store.verify(None)
+}
+
+/// When the batches of [`Store::batch`] are ten seconds old.
+const DUE_NS: u64 = 10_000_001_000;
+
+/// About the first batch of [`honest`].
+fn retention() -> Retention {
+    let hosts = vec![ExpiredOf { host: HOST, batches: 1, bodies: 1, bytes: 4 }];
+    Retention { age_s: 10, segment: 1, first: 1, end: 2, hosts }
+}
+
+fn state(store: &mut Store, key: &SinkKey, at_ns: u64, retention: Retention) {
+    let statement = Statement { host: None, at_ns, what: Stated::Retention(retention) };
+    store.put(RecordKind::Statement, b"", &Signed::seal(key, &statement).unwrap());
+}
+
+/// The sink's key, where the store is borrowed.
+fn sink_key(store: &Store) -> SinkKey {
+    SinkKey::from_pkcs8(&store.sink_pkcs8).unwrap()
+}
+
+/// [`honest`], then a statement by the sink, then these bodies go.
+fn stated(at_ns: u64, retention: Retention, gone: &[u64]) -> Report {
+    let mut store = honest();
+    let key = sink_key(&store);
+    state(&mut store, &key, at_ns, retention);
+    without_bodies(&mut store, gone)
+}
+
+#[test]
+fn what_expired_as_stated_is_no_alteration() {
+    for gone in [&[1][..], &[]] {
+        let report = stated(DUE_NS, retention(), gone);
+        assert_eq!(report.verdict, Word::Verified, "{:?}", sentences(&report));
+        assert_eq!(report.hosts[0].expired.bodies, gone.len() as u64);
+    }
+}
+
+#[test]
+fn a_body_that_was_removed_without_a_statement_is_found() {
+    assert_seen("a_body_that_was_removed_without_a_statement_is_found", || {
+        without_bodies(&mut honest(), &[1])
+    });
+}
+
+#[test]
+fn a_body_beside_those_that_were_stated_is_found() {
+    assert_seen("a_body_beside_those_that_were_stated_is_found", || stated(DUE_NS, retention(), &[1, 2]));
+}
+
+#[test]
+fn a_body_that_was_removed_in_silence_is_found() {
+    assert_seen("a_body_that_was_removed_in_silence_is_found", || {
+        let mut store = honest();
+        let note = fs::read_to_string(store.path("log/checkpoint")).unwrap();
+        let silent = |record: &Record| {
+            let frame = Batch::decode(&record.payload).unwrap().redacted(|_| true);
+            (record.meta.clone(), frame)
+        };
+        let records = changed(&store, &[1], silent);
+        store.segment = segment::MAGIC.to_vec();
+        (store.edge, store.tree) = Default::default();
+        for record in records {
+            store.put(record.kind, &record.meta, &record.payload);
+        }
+        under(&mut store, &note);
+        store.verify(None)
+    });
+}
+
+#[test]
+fn a_retention_that_the_sink_did_not_state_is_found() {
+    assert_seen("a_retention_that_the_sink_did_not_state_is_found", || {
+        let mut store = honest();
+        state(&mut store, &SinkKey::generate().unwrap().0, DUE_NS, retention());
+        without_bodies(&mut store, &[1])
+    });
+}
+
+#[test]
+fn a_body_that_was_removed_before_its_time_is_found() {
+    assert_seen("a_body_that_was_removed_before_its_time_is_found", || stated(DUE_NS - 1, retention(), &[1]));
+}
+
+#[test]
+fn a_retention_of_what_is_still_to_come_is_found() {
+    assert_seen("a_retention_of_what_is_still_to_come_is_found", || {
+        let mut store = honest();
+        let key = sink_key(&store);
+        state(&mut store, &key, DUE_NS, Retention { first: 5, end: 6, ..retention() });
+        store.batches(1);
+        without_bodies(&mut store, &[5])
+    });
+}
+
+#[test]
+fn a_retention_that_names_another_host_is_found() {
+    assert_seen("a_retention_that_names_another_host_is_found", || {
+        let other = ExpiredOf { host: HostId::from_bytes([8; 16]), batches: 1, bodies: 1, bytes: 4 };
+        stated(DUE_NS, Retention { hosts: vec![other], ..retention() }, &[1])
+    });
+}
+
+#[test]
+fn more_bodies_of_a_host_than_were_stated_are_found() {
+    assert_seen("more_bodies_of_a_host_than_were_stated_are_found", || {
+        stated(DUE_NS, Retention { end: 3, ..retention() }, &[1, 2])
     });
 }

@@ -1,7 +1,7 @@
 //! What `custody verify` found in a store, in words. Decides nothing.
 
 use custody_ledger::statement;
-use custody_ledger::verify::{Fault, Finding, Verdict};
+use custody_ledger::verify::{ExpiredBodies, Fault, Finding, Unexplained, Verdict};
 use custody_record::text::{self, Style as Paint, escape};
 
 use super::log::LogPart;
@@ -39,10 +39,15 @@ pub(super) fn words(report: &Report, style: &Style) -> Vec<String> {
                 lines.push(format!("    and {} more {word}", text::count(more)));
             }
         }
-        if host.report.withheld > 0 {
+        if host.expired.bodies > 0 {
+            lines.extend(expired_words(&host.expired));
+        }
+        // Of bodies that are gone without a reason the store's lines tell.
+        let withheld = host.report.withheld.saturating_sub(host.expired.bodies + host.unexplained);
+        if withheld > 0 {
             lines.push(format!(
                 "    {} bodies are withheld; the chain holds without them",
-                text::count(host.report.withheld)
+                text::count(withheld)
             ));
         }
     }
@@ -86,6 +91,39 @@ pub(super) fn words(report: &Report, style: &Style) -> Vec<String> {
     lines
 }
 
+fn expired_words(expired: &ExpiredBodies) -> [String; 2] {
+    let (bodies, batches) = (text::count(expired.bodies), text::count(expired.batches));
+    [
+        format!(
+            "    expired by policy: the content of {bodies} entries in {batches} batches was removed when it was {} old, and",
+            age_words(expired.age_s)
+        ),
+        "    the sink signed that before; that these entries were there, when, of what type and how long is still verified"
+            .to_owned(),
+    ]
+}
+
+/// `90 days`, `36 hours`, `10 s`.
+fn age_words(seconds: u64) -> String {
+    for (unit, word) in [(86_400, "days"), (3_600, "hours"), (60, "minutes")] {
+        if seconds >= 2 * unit && seconds.is_multiple_of(unit) {
+            return format!("{} {word}", text::count(seconds / unit));
+        }
+    }
+    format!("{} s", text::count(seconds))
+}
+
+/// Bodies that are gone for no good reason.
+pub(super) fn unexplained_words(gone: &Unexplained, name: Option<&str>) -> String {
+    let Unexplained { host, reason, batches, bodies, first } = gone;
+    let name = name.map_or_else(|| host.to_string(), str::to_owned);
+    format!(
+        "the content of {} entries of {name} is gone, in {} batches from {first} on, and {reason}",
+        text::count(*bodies),
+        text::count(*batches)
+    )
+}
+
 fn log_words(log: &LogPart, style: &Style) -> Vec<String> {
     let palette = style.palette;
     let bad = |sentence: &String| format!("{} {}", palette.paint(Paint::Bad, "✘"), escape(sentence));
@@ -121,7 +159,8 @@ pub(super) fn statement_words(what: &statement::Stated) -> Option<String> {
         statement::Stated::Found { batch, finding: finding @ Finding::OtherLog { .. } } => {
             Some(format!("{} ({batch})", finding_words(finding)))
         }
-        statement::Stated::Found { .. } => None,
+        // There may be thousands; what they are about is told of the hosts.
+        statement::Stated::Found { .. } | statement::Stated::Retention(_) => None,
         statement::Stated::Equivocation { accepted, signed: true, .. } => Some(format!(
             "the host signed another {accepted} than the one that is here (a restored snapshot or a clone); the sink \
              keeps both"

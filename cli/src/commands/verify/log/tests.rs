@@ -20,6 +20,7 @@ pub(in super::super) const HOST: HostId = HostId::from_bytes([7; 16]);
 pub(in super::super) struct Store {
     pub(in super::super) folder: tempfile::TempDir,
     pub(in super::super) sink: SinkKey,
+    pub(in super::super) sink_pkcs8: Vec<u8>,
     pub(in super::super) log: LogKey,
     pub(in super::super) log_pkcs8: Vec<u8>,
     pub(in super::super) chain: Chain,
@@ -32,9 +33,11 @@ impl Store {
     pub(in super::super) fn new() -> Self {
         let host = HostKey::generate().unwrap().0;
         let (log, log_pkcs8) = LogKey::generate().unwrap();
+        let (sink, sink_pkcs8) = SinkKey::generate().unwrap();
         let mut store = Store {
             folder: tempfile::tempdir().unwrap(),
-            sink: SinkKey::generate().unwrap().0,
+            sink,
+            sink_pkcs8: sink_pkcs8.to_vec(),
             log,
             log_pkcs8: log_pkcs8.to_vec(),
             chain: Chain::start(&host, HOST, BootId([1; 16]), 1, None).unwrap(),
