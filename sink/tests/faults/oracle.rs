@@ -1,19 +1,23 @@
 //! What was promised, in the test's own words: every receipt that came, compared with what the segments hold. It knows
 //! the format of files and batches, and asks neither index nor verifier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use custody_ledger::segment::{Reader, RecordKind};
+use custody_ledger::segment::{Reader, Record, RecordKind};
 use custody_ledger::tlog::Witness;
-use custody_ledger::{Batch, HostId, SignedReceipt};
+use custody_ledger::{Batch, Hash, HostId, SignedReceipt, tree, wire};
 
-/// Every frame that was ever sent, those of them that a receipt came for, and the checkpoints that hosts kept.
+/// Host, epoch and number of a batch.
+pub(crate) type Place = (HostId, u64, u64);
+
+/// Every frame that was ever sent, by its place and its hash, those of them that a receipt came for, and the checkpoints
+/// that hosts kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
-    sent: BTreeMap<(HostId, u64, u64), Vec<u8>>,
+    sent: BTreeSet<(Place, Hash)>,
     /// The receipt, and how long the log of calls was when it came.
-    promised: BTreeMap<(HostId, u64, u64), (SignedReceipt, usize)>,
+    promised: BTreeMap<(Place, Hash), (SignedReceipt, usize)>,
     /// Another receipt came for a batch that had one.
     changed: usize,
     kept: Vec<(Witness, usize)>,
@@ -29,19 +33,32 @@ struct Difference {
     changed: usize,
 }
 
-fn place(frame: &[u8]) -> (HostId, u64, u64) {
+/// Where a frame belongs, and which it is.
+fn named(frame: &[u8]) -> (Place, Hash) {
     let (header, position) = Batch::decode_header(frame).unwrap();
-    (header.host, position.epoch.counter, position.number.0)
+    ((header.host, position.epoch.counter, position.number.0), tree::hash_of(frame))
+}
+
+/// Every record of a store, in order. A torn tail of a segment holds nothing.
+pub(crate) fn records(state: &Path) -> impl Iterator<Item = Record> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(state.join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    names.sort();
+    names.into_iter().flat_map(|path| {
+        let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+        Reader::open(file).into_iter().flatten().map_while(Result::ok)
+    })
 }
 
 impl Oracle {
     pub(crate) fn sends(&mut self, frame: &[u8]) {
-        self.sent.insert(place(frame), frame.to_vec());
+        self.sent.insert(named(frame));
     }
 
     pub(crate) fn promised(&mut self, frame: &[u8], receipt: &SignedReceipt) {
         let moment = self.moment();
-        let (first, _) = self.promised.entry(place(frame)).or_insert_with(|| (receipt.clone(), moment));
+        let (first, _) = self.promised.entry(named(frame)).or_insert_with(|| (receipt.clone(), moment));
         self.changed += usize::from(first != receipt);
     }
 
@@ -72,28 +89,22 @@ impl Oracle {
         self.promised.len()
     }
 
-    /// Each batch that was acknowledged is there once and as it was sent, none is there that nobody sent, and none has
-    /// two receipts. A torn tail of the newest segment holds nothing.
+    /// Each batch that was acknowledged is there once and as it was sent, with the receipt that was given, none is there
+    /// that nobody sent, and none has two receipts.
     pub(crate) fn compare(&self, state: &Path) -> Result<(), String> {
-        let mut names: Vec<_> =
-            std::fs::read_dir(state.join("segments")).unwrap().map(|item| item.unwrap().path()).collect();
-        names.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
-        names.sort();
-        let mut stored: BTreeMap<(HostId, u64, u64), Vec<u8>> = BTreeMap::new();
+        let mut stored: BTreeMap<Place, Hash> = BTreeMap::new();
         let mut difference = Difference { changed: self.changed, ..Difference::default() };
-        for path in names {
-            let bytes = std::fs::read(path).unwrap();
-            for record in Reader::open(bytes.as_slice()).into_iter().flatten().map_while(Result::ok) {
-                if record.kind != RecordKind::Batch {
-                    continue;
-                }
-                let place = place(&record.payload);
-                let is_sent = self.sent.get(&place) == Some(&record.payload);
-                let is_first = stored.insert(place, record.payload).is_none();
-                difference.invented += usize::from(!is_sent || !is_first);
-            }
+        for record in records(state).filter(|record| record.kind == RecordKind::Batch) {
+            let named = named(&record.payload);
+            let is_first = stored.insert(named.0, named.1).is_none();
+            difference.invented += usize::from(!self.sent.contains(&named) || !is_first);
+            // The receipt that was given is the one that stands there.
+            let given = self.promised.get(&named).map(|(receipt, _)| receipt);
+            let kept = wire::decode::<SignedReceipt>(&record.meta).ok();
+            difference.changed += usize::from(given.is_some_and(|given| kept.as_ref() != Some(given)));
         }
-        difference.lost = self.promised.keys().filter(|place| !stored.contains_key(*place)).count();
+        let is_lost = |(place, hash): &&(Place, Hash)| stored.get(place) != Some(hash);
+        difference.lost = self.promised.keys().filter(is_lost).count();
         if difference == Difference::default() { Ok(()) } else { Err(format!("{difference:?}")) }
     }
 }
