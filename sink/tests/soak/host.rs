@@ -78,7 +78,10 @@ fn play(folder: &Path, start: u64) -> Result<()> {
     let stopped = runtime.block_on(evidence.stop());
     drop(_entered);
     runtime.shutdown_timeout(Duration::from_secs(1));
-    stopped
+    stopped?;
+    // Of this start nothing may be missing.
+    File::create(folder.join(format!("stopped-{start}")))?;
+    Ok(())
 }
 
 /// What this start offers.

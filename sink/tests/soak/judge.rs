@@ -18,6 +18,16 @@ use crate::seen::Seen;
 /// Most sentences about what is wrong that are kept of one kind.
 const WRONG_MAX: usize = 20;
 
+/// The hosts that an older or a second state was given.
+#[derive(Default)]
+pub(crate) struct WentBack {
+    pub(crate) hosts: BTreeSet<HostId>,
+    /// Those of them of which the sink must have noticed.
+    pub(crate) noticed: BTreeSet<HostId>,
+    /// Folders of the other hosts.
+    pub(crate) untouched: BTreeSet<PathBuf>,
+}
+
 /// What came of it.
 #[derive(Default)]
 pub(crate) struct Judgement {
@@ -104,6 +114,12 @@ fn offered(path: &Path) -> Result<Vec<Hash>> {
     whole.lines().map(|line| line.parse().ok().context("an offered hash")).collect()
 }
 
+/// The file that says that a start ended in order.
+fn stopped_name(offered: &Path) -> String {
+    let name = offered.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.replace("offered-", "stopped-")
+}
+
 /// The files of all starts below the folders of hosts and clones.
 fn starts(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -124,22 +140,16 @@ fn starts(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Judgement {
-    /// Of a stopped sink and stopped hosts. `went_back`: to whom an older state was given, or a second one.
-    pub(crate) fn of(
-        state: &Path,
-        folder: &Path,
-        seen: &Seen,
-        went_back: &BTreeSet<HostId>,
-        must_be_named: &BTreeSet<HostId>,
-    ) -> Result<Self> {
+    /// Of a stopped sink and stopped hosts, whose folders lie in this one.
+    pub(crate) fn of(state: &Path, folder: &Path, seen: &Seen, went_back: &WentBack) -> Result<Self> {
         let mut judgement = Judgement::default();
         if let Err(difference) = seen.oracle.compare(state) {
             judgement.wrong.push(format!("receipts: {difference}"));
         }
         let stored = Stored::read(state)?;
         judgement.promises(&stored, seen);
-        judgement.records(&stored, folder)?;
-        judgement.verify(state, went_back, must_be_named)?;
+        judgement.records(&stored, folder, went_back)?;
+        judgement.verify(state, went_back)?;
         judgement.figures.insert("stored receipts", seen.oracle.receipts() as u64);
         judgement.figures.insert("committed receipts", seen.committed.len() as u64);
         Ok(judgement)
@@ -179,23 +189,26 @@ impl Judgement {
     }
 
     /// Of each start what is recorded is all that it offered up to some record: it may have died before the rest was
-    /// durable. What is in between and not at the sink is on the host, put aside, or in a state that was taken away.
-    fn records(&mut self, stored: &Stored, folder: &Path) -> Result<()> {
+    /// durable, unless it was stopped. What is in between and not at the sink is on the host, put aside, or in a state that was taken away.
+    fn records(&mut self, stored: &Stored, folder: &Path, went_back: &WentBack) -> Result<()> {
         let mut kept = HashSet::new();
         on_host(folder, &mut kept)?;
         let (mut all, mut lost) = (HashSet::new(), Vec::new());
-        let (mut aside, mut tails) = (0, 0);
+        let (mut aside, mut tails, mut stopped) = (0, 0, 0);
         for start in starts(folder)? {
             let offered = offered(&start)?;
             let is_there = |hash: &Hash| stored.records.contains_key(hash);
             let known = offered.iter().rposition(|hash| is_there(hash) || kept.contains(hash));
-            let end = known.map_or(0, |last| last + 1);
+            let has_stopped = start.with_file_name(stopped_name(&start)).exists();
+            let end = if has_stopped { offered.len() } else { known.map_or(0, |last| last + 1) };
             for hash in offered[..end].iter().filter(|hash| !is_there(hash)) {
                 aside += 1;
-                if !kept.contains(hash) {
+                let must_be_there = start.parent().is_some_and(|host| went_back.untouched.contains(host));
+                if must_be_there || !kept.contains(hash) {
                     lost.push(format!("{}: {hash} is missing", start.display()));
                 }
             }
+            stopped += u64::from(has_stopped);
             tails += (offered.len() - end) as u64;
             all.extend(offered);
         }
@@ -207,6 +220,7 @@ impl Judgement {
         self.figures.insert("records recorded", stored.records.len() as u64);
         self.figures.insert("kept on hosts only", aside - lost.len() as u64);
         self.figures.insert("never durable", tails);
+        self.figures.insert("starts that ended in order", stopped);
         self.wrong("lost", lost.into_iter());
         self.wrong("invented", invented.into_iter());
         self.wrong("recorded twice", twice.into_iter());
@@ -214,12 +228,7 @@ impl Judgement {
     }
 
     /// The command names what was done, and nothing else.
-    fn verify(
-        &mut self,
-        state: &Path,
-        went_back: &BTreeSet<HostId>,
-        must_be_named: &BTreeSet<HostId>,
-    ) -> Result<()> {
+    fn verify(&mut self, state: &Path, went_back: &WentBack) -> Result<()> {
         let mut command = Command::new(built("custody"));
         command.args(["verify", "-o", "json", "--from"]).arg(state).env("CUSTODY_HOME", state.join("nobody"));
         let output = command.output().context("custody verify")?;
@@ -240,7 +249,7 @@ impl Judgement {
             if of_host > 0 {
                 named.insert(id);
             }
-            if of_host > 0 && !went_back.contains(&id) {
+            if of_host > 0 && !went_back.hosts.contains(&id) {
                 let what = json!([host["findings"], host["statements"]]);
                 self.wrong.push(format!("custody verify says of {id}, to which nothing was done: {what}"));
             }
@@ -248,7 +257,7 @@ impl Judgement {
                 self.wrong.push(format!("custody verify says of {id}: {}", host["faults"]));
             }
         }
-        for id in must_be_named.difference(&named) {
+        for id in went_back.noticed.difference(&named) {
             self.wrong.push(format!("custody verify says nothing of {id}, which went back"));
         }
         let expected = if named.is_empty() { "verified" } else { "incomplete" };

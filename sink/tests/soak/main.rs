@@ -19,7 +19,6 @@ mod seen;
 mod support;
 mod world;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,7 +27,7 @@ use custody_tests::process::memory_mib;
 use custody_tests::random;
 use serde_json::{Value, json};
 
-use judge::Judgement;
+use judge::{Judgement, WentBack};
 use schedule::Schedule;
 use world::World;
 
@@ -85,10 +84,9 @@ fn soak(whole: Duration, hosts: usize, seed: u64) -> Result<Value> {
     schedule.end(&world);
     let old = world.sink.folder.path().join("old");
     settle(&mut world, &old)?;
-    let (went_back, must_be_named) = went_back(&world);
+    let went_back = went_back(&world);
     let state = world.sink.state();
-    let judgement =
-        Judgement::of(&state, folder.path(), &world.seen.lock().unwrap(), &went_back, &must_be_named)?;
+    let judgement = Judgement::of(&state, folder.path(), &world.seen.lock().unwrap(), &went_back)?;
     let alarms = rolled_back(&mut world, &old)?;
     let result = result(&world, &judgement, alarms, began.elapsed(), seed);
     let is_wrong = result["wrong"] != json!([]);
@@ -156,11 +154,17 @@ fn settle(world: &mut World, old: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The hosts that an older or a second state was given, and those of them of which the sink must have noticed.
-fn went_back(world: &World) -> (BTreeSet<custody_ledger::HostId>, BTreeSet<custody_ledger::HostId>) {
-    let went: Vec<_> = world.hosts.iter().filter(|host| host.went_back > 0).collect();
-    let must = went.iter().filter(|host| host.must_be_named).filter_map(|host| host.id);
-    (went.iter().filter_map(|host| host.id).collect(), must.collect())
+fn went_back(world: &World) -> WentBack {
+    let mut went = WentBack::default();
+    for host in &world.hosts {
+        if host.went_back == 0 {
+            went.untouched.insert(host.body.folder.clone());
+        } else {
+            went.hosts.extend(host.id);
+            went.noticed.extend(host.id.filter(|_| host.must_be_named));
+        }
+    }
+    went
 }
 
 /// The sink's owner puts back an older copy: each host must see that the log is not the one that it knows.
