@@ -1,9 +1,10 @@
 //! A host in a process of its own: the agent's own half that keeps and sends, on a state directory, without probes. It
-//! offers records until its standard input ends, and writes down the hash of each before it offers it.
+//! offers records until its standard input ends, or so many bursts of them, and writes down the hash of each before.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -22,9 +23,13 @@ use custody_record::{Kind, Times, names};
 use custody_tests::random::Random;
 
 /// Names the folder of a host; without it the process plays none.
-pub(crate) const FOLDER: &str = "CUSTODY_SOAK_HOST";
+const FOLDER: &str = "CUSTODY_SOAK_HOST";
 /// Which start of any host this is.
-pub(crate) const START: &str = "CUSTODY_SOAK_START";
+const START: &str = "CUSTODY_SOAK_START";
+/// After so many bursts in quick succession it stops by itself.
+pub(crate) const BURSTS: &str = "CUSTODY_SOAK_BURSTS";
+/// Between two of those.
+const QUICK: Duration = Duration::from_millis(300);
 /// Longest wait between two bursts of records, and most records of one, of ordinary length.
 const PAUSE_MS_MAX: usize = 1_500;
 const BURST_MAX: usize = 12;
@@ -33,6 +38,16 @@ const FILLER_MAX: usize = 400;
 /// How a host stands, for whoever watches it: `custody-agent status` would say it.
 pub(crate) fn status(folder: &Path) -> Option<serde_json::Value> {
     serde_json::from_slice(&std::fs::read(folder.join("status.json")).ok()?).ok()
+}
+
+/// Starts one on what lies in `folder`; what it says goes to `said` there.
+pub(crate) fn command(folder: &Path, start: u64) -> Result<Command> {
+    let said = File::options().create(true).append(true).open(folder.join("said"))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--exact", "host::plays_a_host", "--nocapture"]).stdin(Stdio::piped());
+    command.stdout(Stdio::null()).stderr(said);
+    command.env(FOLDER, folder).env(START, start.to_string());
+    Ok(command)
 }
 
 #[test]
@@ -66,14 +81,17 @@ fn play(folder: &Path, start: u64) -> Result<()> {
         stop.store(true, Ordering::SeqCst);
     });
     let mut offered = Offered::open(folder, start)?;
-    while !told_to_stop.load(Ordering::SeqCst) && !evidence.has_ended() {
+    let mut bursts_left = std::env::var(BURSTS).ok().map(|bursts| bursts.parse::<usize>()).transpose()?;
+    while bursts_left != Some(0) && !told_to_stop.load(Ordering::SeqCst) && !evidence.has_ended() {
         if !folder.join("quiet").exists() && !offered.burst(&evidence)? {
             break;
         }
         let written = serde_json::to_vec(&evidence.shared.snapshot())?;
         std::fs::write(folder.join("status.new"), written)?;
         std::fs::rename(folder.join("status.new"), folder.join("status.json"))?;
-        std::thread::sleep(Duration::from_millis(100 + offered.random.below(PAUSE_MS_MAX) as u64));
+        bursts_left = bursts_left.map(|bursts| bursts - 1);
+        let pause = Duration::from_millis(100 + offered.random.below(PAUSE_MS_MAX) as u64);
+        std::thread::sleep(if bursts_left.is_some() { QUICK } else { pause });
     }
     let stopped = runtime.block_on(evidence.stop());
     drop(_entered);

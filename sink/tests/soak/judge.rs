@@ -48,6 +48,8 @@ struct Stored {
     /// By the index of its leaf: the hash of a batch.
     leaves: Vec<Option<Hash>>,
     equivocations: BTreeSet<(oracle::Place, Hash)>,
+    /// Entries by which hosts say that the log is not the one that they know.
+    alarms: u64,
 }
 
 impl Stored {
@@ -58,6 +60,9 @@ impl Stored {
             match record.kind {
                 RecordKind::Batch => {
                     leaf = Some(Batch::decode_header(&record.payload)?.1.hash);
+                    let entries = Batch::decode(&record.payload)?.entries.into_iter();
+                    let alarms = entries.filter(|entry| entry.header.entry_type == EntryType::LogAlarm);
+                    stored.alarms += alarms.count() as u64;
                     for body in bodies(&record.payload)? {
                         *stored.records.entry(body).or_default() += 1;
                     }
@@ -183,6 +188,9 @@ impl Judgement {
         );
         if seen.moved > 0 {
             self.wrong.push(format!("{} batches were said to be at two places of the log", seen.moved));
+        }
+        if stored.alarms > 0 {
+            self.wrong.push(format!("{} times a host was alarmed by a log that only grew", stored.alarms));
         }
         self.figures.insert("equivocations", seen.equivocations.len() as u64);
         self.figures.insert("leaves", stored.leaves.len() as u64);

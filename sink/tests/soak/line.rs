@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::seen::Seen;
+use crate::support::Sink;
 
 /// How a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +45,15 @@ pub(crate) struct Far {
 }
 
 impl Far {
-    /// With the certificate and key of the sink's authority, PEM.
-    pub(crate) fn new(port: u16, ca: &[u8], key: &str, seen: Arc<Mutex<Seen>>) -> Result<Self> {
-        let ca = CertificateDer::from_pem_slice(ca).map_err(|error| anyhow!("the authority: {error:?}"))?;
+    /// To a sink that was started once, so that its authority is there.
+    pub(crate) fn of(sink: &Sink, seen: Arc<Mutex<Seen>>) -> Result<Self> {
+        let [ca, key] = ["ca.pem", "ca.key"].map(|name| std::fs::read(sink.state().join(name)));
+        let (ca, key) = (ca?, String::from_utf8(key?)?);
+        let ca = CertificateDer::from_pem_slice(&ca).map_err(|error| anyhow!("the authority: {error:?}"))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone())?;
         let roots = Arc::new(roots);
-        let issuer = rcgen::Issuer::from_ca_cert_der(&ca, rcgen::KeyPair::from_pem(key)?)?;
+        let issuer = rcgen::Issuer::from_ca_cert_der(&ca, rcgen::KeyPair::from_pem(&key)?)?;
         let pair = rcgen::KeyPair::generate()?;
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
@@ -60,11 +63,11 @@ impl Far {
         let near = ServerConfig::builder()
             .with_client_cert_verifier(hosts)
             .with_single_cert(vec![certificate, ca], key)?;
-        Ok(Far { port, roots, near: Arc::new(near), seen })
+        Ok(Far { port: sink.port(), roots, near: Arc::new(near), seen })
     }
 }
 
-/// One host's line.
+/// One host's line. It carries on when this is dropped.
 pub(crate) struct Line {
     /// Where it listens.
     pub(crate) port: u16,
@@ -106,10 +109,15 @@ impl Line {
 impl Carrier {
     async fn until_cut(self: Arc<Self>, stream: TcpStream) {
         let mut mode = self.mode.clone();
-        let cut = mode.wait_for(|mode| *mode == Mode::Cut);
+        let cut = async {
+            if mode.wait_for(|mode| *mode == Mode::Cut).await.is_err() {
+                // Nobody is left who could cut it.
+                std::future::pending().await
+            }
+        };
         tokio::select! {
             // Dropped, which resets it.
-            _ = cut => {}
+            () = cut => {}
             // What went wrong on the way, the host sees as a connection that ended.
             _ = Arc::clone(&self).carry(stream) => {}
         }

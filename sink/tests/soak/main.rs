@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod host;
+mod host_files;
 mod judge;
 mod line;
 #[expect(dead_code, reason = "shared with the tests of faults, which use the rest")]

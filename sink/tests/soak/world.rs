@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use custody_agent::identity::Identity;
 use custody_ledger::HostId;
+use custody_ledger::wire::JoinToken;
 use custody_tests::disk::{Disk, Fault, How, KINDS};
 use custody_tests::random::Random;
 
@@ -93,17 +94,14 @@ impl World {
         let store = "disk_reserve_bytes = 0\nsegment_bytes_max = 4194304";
         let mut sink = Sink::configured(&format!("[store]\n{store}"));
         sink.spawn();
-        let [ca, key] = ["ca.pem", "ca.key"].map(|name| std::fs::read(sink.state().join(name)));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let far = Far::new(sink.port(), &ca?, std::str::from_utf8(&key?)?, Arc::clone(&seen))?;
+        let far = Far::of(&sink, Arc::clone(&seen))?;
         let mut token = sink.token(&["--host", "--uses", &hosts.to_string()]);
         let mut made = Vec::new();
         for number in 0..hosts {
             let folder = folder.join(format!("host-{number}"));
-            let line = Line::open(far.clone(), folder.join("state").join("identity"))?;
-            token.url = format!("https://localhost:{}", line.port);
-            let body = Body::make(&folder)?;
-            std::fs::write(folder.join("token"), token.to_string())?;
+            let line = set_up(&folder, &far, &mut token)?;
+            let body = Body::of(&folder);
             made.push(Host {
                 id: None,
                 body,
@@ -171,11 +169,7 @@ impl World {
             Some((clone, _)) if is_clone => clone.folder.clone(),
             _ => self.hosts[number].body.folder.clone(),
         };
-        let said = File::options().create(true).append(true).open(folder.join("said"))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--exact", "host::plays_a_host", "--nocapture"]).stdin(Stdio::piped());
-        command.stdout(Stdio::null()).stderr(said);
-        command.env(host::FOLDER, &folder).env(host::START, start.to_string());
+        let mut command = host::command(&folder, start)?;
         // Enrolling is tried elsewhere; it is not taken up where it was broken off.
         let mut hazard = Hazard::default();
         if Identity::folder(&folder.join("state")).exists() {
@@ -222,7 +216,8 @@ impl World {
     pub(crate) fn clone_host(&mut self, number: usize, until: Instant) -> Result<()> {
         self.kill_host(number);
         let folder = self.folder.join(format!("clone-{}-{number}", self.starts));
-        let body = Body::make(&folder)?;
+        configure(&folder)?;
+        let body = Body::of(&folder);
         copy(&self.hosts[number].body.state(), &body.state())?;
         let host = &mut self.hosts[number];
         host.went_back += 1;
@@ -337,15 +332,8 @@ impl World {
 }
 
 impl Body {
-    fn make(folder: &Path) -> Result<Self> {
-        std::fs::create_dir(folder)?;
-        let config = format!(
-            "config_version = 1\nstate_directory = \"{0}/state\"\nruntime_directory = \"{0}/run\"\n\
-             [spool]\nsegment_bytes = 1048576\n[forward]\ntimeout_seconds = 5\nbackoff_seconds_max = 5\n",
-            folder.display()
-        );
-        std::fs::write(folder.join("agent.toml"), config)?;
-        Ok(Body { folder: folder.to_owned(), child: None, hazard: Hazard::default(), again_at: None })
+    fn of(folder: &Path) -> Self {
+        Body { folder: folder.to_owned(), child: None, hazard: Hazard::default(), again_at: None }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -379,6 +367,25 @@ impl Drop for Body {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Makes the folder of a host with what it needs to begin, and its line.
+pub(crate) fn set_up(folder: &Path, far: &Far, token: &mut JoinToken) -> Result<Line> {
+    configure(folder)?;
+    let line = Line::open(far.clone(), folder.join("state").join("identity"))?;
+    token.url = format!("https://localhost:{}", line.port);
+    std::fs::write(folder.join("token"), token.to_string())?;
+    Ok(line)
+}
+
+fn configure(folder: &Path) -> Result<()> {
+    std::fs::create_dir(folder)?;
+    let config = format!(
+        "config_version = 1\nstate_directory = \"{0}/state\"\nruntime_directory = \"{0}/run\"\n\
+         [spool]\nsegment_bytes = 1048576\n[forward]\ntimeout_seconds = 5\nbackoff_seconds_max = 5\n",
+        folder.display()
+    );
+    Ok(std::fs::write(folder.join("agent.toml"), config)?)
 }
 
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
