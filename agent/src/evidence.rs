@@ -19,7 +19,7 @@ use crate::capture::Seen;
 use crate::chain::{Input, Recorder, Signer};
 use crate::config::Config;
 use crate::events;
-use crate::forward::Forwarder;
+use crate::forward::{Forwarder, Run};
 use crate::identity::Identity;
 use crate::shared::{Shared, lock};
 use crate::sink_client::{Address, Client};
@@ -98,6 +98,7 @@ impl Evidence {
             recorder: self.inputs.clone(),
             backoff_max,
             sink_epoch: 0,
+            run: Run::default(),
         };
         tokio::spawn(forwarder.run());
         let watcher = Watcher {

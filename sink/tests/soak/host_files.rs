@@ -15,7 +15,7 @@ use custody_tests::disk::{self, Disk, Fault};
 
 use crate::host;
 use crate::judge::{Judgement, WentBack};
-use crate::line::Far;
+use crate::line::{Far, Line, Mode};
 use crate::seen::Seen;
 use crate::support::Sink;
 use crate::world::set_up;
@@ -46,10 +46,20 @@ struct Trials {
 }
 
 impl Trials {
-    fn host(&self, name: &str) -> Result<PathBuf> {
+    fn new(folder: &Path, sink: &Sink, seen: &Arc<Mutex<Seen>>) -> Self {
+        Trials {
+            folder: folder.to_owned(),
+            disk: Disk::build(folder).unwrap(),
+            far: Far::of(sink, Arc::clone(seen)).unwrap(),
+            token: Mutex::new(sink.token(&["--host", "--uses", "100000"])),
+            starts: AtomicU64::new(1),
+        }
+    }
+
+    fn host(&self, name: &str) -> Result<(PathBuf, Line)> {
         let folder = self.folder.join(format!("host-{name}"));
-        set_up(&folder, &self.far, &mut self.token.lock().unwrap())?;
-        Ok(folder)
+        let line = set_up(&folder, &self.far, &mut self.token.lock().unwrap())?;
+        Ok((folder, line))
     }
 
     /// One start to its end.
@@ -88,7 +98,7 @@ impl Trials {
 
     /// One fault in the first or a later start of a host, and the start after it. Whether it was reached.
     fn try_one(&self, name: &str, is_later: bool, fault: &Fault) -> Result<bool> {
-        let folder = self.host(name)?;
+        let (folder, _line) = self.host(name)?;
         if is_later {
             self.must_start(&folder, &Layer::Nothing)?;
         }
@@ -110,14 +120,8 @@ fn whatever_call_of_a_host_goes_wrong_the_next_start_goes_on_and_nothing_durable
     let folder = tempfile::tempdir().unwrap();
     let mut sink = Sink::start();
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let trials = Trials {
-        folder: folder.path().to_owned(),
-        disk: Disk::build(folder.path()).unwrap(),
-        far: Far::of(&sink, Arc::clone(&seen)).unwrap(),
-        token: Mutex::new(sink.token(&["--host", "--uses", "100000"])),
-        starts: AtomicU64::new(1),
-    };
-    let clean = trials.host("clean").unwrap();
+    let trials = Trials::new(folder.path(), &sink, &seen);
+    let (clean, _line) = trials.host("clean").unwrap();
     let mut faults = Vec::new();
     for is_later in [false, true] {
         let log = clean.join(format!("calls-{is_later}"));
@@ -154,4 +158,37 @@ fn whatever_call_of_a_host_goes_wrong_the_next_start_goes_on_and_nothing_durable
     let injected = injected.into_inner();
     println!("injected {injected} of {}, {:?}, wrong {}", faults.len(), judgement.figures, wrong.len());
     assert!(wrong.is_empty() && injected > 0, "{}", wrong.join("\n"));
+}
+
+/// Nothing was done to any of these hosts that a record may be missing for.
+fn judge(sink: &Sink, folder: &Path, seen: &Mutex<Seen>) -> Judgement {
+    let hosts = std::fs::read_dir(folder).unwrap().map(|item| item.unwrap().path());
+    let went_back =
+        WentBack { untouched: hosts.filter(|path| path.is_dir()).collect(), ..WentBack::default() };
+    Judgement::of(&sink.state(), folder, &seen.lock().unwrap(), &went_back).unwrap()
+}
+
+#[test]
+fn a_line_that_carries_no_long_request_drains_the_spool_all_the_same() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Sink::start();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let trials = Trials::new(folder.path(), &sink, &seen);
+    let (host, line) = trials.host("slow").unwrap();
+    trials.must_start(&host, &Layer::Nothing).unwrap();
+    line.set(Mode::Cut);
+    // More than a line of this width carries at once.
+    (0..3).for_each(|_| trials.must_start(&host, &Layer::Nothing).unwrap());
+    assert!(waiting(&host) > 12, "{} batches wait", waiting(&host));
+    line.set(Mode::Narrow);
+    (0..4).for_each(|_| trials.must_start(&host, &Layer::Nothing).unwrap());
+    sink.stop();
+    assert_eq!(judge(&sink, folder.path(), &seen).wrong, Vec::<String>::new());
+}
+
+/// Batches that a host held when it said so last.
+fn waiting(host: &Path) -> u64 {
+    host::status(host).and_then(|status| status.pointer("/spool/batches")?.as_u64()).unwrap()
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use custody_ledger::HostId;
 use custody_ledger::wire;
 use http_body_util::{BodyExt, Full};
@@ -33,7 +33,12 @@ pub(crate) enum Mode {
     Cut,
     /// Connections stay, and nothing comes through: requests on their way there wait, and answers on their way back.
     Stalled,
+    /// A connection ends at a request of more than [`NARROW_BYTES`].
+    Narrow,
 }
+
+/// Two or three batches of these hosts.
+const NARROW_BYTES: usize = 10 << 10;
 
 /// Towards the sink.
 #[derive(Clone)]
@@ -154,6 +159,9 @@ impl Carrier {
         let appends = host.filter(|host| head.method == Method::POST && path == wire::batches_path(*host));
         if appends.is_some() {
             self.seen().sends(&body);
+        }
+        if *self.mode.borrow() == Mode::Narrow && body.len() > NARROW_BYTES {
+            bail!("too long for this line");
         }
         self.not_stalled().await;
         let mut to = match further.take().filter(|to| !to.is_closed()) {

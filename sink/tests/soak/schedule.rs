@@ -25,7 +25,7 @@ const CLONE_SECONDS: usize = 12;
 const GOES_BACK: usize = 4;
 
 /// What can be done, some of it more often.
-const DEEDS: [&str; 18] = [
+const DEEDS: [&str; 19] = [
     "sink killed",
     "sink killed",
     "sink stopped",
@@ -38,6 +38,7 @@ const DEEDS: [&str; 18] = [
     "line cut",
     "line stalled",
     "line stalled",
+    "line narrow",
     "snapshot taken",
     "snapshot taken",
     "snapshot restored",
