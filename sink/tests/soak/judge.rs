@@ -197,7 +197,8 @@ impl Judgement {
     }
 
     /// Of each start what is recorded is all that it offered up to some record: it may have died before the rest was
-    /// durable, unless it was stopped. What is in between and not at the sink is on the host, put aside, or in a state that was taken away.
+    /// durable, unless it was stopped. What is in between and not at the sink is on the host, put aside, or in a state that
+    /// was taken away; of hosts that never went back it is at the sink.
     fn records(&mut self, stored: &Stored, folder: &Path, went_back: &WentBack) -> Result<()> {
         let mut kept = HashSet::new();
         on_host(folder, &mut kept)?;
