@@ -48,6 +48,39 @@ pub struct Forwarder {
     pub backoff_max: Duration,
     /// The newest epoch of this host that the sink told of.
     pub sink_epoch: u64,
+    /// How many batches the next request carries at most.
+    pub run: Run,
+}
+
+/// How many batches one request carries at most: half as many after one that failed, so that a line or a sink that is too
+/// slow for a long request within its time gets ever shorter ones, and the spool drains.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    most: usize,
+    asked: usize,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Run { most: wire::APPEND_BATCHES_MAX, asked: 0 }
+    }
+}
+
+impl Run {
+    fn failed(&mut self) {
+        // What was asked may have been bounded by its bytes, or there was no more. Nothing was asked: no request failed.
+        if self.asked > 0 {
+            self.most = (self.asked / 2).max(1);
+        }
+        self.asked = 0;
+    }
+
+    fn went_well(&mut self) {
+        if self.asked > 0 {
+            self.most = self.most.saturating_mul(2).min(wire::APPEND_BATCHES_MAX);
+        }
+        self.asked = 0;
+    }
 }
 
 impl Forwarder {
@@ -62,6 +95,7 @@ impl Forwarder {
                 Ok(sent) => {
                     known_head = true;
                     backoff = BACKOFF_FIRST;
+                    self.run.went_well();
                     if !sent {
                         // Elapsed is no error: it is the idle look.
                         let _ = tokio::time::timeout(IDLE, self.shared.batch_ready.notified()).await;
@@ -69,6 +103,7 @@ impl Forwarder {
                 }
                 Err(error) => {
                     known_head = false;
+                    self.run.failed();
                     self.shared.status().sink_error = format!("{error:#}");
                     let wait = wait_after(&error, backoff);
                     events::sink_unreachable(&error, wait);
@@ -104,15 +139,16 @@ impl Forwarder {
         if lock(&self.shared.awaited).len() >= AWAITED_MAX {
             return Ok(false);
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, most) = (Arc::clone(&self.shared), self.run.most);
         let oldest = tokio::task::spawn_blocking(move || {
             // Each frame has a length of four bytes before it.
-            lock(&shared.spool).unsent(wire::APPEND_BYTES_MAX, wire::APPEND_BATCHES_MAX)
+            lock(&shared.spool).unsent(wire::APPEND_BYTES_MAX, most)
         });
         let batches = oldest.await.context("reading the spool")??;
         if batches.is_empty() {
             return Ok(false);
         }
+        self.run.asked = batches.len();
         let mut body = Vec::new();
         for (_, frame) in &batches {
             wire::put_frame(&mut body, frame);
@@ -235,6 +271,25 @@ fn jitter(backoff: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_get_shorter_while_they_fail_and_longer_when_they_go_well() {
+        let mut run = Run { most: wire::APPEND_BATCHES_MAX, asked: 40 };
+        run.failed();
+        assert_eq!(run.most, 20);
+        run.failed();
+        assert_eq!(run.most, 20, "no request was made: the sink was not reached");
+        for _ in 0..6 {
+            run.asked = run.most;
+            run.failed();
+        }
+        assert_eq!(run.most, 1);
+        for _ in 0..20 {
+            run.asked = 1;
+            run.went_well();
+        }
+        assert_eq!(run.most, wire::APPEND_BATCHES_MAX);
+    }
 
     #[test]
     fn a_host_over_its_quota_waits_as_long_as_it_is_told_and_looks_again_each_minute() {

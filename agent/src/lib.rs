@@ -11,6 +11,7 @@ pub mod coverage;
 pub mod doctor;
 pub mod enroll;
 pub mod events;
+pub mod evidence;
 pub mod files;
 pub mod forward;
 pub mod identity;

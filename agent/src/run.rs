@@ -3,18 +3,13 @@
 //! the agent leaves itself out after its canary was seen.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use custody_decoders::item::Field;
-use custody_ledger::tlog::Witness;
-use custody_ledger::{BootId, EntryType, PublicKey};
-use custody_record::names;
-use rustix::fs::FlockOperation;
+use custody_ledger::EntryType;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,17 +17,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::attribution::users;
 use crate::canary::Canary;
 use crate::capture::{Capture, Seen};
-use crate::chain::{Input, Recorder, Signer};
+use crate::chain::Input;
 use crate::config::Config;
-use crate::forward::Forwarder;
-use crate::identity::Identity;
+use crate::evidence::{DRAIN_PATIENCE, Evidence, wait_for};
 use crate::in_force::{self, InForce};
-use crate::renewal::Renewer;
-use crate::shared::{Shared, lock};
-use crate::sink_client::{Address, Client, Credentials};
-use crate::spool::Spool;
+use crate::shared::lock;
+use crate::sink_client::Address;
 use crate::status;
-use crate::witness::{self, Watcher};
 use crate::worker::isolate::Account;
 use crate::workers::{Downlink, Orders, RingFd, Workers};
 use crate::{events, files, privileges};
@@ -41,12 +32,8 @@ mod readiness;
 
 use readiness::Readiness;
 
-/// Inputs that wait for the chain; then the worker's reader waits, then the worker, then the rings fill.
-const INPUTS_MAX: usize = 1024;
 /// How often readiness is looked at, and the canary sings until it is seen.
 const READY_LOOK: Duration = Duration::from_millis(200);
-/// How long the last records may take to come out of worker and spool at an orderly stop.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs until a signal ends it.
 pub fn run(config_path: &Path) -> Result<()> {
@@ -58,83 +45,14 @@ pub fn run(config_path: &Path) -> Result<()> {
         events::capability_missing(&capability.to_string(), cost);
     }
     harden()?;
-    let identity = Identity::load(&config.state_directory)?;
-    let _only_one = lock_state(&config.state_directory)?;
-    let (spool, recovery) = Spool::open(&config.state_directory, &config.spool)?;
-    events::spool_opened(&recovery, spool.waiting());
-    let aside = spool.aside();
-    let shared = Arc::new(Shared::new(spool));
-    lock(&shared.refused).waiting.extend(recovery.stranded.iter().chain(&aside.unnamed));
-    {
-        let mut status = shared.status();
-        status.host = identity.facts.host.to_string();
-        status.spool.bytes_max = config.spool.bytes_max;
-        status.aside.batches = aside.batches;
-        status.configuration = format!("loaded {}", config_path.display());
-    }
-    let kept = witness::load(&config.state_directory)?;
-    if let Some(kept) = &kept {
-        shared.checkpoint_kept(kept.checkpoint());
-    }
-    let signer = Signer {
-        host: identity.facts.host,
-        key: identity.host_key()?,
-        line: identity.line.clone(),
-        boot: boot_id()?,
-        state_directory: config.state_directory.clone(),
-    };
-    let recorder = Recorder::open(signer, Arc::clone(&shared), recovery.last)?;
-    let (inputs, taken) = sync_channel(INPUTS_MAX);
-    let failed = Arc::new(AtomicBool::new(false));
-    let recording = {
-        let failed = Arc::clone(&failed);
-        thread("recorder", move || {
-            let result = recorder.run(&taken);
-            failed.store(result.is_err(), Ordering::SeqCst);
-            result
-        })?
-    };
-    tell_start(&inputs, &recovery)?;
-    if !identity.line.is_empty() {
-        inputs.send(Input::Fact(EntryType::Key, key_facts(&identity)?))?;
-    }
+    let evidence = Evidence::open(&config)?;
+    evidence.shared.status().configuration = format!("loaded {}", config_path.display());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
-    let agent = Agent::start(config, config_path, identity, kept, shared, inputs, failed)?;
-    let result = runtime.block_on(agent.live(recording));
+    let agent = Agent::start(config, config_path, evidence)?;
+    let result = runtime.block_on(agent.live());
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-fn tell_start(inputs: &SyncSender<Input>, recovery: &crate::spool::Recovery) -> Result<()> {
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut facts = vec![
-        Field::structure(names::AGENT_VERSION, env!("CARGO_PKG_VERSION")),
-        Field::structure(names::AGENT_KERNEL, kernel),
-    ];
-    facts.extend(
-        crate::probes::object_hash()
-            .map(|hash| Field::structure(names::AGENT_OBJECT_HASH, hex::encode(hash))),
-    );
-    inputs.send(Input::Fact(EntryType::AgentStart, facts))?;
-    if recovery.torn_bytes > 0 {
-        inputs.send(Input::Gap("spool_torn", None))?;
-    }
-    if !recovery.damaged.is_empty() {
-        inputs.send(Input::Gap("spool_damaged", None))?;
-    }
-    // What stood in the rings when the agent before this one ended, in order or not, is not known.
-    if recovery.last.is_some() {
-        inputs.send(Input::Gap("agent_restart", None))?;
-    }
-    Ok(())
-}
-
-fn key_facts(identity: &Identity) -> Result<Vec<Field>> {
-    Ok(vec![
-        Field::structure(names::AGENT_HOST_KEY, identity.host_key()?.public().to_string()),
-        Field::structure(names::AGENT_HOST_KEY_ROTATIONS, identity.line.len() as u64),
-    ])
 }
 
 /// Everything that runs.
@@ -142,9 +60,7 @@ struct Agent {
     config: Config,
     config_path: PathBuf,
     in_force: InForce,
-    shared: Arc<Shared>,
-    inputs: SyncSender<Input>,
-    failed: Arc<AtomicBool>,
+    evidence: Evidence,
     canary: Canary,
     capture: Sender<Seen>,
     capturing: JoinHandle<()>,
@@ -152,23 +68,15 @@ struct Agent {
     working: JoinHandle<()>,
     orders: Arc<Mutex<Orders>>,
     status: status::Server,
-    sink_key: PublicKey,
 }
 
 impl Agent {
-    fn start(
-        config: Config,
-        config_path: &Path,
-        identity: Identity,
-        kept: Option<Witness>,
-        shared: Arc<Shared>,
-        inputs: SyncSender<Input>,
-        failed: Arc<AtomicBool>,
-    ) -> Result<Self> {
+    fn start(config: Config, config_path: &Path, mut evidence: Evidence) -> Result<Self> {
         let own_program = std::env::current_exe().context("finding the agent's own program")?;
         let account = account(&config)?;
         let canary = Canary::listen()?;
-        let address = Address::parse(&identity.facts.sink_url)?;
+        let address = Address::parse(&evidence.identity.facts.sink_url)?;
+        let (shared, inputs) = (Arc::clone(&evidence.shared), evidence.inputs.clone());
         let sink = address.resolve().unwrap_or_else(|error| {
             // It is tried again before each connection.
             events::sink_unreachable(&error, Duration::ZERO);
@@ -209,55 +117,15 @@ impl Agent {
             downlink: Arc::clone(&downlink),
         };
         let working = thread("workers", move || workers.run())?;
-        let credentials = Credentials::of(&identity)?;
-        let timeout = Duration::from_secs(config.forward.timeout_seconds);
-        let client = || Client::enrolled(&identity, &credentials, timeout);
-        let forwarder = Forwarder {
-            host: identity.facts.host,
-            sink: identity.facts.sink,
-            client: client()?,
-            address,
-            capture: capture_sender.clone(),
-            shared: Arc::clone(&shared),
-            recorder: inputs.clone(),
-            backoff_max: Duration::from_secs(config.forward.backoff_seconds_max),
-            sink_epoch: 0,
-        };
-        let sink_key = identity.facts.sink;
-        tokio::spawn(forwarder.run());
-        let watcher = Watcher {
-            host: identity.facts.host,
-            sink: identity.facts.sink,
-            client: client()?,
-            wait: timeout / 2,
-            shared: Arc::clone(&shared),
-            recorder: inputs.clone(),
-            state_directory: config.state_directory.clone(),
-            backoff_max: Duration::from_secs(config.forward.backoff_seconds_max),
-            kept,
-        };
-        tokio::spawn(watcher.run());
-        let renewer = Renewer {
-            state_directory: config.state_directory.clone(),
-            client: client()?,
-            credentials: Arc::clone(&credentials),
-            recorder: inputs.clone(),
-        };
-        tokio::spawn(renewer.run());
+        evidence.forward(&config, capture_sender.clone())?;
         files::make_private_folder(&config.runtime_directory)?;
-        let status = status::Server::listen(
-            &config.runtime_directory,
-            Arc::clone(&shared),
-            Arc::clone(&downlink),
-            traces,
-        )?;
+        let status =
+            status::Server::listen(&config.runtime_directory, shared, Arc::clone(&downlink), traces)?;
         Ok(Agent {
             config,
             config_path: config_path.to_owned(),
             in_force,
-            shared,
-            inputs,
-            failed,
+            evidence,
             canary,
             capture: capture_sender,
             capturing,
@@ -265,11 +133,10 @@ impl Agent {
             working,
             orders,
             status,
-            sink_key,
         })
     }
 
-    async fn live(mut self, recording: JoinHandle<Result<()>>) -> Result<()> {
+    async fn live(mut self) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -281,14 +148,14 @@ impl Agent {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => self.reload()?,
                 _ = look.tick() => {
-                    if recording.is_finished() {
+                    if self.evidence.has_ended() {
                         break;
                     }
                     readiness.look(&self)?;
                 }
             }
         }
-        self.stop(recording).await
+        self.stop().await
     }
 
     /// The last good configuration stays when the new one is bad; the attempt is recorded either way.
@@ -316,46 +183,27 @@ impl Agent {
         // The refusal may quote the file, which is no payload but may hold names: only the file's hash is recorded.
         let refused = (outcome == in_force::Outcome::Refused).then_some(self.config_path.as_path());
         let facts = self.in_force.facts(&self.config, outcome, refused)?;
-        self.inputs.send(Input::Fact(EntryType::Config, facts))?;
-        self.shared.status().configuration = state;
+        self.evidence.inputs.send(Input::Fact(EntryType::Config, facts))?;
+        self.evidence.shared.status().configuration = state;
         notify(&[NotifyState::Ready]);
         Ok(())
     }
 
-    async fn stop(self, recording: JoinHandle<Result<()>>) -> Result<()> {
+    async fn stop(self) -> Result<()> {
         notify(&[NotifyState::Stopping]);
         self.downlink.finish();
-        let (shared, inputs) = (Arc::clone(&self.shared), self.inputs.clone());
         wait_for(DRAIN_PATIENCE, || self.working.is_finished()).await;
         drop(self.capture.send(Seen::Stop));
         wait_for(DRAIN_PATIENCE, || self.capturing.is_finished()).await;
-        if !self.failed.load(Ordering::SeqCst) {
-            let (done, finished) = sync_channel(1);
-            if inputs.send(Input::Stop(done)).is_ok() {
-                tokio::task::spawn_blocking(move || finished.recv()).await?.ok();
-            }
-        }
-        drop(inputs);
-        // What is in the spool is safe; what the sink can have now, it gets now.
-        wait_for(DRAIN_PATIENCE, || lock(&shared.spool).waiting() == 0).await;
+        let result = self.evidence.stop().await;
         drop(self.status);
-        match recording.join() {
-            Ok(result) => result.context("recording ended; the next start recovers"),
-            Err(_) => bail!("the recorder panicked; the next start recovers"),
-        }
+        result
     }
 }
 
 /// Tells systemd; without one there is nobody to tell.
 fn notify(state: &[NotifyState<'_>]) {
     drop(sd_notify::notify(state));
-}
-
-async fn wait_for(patience: Duration, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() && began.elapsed() < patience {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn thread<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
@@ -367,22 +215,6 @@ fn harden() -> Result<()> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none).context("forbidding core dumps")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("forbidding dumps")
-}
-
-fn lock_state(state_directory: &Path) -> Result<std::fs::File> {
-    let path = state_directory.join("lock");
-    let file = std::fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another custody-agent runs on {}: two would make two chains", state_directory.display());
-    }
-    Ok(file)
-}
-
-fn boot_id() -> Result<BootId> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let uuid = uuid::Uuid::try_parse(text.trim()).with_context(|| format!("{path} holds no id"))?;
-    Ok(BootId(*uuid.as_bytes()))
 }
 
 fn account(config: &Config) -> Result<Account> {

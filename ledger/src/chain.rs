@@ -71,6 +71,13 @@ pub struct Draft<'a> {
     pub sealed: Option<SealedReference>,
 }
 
+impl<'a> Draft<'a> {
+    /// Without times, of no session, and nothing of it sealed.
+    pub const fn new(entry_type: EntryType, body: &'a [u8]) -> Self {
+        Draft { entry_type, first_ns: 0, last_ns: 0, wall_ns: 0, session: None, body, sealed: None }
+    }
+}
+
 /// What a host has heard of its sink and signs with its next batch, so that both stand to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Echo {

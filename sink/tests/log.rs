@@ -258,19 +258,9 @@ async fn a_sink_that_was_restored_from_an_old_copy_is_found_by_its_hosts() {
     let alarm = Witness::see(Some(&kept), &host.sink, &answer, &awaited);
     assert_eq!(alarm, Err(Alarm::RolledBack { held: 3, shown: 2 }));
     // The host says so in what it signs, and the sink writes it down.
-    let mut draft = Draft {
-        entry_type: EntryType::Heartbeat,
-        first_ns: 1,
-        last_ns: 2,
-        wall_ns: 3,
-        session: None,
-        body: b"",
-        sealed: None,
-    };
-    draft.body = b"b";
     let resume = custody_ledger::Resume { local: Some(lost.position), ..Default::default() };
     let mut next = host.epoch(2, Some(resume));
-    next.append(&draft).unwrap();
+    next.append(&Draft::new(EntryType::Heartbeat, b"b")).unwrap();
     let echo = Echo { last_receipt: None, checkpoint: Some(kept.checkpoint().clone()) };
     let told = next.close_batch(BTreeMap::new(), echo).unwrap();
     assert_eq!(sink.append(&host, &[&told]).await.refusal, None);

@@ -67,7 +67,12 @@ impl Disk {
         command.env("LD_PRELOAD", &self.library).env("DISK_ROOT", root).env("DISK_LOG", log);
     }
 
-    /// The same with one call that goes wrong; only that one is written to `log`.
+    /// Puts a program on the layer for its wall clock alone, which is so many seconds ahead, or behind below zero.
+    pub fn at_another_time(&self, command: &mut Command, seconds: i64) {
+        command.env("LD_PRELOAD", &self.library).env("DISK_CLOCK", seconds.to_string());
+    }
+
+    /// As [`Disk::under`], with one call that goes wrong; only that one is written to `log`.
     pub fn failing(&self, command: &mut Command, root: &Path, log: &Path, fault: &Fault) {
         self.under(command, root, log);
         let how = match fault.how {

@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: hours of mixed load on real servers under watch. What the load generators and servers counted
-//! must stand in the sink's store, each once; nothing may be lost; memory must not grow with time.
+//! must stand in the sink's store, each once; nothing may be lost; memory must not grow with time. `evidence` is another
+//! one: many hosts without load, and everything goes wrong.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use custody_tests::process::{Running, memory_mib, output};
 use custody_tests::redis::Redis;
 use custody_tests::servers::{Nginx, Postgres};
@@ -17,20 +18,35 @@ use serde_json::{Value, json};
 
 use crate::{build_ebpf, load, setup, test};
 
+mod evidence;
+
 /// For how long.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Examples:
   cargo xtask soak                  two hours
   cargo xtask soak --seconds 300    a trial
+  cargo xtask soak evidence         one hour of 20 simulated hosts and a sink under faults
 
-Samples go to target/bench/soak.json.")]
+Samples go to target/bench/soak.json.",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Install what is missing without asking.
     #[arg(long, short)]
     yes: bool,
     /// Seconds of load.
     #[arg(long, default_value_t = 7200)]
     seconds: u64,
+}
+
+/// Another soak.
+#[derive(Subcommand)]
+enum What {
+    /// Simulated hosts and a real sink under faults: nothing promised is missing, nothing is invented.
+    Evidence(evidence::Options),
 }
 
 /// One turn of all loads side by side; each turn makes its connections anew.
@@ -67,6 +83,9 @@ struct Servers {
 
 /// Loads, waits, compares.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if let Some(What::Evidence(options)) = &options.what {
+        return evidence::run(root, options);
+    }
     setup::packages(&[setup::KERNEL_BUILD, setup::SERVERS, setup::TESTS, setup::BENCH], options.yes)?;
     setup::bpf_linker(options.yes)?;
     build_ebpf::run(root)?;

@@ -1,6 +1,5 @@
 //! When the agent may say that it is ready, and what it tells systemd until then and after. Starts nothing.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -28,7 +27,7 @@ impl Readiness {
 
     pub(super) fn look(&mut self, agent: &Agent) -> Result<()> {
         let (canary_seen, complete, worker) = {
-            let status = agent.shared.status();
+            let status = agent.evidence.shared.status();
             let complete = status.canary_seen && status.libraries_probed && !status.acknowledged.is_empty();
             (status.canary_seen, complete, status.worker.pid != 0)
         };
@@ -41,13 +40,13 @@ impl Readiness {
         }
         if complete && !self.told {
             self.told = true;
-            agent.shared.status().ready = true;
+            agent.evidence.shared.status().ready = true;
             notify(&[NotifyState::Ready]);
-            events::ready(&agent.sink_key);
+            events::ready(&agent.evidence.identity.facts.sink);
         }
         // The watchdog hears only while the recorder takes what it is given.
         let period = sd_notify::watchdog_enabled().map_or(Duration::MAX, |period| period / 3);
-        if self.pinged.elapsed() >= period && !agent.failed.load(Ordering::SeqCst) {
+        if self.pinged.elapsed() >= period && !agent.evidence.has_ended() {
             self.pinged = Instant::now();
             notify(&[NotifyState::Watchdog]);
         }

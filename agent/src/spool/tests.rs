@@ -13,16 +13,7 @@ fn chain(counter: u64) -> Chain {
 
 fn batch(chain: &mut Chain) -> SignedBatch {
     let body = [0x5a_u8; 300];
-    let draft = Draft {
-        entry_type: EntryType::Heartbeat,
-        first_ns: 1,
-        last_ns: 1,
-        wall_ns: 1,
-        session: None,
-        body: &body,
-        sealed: None,
-    };
-    chain.append(&draft).unwrap();
+    chain.append(&Draft::new(EntryType::Heartbeat, &body)).unwrap();
     chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }
 

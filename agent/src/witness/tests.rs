@@ -49,16 +49,7 @@ fn waiting(folder: &Path, count: usize) -> (Arc<Shared>, Vec<Awaited>) {
     let mut chain = Chain::start(&HostKey::generate().unwrap().0, HOST, BootId([1; 16]), 1, None).unwrap();
     let mut awaited = Vec::new();
     for _ in 0..count {
-        let draft = Draft {
-            entry_type: EntryType::Heartbeat,
-            first_ns: 1,
-            last_ns: 2,
-            wall_ns: 3,
-            session: None,
-            body: b"",
-            sealed: None,
-        };
-        chain.append(&draft).unwrap();
+        chain.append(&Draft::new(EntryType::Heartbeat, b"")).unwrap();
         let batch = chain.close_batch(Default::default(), Echo::default()).unwrap();
         lock(&shared.spool).append(&batch).unwrap();
         shared.batch_closed(batch.position, 0);

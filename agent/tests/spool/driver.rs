@@ -82,16 +82,7 @@ impl Driver {
             Chain::start(&key, HostId::from_bytes([7; 16]), BootId([1; 16]), epoch, None).unwrap()
         });
         let body = vec![epoch as u8; 300];
-        let draft = Draft {
-            entry_type: EntryType::Heartbeat,
-            first_ns: 1,
-            last_ns: 1,
-            wall_ns: 1,
-            session: None,
-            body: &body,
-            sealed: None,
-        };
-        chain.append(&draft).unwrap();
+        chain.append(&Draft::new(EntryType::Heartbeat, &body)).unwrap();
         chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
     }
 

@@ -131,7 +131,9 @@ pub(crate) async fn went_on(sink: &Sink, hosts: &Hosts, oracle: &mut Oracle) -> 
         for batch in frames {
             let mut sent = send(sink, host, batch, oracle).await;
             for _ in 1..ATTEMPTS {
-                if sent.is_err() {
+                if let Err(why) = &sent {
+                    // It passes, and why it was so shall be known.
+                    println!("{} is asked for again: {why}", batch.position);
                     sent = send(sink, host, batch, oracle).await;
                 }
             }

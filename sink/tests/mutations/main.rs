@@ -34,16 +34,7 @@ const BATCHES: usize = 45;
 
 /// A batch that echoes a checkpoint, as hosts do.
 fn echoing(chain: &mut Chain, checkpoint: CheckpointReference) -> SignedBatch {
-    let draft = Draft {
-        entry_type: EntryType::Heartbeat,
-        first_ns: 1,
-        last_ns: 2,
-        wall_ns: 3,
-        session: None,
-        body: b"",
-        sealed: None,
-    };
-    chain.append(&draft).unwrap();
+    chain.append(&Draft::new(EntryType::Heartbeat, b"")).unwrap();
     chain.close_batch(BTreeMap::new(), Echo { last_receipt: None, checkpoint: Some(checkpoint) }).unwrap()
 }
 

@@ -70,6 +70,10 @@ impl Sink {
         Sink { folder, port, child: None }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }

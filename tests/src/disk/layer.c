@@ -6,6 +6,7 @@
  * DISK_LOG    a file for "kind \t path \t other path \t number \t bytes \n" and that many bytes, one for each call;
  *             "none" and its kind in the place of the other path for a call that failed by itself
  * DISK_LOG_ONLY_HIT   writes only the call that was hit
+ * DISK_CLOCK  seconds that the wall clock is ahead; below zero it is behind
  *
  * KILL comes before the call, and in the middle of a write. */
 #define _GNU_SOURCE
@@ -23,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum kind { OPEN, WRITE, SYNC, RENAME, LINK, TRUNCATE, UNLINK, MKDIR, READ, CHMOD, KINDS };
@@ -33,13 +35,14 @@ static char *paths[FDS];
 static char root[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1, only_hit, hit_kind = -1, hit_errno, hit_kill;
-static long hit_when, counts[KINDS];
+static long hit_when, counts[KINDS], clock_ahead;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *value = getenv("DISK_ROOT");
-    if (!value)
+    const char *value = getenv("DISK_CLOCK");
+    clock_ahead = value ? atol(value) : 0;
+    if (!(value = getenv("DISK_ROOT")))
         return;
     snprintf(root, sizeof root, "%s", value);
     root_length = strlen(root);
@@ -108,6 +111,14 @@ static void done(const char *kind, const char *path, const char *other, long num
     if (!only_hit)
         told(kind, path, other, number, bytes, length);
     errno = kept;
+}
+
+int clock_gettime(clockid_t which, struct timespec *time)
+{
+    int result = syscall(SYS_clock_gettime, which, time);
+    if (!result && which == CLOCK_REALTIME)
+        time->tv_sec += clock_ahead;
+    return result;
 }
 
 static int open_at(int folder, const char *path, int flags, mode_t mode)

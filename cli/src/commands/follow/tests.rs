@@ -37,16 +37,7 @@ impl Log {
     }
 
     fn batch(&mut self, checkpoint: Option<CheckpointReference>) {
-        let draft = Draft {
-            entry_type: EntryType::Heartbeat,
-            first_ns: 1,
-            last_ns: 2,
-            wall_ns: 3,
-            session: None,
-            body: b"body",
-            sealed: None,
-        };
-        self.chain.append(&draft).unwrap();
+        self.chain.append(&Draft::new(EntryType::Heartbeat, b"body")).unwrap();
         let batch = self.chain.close_batch(BTreeMap::new(), Echo { last_receipt: None, checkpoint }).unwrap();
         self.edge.push(&BatchLeaf::of_frame(&batch.frame, 1_000).unwrap().encode()).unwrap();
     }

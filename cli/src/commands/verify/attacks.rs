@@ -57,20 +57,8 @@ fn honest() -> Store {
     store
 }
 
-fn draft() -> Draft<'static> {
-    Draft {
-        entry_type: EntryType::Heartbeat,
-        first_ns: 1,
-        last_ns: 2,
-        wall_ns: 3,
-        session: None,
-        body: b"body",
-        sealed: None,
-    }
-}
-
 fn next(chain: &mut Chain) -> SignedBatch {
-    chain.append(&draft()).unwrap();
+    chain.append(&Draft::new(EntryType::Heartbeat, b"body")).unwrap();
     chain.close_batch(BTreeMap::new(), Echo::default()).unwrap()
 }
 

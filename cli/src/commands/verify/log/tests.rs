@@ -67,16 +67,7 @@ impl Store {
     }
 
     pub(in super::super) fn batch(&mut self, echo: Option<CheckpointReference>) {
-        let draft = Draft {
-            entry_type: EntryType::Heartbeat,
-            first_ns: 1,
-            last_ns: 2,
-            wall_ns: 3,
-            session: None,
-            body: b"body",
-            sealed: None,
-        };
-        self.chain.append(&draft).unwrap();
+        self.chain.append(&Draft::new(EntryType::Heartbeat, b"body")).unwrap();
         let echo = Echo { last_receipt: None, checkpoint: echo };
         let batch = self.chain.close_batch(BTreeMap::new(), echo).unwrap();
         let receipt =
