@@ -16,6 +16,7 @@ use custody_record::{Kind, Record, names};
 use crate::driver::Driver;
 use crate::event::{Cause, Chunk, Event, Flow, Hole, Layer, Process, Socket, SocketId};
 use crate::item::Field;
+use crate::level::{Level, Reducer, Told};
 use crate::mask::{Draft, Masked};
 use crate::related::{Related, Relation};
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
@@ -45,6 +46,7 @@ pub struct Pipeline {
     no_room: NoRoom,
     related: Related,
     unread: HashMap<(u32, u64), Unread>,
+    reducer: Reducer,
     counters: Counters,
 }
 
@@ -62,6 +64,7 @@ impl Pipeline {
     pub fn new(options: PipelineOptions) -> Self {
         Pipeline {
             sessions_begun: options.sessions_before,
+            reducer: Reducer::new(options.level),
             options,
             sockets: HashMap::new(),
             sessions: HashMap::new(),
@@ -76,6 +79,16 @@ impl Pipeline {
             unread: HashMap::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// From now on this much is told.
+    pub fn set_level(&mut self, level: Level) {
+        self.reducer.level = level;
+    }
+
+    /// What the level let through and left out.
+    pub fn told(&self) -> Told {
+        self.reducer.told
     }
 
     /// Cumulative counters.
@@ -96,12 +109,29 @@ impl Pipeline {
     /// One event; the records that follow from it go to `out` at once.
     pub fn feed(&mut self, event: Event<'_>, out: &mut impl FnMut(Masked<Record>)) {
         self.counters.events += 1;
+        self.telling(out, |pipeline, sink| pipeline.take(event, sink));
+    }
+
+    /// Runs `work`; its drafts are reduced to the level, masked and handed out.
+    fn telling(
+        &mut self,
+        out: &mut impl FnMut(Masked<Record>),
+        work: impl FnOnce(&mut Self, &mut dyn FnMut(Draft)),
+    ) {
         let masker = self.options.masker.clone();
+        let mut reducer = std::mem::take(&mut self.reducer);
         let mut records = 0;
-        let sink: &mut dyn FnMut(Draft) = &mut |draft| {
-            records += 1;
-            out(masker.mask(draft));
-        };
+        work(self, &mut |draft| {
+            if let Some(draft) = reducer.reduce(draft) {
+                records += 1;
+                out(masker.mask(draft));
+            }
+        });
+        self.reducer = reducer;
+        self.counters.records += records;
+    }
+
+    fn take(&mut self, event: Event<'_>, sink: &mut dyn FnMut(Draft)) {
         match event {
             Event::Open(socket) => self.open(socket, sink),
             Event::Chunk(chunk) => self.chunk(chunk, sink),
@@ -143,17 +173,14 @@ impl Pipeline {
             }
             Event::Tick(now_ns) => self.tick(now_ns, sink),
         }
-        self.counters.records += records;
     }
 
     /// No more events: everything that is held is told, open exchanges are closed, sessions end.
     pub fn finish(&mut self, out: &mut impl FnMut(Masked<Record>)) {
-        let masker = self.options.masker.clone();
-        let mut records = 0;
-        let sink: &mut dyn FnMut(Draft) = &mut |draft| {
-            records += 1;
-            out(masker.mask(draft));
-        };
+        self.telling(out, Self::end);
+    }
+
+    fn end(&mut self, sink: &mut dyn FnMut(Draft)) {
         self.drop_orphans(u64::MAX, sink);
         self.tell_no_room(u64::MAX, sink);
         let mut numbers: Vec<u64> = self.sessions.keys().copied().collect();
@@ -164,7 +191,6 @@ impl Pipeline {
             }
             self.forget(number);
         }
-        self.counters.records += records;
     }
 
     fn find(&mut self, socket: SocketId) -> Option<(&mut Session, usize)> {
