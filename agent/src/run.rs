@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use custody_decoders::item::Field;
+use custody_decoders::level::Level;
 use custody_decoders::mask::Masker;
 use custody_ledger::tlog::Witness;
 use custody_ledger::{BootId, EntryType, PublicKey};
@@ -27,6 +28,7 @@ use crate::chain::{Input, Recorder, Signer};
 use crate::config::Config;
 use crate::forward::Forwarder;
 use crate::identity::Identity;
+use crate::link::ToWorker;
 use crate::shared::{Shared, lock};
 use crate::sink_client::{Address, Client};
 use crate::spool::Spool;
@@ -68,6 +70,7 @@ pub fn run(config_path: &Path) -> Result<()> {
         let mut status = shared.status();
         status.host = identity.facts.host.to_string();
         status.spool.bytes_max = config.spool.bytes_max;
+        status.level.configure(config.capture.level);
         status.aside.batches = aside.batches;
         status.configuration = format!("loaded {}", config_path.display());
     }
@@ -131,6 +134,7 @@ fn config_facts(config: &Config, state: &str) -> Result<Vec<Field>> {
     Ok(vec![
         Field::structure(names::AGENT_CONFIG_HASH, hex::encode(config.hash())),
         Field::structure(names::AGENT_MASK_HASH, hex::encode(masks)),
+        Field::structure(names::LEVEL, config.capture.level.as_str()),
         Field::structure(names::AGENT_CONFIG_STATE, state),
     ])
 }
@@ -258,6 +262,7 @@ impl Agent {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut look = tokio::time::interval(READY_LOOK);
         let mut readiness = Readiness::new();
+        let mut level = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -268,10 +273,21 @@ impl Agent {
                         break;
                     }
                     readiness.look(&self)?;
+                    self.tell_level(&mut level);
+                    self.shared.sample_spool();
                 }
             }
         }
         self.stop(recording).await
+    }
+
+    /// To the worker, which is not told by the chain's thread: that one must never wait for a worker that waits for it.
+    fn tell_level(&self, told: &mut Option<Level>) {
+        let now = self.shared.status().level.in_force;
+        // Without a worker it is tried again; the next one begins with the level of then.
+        if *told != Some(now) && self.downlink.send(&ToWorker::Level(now)) {
+            *told = Some(now);
+        }
     }
 
     /// The last good configuration stays when the new one is bad; the attempt is recorded either way.
@@ -281,9 +297,10 @@ impl Agent {
             Ok(config) => {
                 *lock(&self.orders) =
                     Orders { limits: config.limits.clone(), masking: config.masking.clone() };
+                self.shared.status().level.configure(config.capture.level);
                 self.config = config;
                 // Limits and masks are the worker's: the next one takes them over.
-                self.downlink.send(&crate::link::ToWorker::Finish);
+                self.downlink.send(&ToWorker::Finish);
                 "reloaded".to_owned()
             }
             Err(error) => format!("refused, the last good one stays: {error}"),

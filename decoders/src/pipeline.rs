@@ -86,6 +86,11 @@ impl Pipeline {
         self.reducer.level = level;
     }
 
+    /// How much is told now.
+    pub fn level(&self) -> Level {
+        self.reducer.level
+    }
+
     /// What the level let through and left out.
     pub fn told(&self) -> Told {
         self.reducer.told

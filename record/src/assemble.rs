@@ -157,7 +157,7 @@ impl Assembler {
 
 /// Bodies of these hold a [`Record`]; those of keys, resumptions and the sink's own hold what their writer says.
 fn carries_record(entry_type: &str) -> bool {
-    const FACTS: [&str; 11] = [
+    const FACTS: [&str; 13] = [
         "session.open",
         "session.close",
         "exec",
@@ -169,6 +169,8 @@ fn carries_record(entry_type: &str) -> bool {
         "config",
         "heartbeat",
         "coverage",
+        "level",
+        "log.alarm",
     ];
     entry_type.starts_with("exchange") || FACTS.contains(&entry_type)
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use custody_abi::{self as abi, flag, layer};
 use custody_decoders::anomaly;
 use custody_decoders::event::{Binding, Chunk, Event, Flow, Hole, Layer, SocketId};
+use custody_decoders::level::Level;
 use custody_decoders::mask::Masker;
 use custody_decoders::pipeline::{LATCH_BYTES, LATCH_WAIT_NS, Pipeline, PipelineOptions, Unread};
 use custody_decoders::protocol::Limits;
@@ -75,6 +76,11 @@ impl Stage {
         self.leaves_out_unbound = leaves_out;
     }
 
+    /// How much is told from now on.
+    pub fn set_level(&mut self, level: Level) {
+        self.pipeline.set_level(level);
+    }
+
     /// One record of a ring, in the order of [`super::ingest`].
     pub fn event(&mut self, bytes: &[u8]) {
         self.figures.events += 1;
@@ -122,6 +128,8 @@ impl Stage {
         Figures {
             sessions: self.pipeline.sessions_open() as u64,
             held_bytes: self.pipeline.held_bytes() as u64,
+            level: self.pipeline.level(),
+            records_left_out: self.pipeline.told().left_out,
             tls_unbound_bytes: self.binder.counters().unbound_bytes,
             ..self.figures.clone()
         }
