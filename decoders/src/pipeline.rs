@@ -4,6 +4,7 @@
 //! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
 
 mod bounds;
+mod no_room;
 mod orphans;
 mod unread;
 
@@ -20,6 +21,7 @@ use crate::level::{Level, Reducer, Told};
 use crate::mask::{Draft, Masked};
 use crate::related::{Related, Relation};
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
+use no_room::{NO_ROOM_WAIT_NS, NoRoom};
 use orphans::{Orphan, orphan_weight};
 
 pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS, Unread};
@@ -27,9 +29,6 @@ pub use bounds::{Counters, PipelineOptions};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
-
-/// What is missed for want of room is told together for this time.
-const NO_ROOM_WAIT_NS: u64 = 1_000_000_000;
 
 /// Events in, masked records out.
 pub struct Pipeline {
@@ -48,15 +47,6 @@ pub struct Pipeline {
     unread: HashMap<(u32, u64), Unread>,
     reducer: Reducer,
     counters: Counters,
-}
-
-/// What moved on sockets that there was no room to know, not told yet: one gap for many calls.
-#[derive(Clone, Copy, Default)]
-struct NoRoom {
-    events: u64,
-    bytes: u64,
-    first_ns: u64,
-    last_ns: u64,
 }
 
 impl Pipeline {
@@ -169,13 +159,7 @@ impl Pipeline {
                 ];
                 sink(draft(Kind::Gap, time_ns, time_ns, fields));
             }
-            Event::NoRoom(bytes, time_ns) => {
-                let missed = &mut self.no_room;
-                missed.first_ns = if missed.events == 0 { time_ns } else { missed.first_ns.min(time_ns) };
-                missed.last_ns = missed.last_ns.max(time_ns);
-                missed.events += 1;
-                missed.bytes = missed.bytes.saturating_add(bytes);
-            }
+            Event::NoRoom(bytes, time_ns) => self.no_room.missed(bytes, time_ns),
             Event::Tick(now_ns) => self.tick(now_ns, sink),
         }
     }
@@ -187,7 +171,9 @@ impl Pipeline {
 
     fn end(&mut self, sink: &mut dyn FnMut(Draft)) {
         self.drop_orphans(u64::MAX, sink);
-        self.tell_no_room(u64::MAX, sink);
+        if let Some(gap) = self.no_room.due(u64::MAX) {
+            sink(gap);
+        }
         let mut numbers: Vec<u64> = self.sessions.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
@@ -310,7 +296,9 @@ impl Pipeline {
     fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
         self.now_ns = self.now_ns.max(now_ns);
         self.drop_orphans(now_ns.saturating_sub(ORPHAN_WAIT_NS), sink);
-        self.tell_no_room(now_ns.saturating_sub(NO_ROOM_WAIT_NS), sink);
+        if let Some(gap) = self.no_room.due(now_ns.saturating_sub(NO_ROOM_WAIT_NS)) {
+            sink(gap);
+        }
         while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= now_ns) {
             let Some(Reverse((due, number))) = self.timers.pop() else { break };
             let Some(session) = self.sessions.get_mut(&number) else { continue };
@@ -327,20 +315,6 @@ impl Pipeline {
                 self.follow(number, now_ns.saturating_add(1), sink);
             }
         }
-    }
-
-    /// Tells what was missed for want of room, if the first of it is older than this.
-    fn tell_no_room(&mut self, before_ns: u64, sink: &mut dyn FnMut(Draft)) {
-        if self.no_room.events == 0 || self.no_room.first_ns > before_ns {
-            return;
-        }
-        let NoRoom { events, bytes, first_ns, last_ns } = std::mem::take(&mut self.no_room);
-        let fields = vec![
-            Field::structure(names::GAP_CAUSE, cause_name(Cause::TableFull)),
-            Field::structure(names::GAP_EVENTS, events),
-            Field::structure(names::BYTES_LOST, bytes),
-        ];
-        sink(draft(Kind::Gap, first_ns, last_ns, fields));
     }
 
     /// Follows the memory of a session, and sets its timer if it should ring earlier than it does. The session that
