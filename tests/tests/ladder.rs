@@ -114,6 +114,8 @@ fn a_sink_that_was_away_for_long_and_what_was_recorded_of_that_time() -> Result<
     stand.stop_agent()?;
     stand.verify()?;
 
+    let hosts = stand.ask(&["hosts"])?;
+    ensure!(hosts.contains("steps of how much it records, as its spool filled and drained: 4"), "{hosts}");
     let pairs =
         [("statement", "summary"), ("summary", "counts"), ("counts", "summary"), ("summary", "statement")];
     assert_eq!(steps(&stand)?, pairs.map(|(before, now)| (before.to_owned(), now.to_owned())));

@@ -119,8 +119,7 @@ impl Held {
             .mode(0o600)
             .open(&self.path)
             .and_then(|file| {
-                // An earlier start may have held more.
-                file.set_len(0)?;
+                // What an earlier start held is held on, without a moment in which it is anybody's.
                 rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes).map_err(io::Error::from)
             });
         if held.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported) {
