@@ -4,6 +4,8 @@
 //! A batch is closed at its size or after [`BATCH_WAIT`]; several are made durable by one sync. Heartbeats cover
 //! idle time. Chain keys live in this thread's memory alone and are wiped by the ledger as it goes.
 
+mod level;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +83,7 @@ pub struct Recorder {
     unsynced_since: Option<Instant>,
     next_heartbeat: Instant,
     dropped: u64,
+    disk_looked: Option<Instant>,
     last_local: Option<Position>,
 }
 
@@ -99,6 +102,7 @@ impl Recorder {
             unsynced_since: None,
             next_heartbeat: Instant::now() + HEARTBEAT,
             dropped: 0,
+            disk_looked: None,
             last_local,
         })
     }
@@ -118,7 +122,10 @@ impl Recorder {
                     return Ok(());
                 }
                 Ok(input) => self.take(input)?,
-                Err(RecvTimeoutError::Timeout) => self.sync()?,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.sync()?;
+                    self.look_at_spool()?;
+                }
                 Err(RecvTimeoutError::Disconnected) => return self.stop(),
             }
             self.work_due()?;
@@ -134,6 +141,8 @@ impl Recorder {
         let now = Instant::now();
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + HEARTBEAT;
+            // Where nothing else is recorded any more, what is missing is.
+            self.tell_dropped()?;
             let restarts = self.shared.status().worker.restarts;
             self.fact(EntryType::Heartbeat, vec![Field::structure(names::AGENT_WORKER_RESTARTS, restarts)])?;
         }
@@ -142,6 +151,7 @@ impl Recorder {
         }
         if self.unsynced_since.is_some_and(|since| now.duration_since(since) >= SYNC_WAIT) {
             self.sync()?;
+            self.look_at_spool()?;
         }
         Ok(())
     }
@@ -176,10 +186,7 @@ impl Recorder {
             self.shared.status().counters.records_dropped += 1;
             return Ok(());
         }
-        if self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.gap("spool_full", Some(dropped))?;
-        }
+        self.tell_dropped()?;
         if body.bytes.len() > BODY_BYTES_MAX {
             self.shared.status().counters.records_too_long += 1;
             return self.gap("record_too_long", Some(1));
@@ -196,6 +203,13 @@ impl Recorder {
             _ => {}
         }
         Ok(())
+    }
+
+    fn tell_dropped(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.dropped) {
+            0 => Ok(()),
+            dropped => self.gap("spool_full", Some(dropped)),
+        }
     }
 
     fn gap(&mut self, cause: &'static str, events: Option<u64>) -> Result<()> {
@@ -292,10 +306,7 @@ impl Recorder {
     }
 
     fn stop(&mut self) -> Result<()> {
-        if self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.gap("spool_full", Some(dropped))?;
-        }
+        self.tell_dropped()?;
         self.fact(EntryType::AgentStop, Vec::new())?;
         self.close_batch()?;
         self.sync()
@@ -303,7 +314,8 @@ impl Recorder {
 }
 
 fn open_epoch(signer: &Signer, shared: &Shared, local: Option<Position>, above: u64) -> Result<Chain> {
-    let counter = raise_epoch(&signer.state_directory, above)?;
+    let raised = lock(&shared.spool).with_slack(|| raise_epoch(&signer.state_directory, above));
+    let counter = raised?;
     let quarantined = {
         let mut refused = lock(&shared.refused);
         // What an epoch named that was refused itself is named again.

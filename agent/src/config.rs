@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use custody_decoders::level::Level;
 use custody_decoders::mask::MaskRules;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,8 @@ fn default_log() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capture {
+    /// How much is recorded of what is captured, while the spool has room.
+    pub level: Level,
     /// Bytes of the data ring, a power of two.
     pub data_ring_bytes: u32,
     /// Bytes of the control ring, a power of two.
@@ -123,6 +126,7 @@ pub struct Capture {
 impl Default for Capture {
     fn default() -> Self {
         Capture {
+            level: Level::default(),
             data_ring_bytes: 16 << 20,
             control_ring_bytes: 1 << 20,
             call_bytes_max: 1 << 20,

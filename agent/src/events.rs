@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use custody_decoders::level::Level;
 use custody_ledger::tlog::Alarm;
 use custody_ledger::wire::{Refusal, RefusalCode};
 use custody_ledger::{Position, PublicKey};
 
+use crate::ladder::Fill;
 use crate::spool::Recovery;
 
 /// The agent is up: probes, canary and sink.
@@ -80,6 +82,30 @@ pub fn log_alarm(alarm: &Alarm) {
 /// What the sink shows goes on from what this host keeps.
 pub fn log_alarm_over() {
     tracing::warn!("the sink's log goes on again from the checkpoint that this host keeps");
+}
+
+/// The spool fills or drains, and less or more is recorded.
+pub fn level_stepped(before: Level, now: Level, fill: Fill) {
+    let Fill { bytes, limit } = fill;
+    if now < before {
+        tracing::warn!(%before, %now, bytes, limit, "the spool fills: less is recorded; see `custody-agent status`");
+    } else {
+        tracing::info!(%before, %now, bytes, limit, "the spool drains: more is recorded again");
+    }
+}
+
+/// The file system has no block left; recording goes on in the reserve, for facts of the agent and gaps.
+pub fn disk_full(reserve: u64) {
+    tracing::error!(
+        reserve,
+        "the disk of the spool is full: records are dropped and counted, heartbeats and gaps go where room was kept; \
+         make room on that disk, or let the sink take what waits"
+    );
+}
+
+/// It has again.
+pub fn disk_has_room() {
+    tracing::warn!("the disk of the spool has room again");
 }
 
 /// A worker runs.

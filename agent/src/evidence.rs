@@ -60,6 +60,7 @@ impl Evidence {
             let mut status = shared.status();
             status.host = identity.facts.host.to_string();
             status.spool.bytes_max = config.spool.bytes_max;
+            status.level.configure(config.capture.level);
             status.aside.batches = aside.batches;
         }
         let kept = witness::load(directory)?;

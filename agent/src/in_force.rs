@@ -31,9 +31,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What becomes of `new` where `old` was in force: limits and masks are taken over while the agent runs.
+    /// What becomes of `new` where `old` was in force: limits, masks and level are taken over while the agent runs.
     pub fn of_reload(old: &Config, new: &Config) -> Self {
-        let taken = Config { limits: new.limits.clone(), masking: new.masking.clone(), ..old.clone() };
+        let mut taken = Config { limits: new.limits.clone(), masking: new.masking.clone(), ..old.clone() };
+        taken.capture.level = new.capture.level;
         if taken == *new { Outcome::Reloaded } else { Outcome::ReloadedInPart }
     }
 
@@ -77,6 +78,7 @@ impl InForce {
             Field::structure(names::AGENT_CONFIG_HASH, hex::encode(config.hash())),
             Field::structure(names::AGENT_CONFIG_VERSION, u64::from(config.config_version)),
             Field::structure(names::AGENT_MASK_HASH, hex::encode(masks)),
+            Field::structure(names::LEVEL, config.capture.level.as_str()),
             Field::structure(names::AGENT_VERSION, env!("CARGO_PKG_VERSION")),
             Field::structure(names::AGENT_PROGRAM_HASH, hex::encode(self.program)),
             Field::structure(names::AGENT_KERNEL, self.kernel.clone()),

@@ -8,6 +8,7 @@
 //! ```
 
 use custody_decoders::event::Process;
+use custody_decoders::level::Level;
 use custody_decoders::mask::link::{self as records, Body, WorkerReader};
 use custody_decoders::mask::{MaskRules, Masked};
 use serde::de::DeserializeOwned;
@@ -31,6 +32,8 @@ pub enum ToWorker {
         limits: config::Limits,
         /// What is masked.
         masking: Box<MaskRules>,
+        /// How much is told.
+        level: Level,
         /// Session numbers that workers before it used.
         sessions_before: u64,
         /// The agent's own exchange, whose sight is reported and not recorded.
@@ -42,6 +45,8 @@ pub enum ToWorker {
     Users(Users),
     /// Processes that were there before.
     Processes(Vec<Process>),
+    /// From now on this much is told.
+    Level(Level),
     /// Facts are told: read the rings.
     Begin,
     /// Tell each stage of the connections with this port, or of this process.
@@ -133,6 +138,10 @@ pub struct Figures {
     pub bytes_unused: u64,
     /// Records handed over.
     pub records: u64,
+    /// The level that it tells now.
+    pub level: Level,
+    /// Records that the level left out.
+    pub records_left_out: u64,
     /// Sessions open.
     pub sessions: u64,
     /// Payload bytes held.
@@ -273,6 +282,7 @@ mod tests {
         let setup = ToWorker::Setup {
             limits: config::Limits::default(),
             masking: Box::default(),
+            level: Level::Summary,
             sessions_before: 3,
             canary: Canary { port: 9, pid: 7 },
             leaves_out_unbound: true,

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use custody_decoders::level::Level;
 use custody_ledger::EntryType;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use sd_notify::NotifyState;
@@ -21,6 +22,7 @@ use crate::chain::Input;
 use crate::config::Config;
 use crate::evidence::{DRAIN_PATIENCE, Evidence, wait_for};
 use crate::in_force::{self, InForce};
+use crate::link::ToWorker;
 use crate::shared::lock;
 use crate::sink_client::Address;
 use crate::status;
@@ -142,6 +144,7 @@ impl Agent {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut look = tokio::time::interval(READY_LOOK);
         let mut readiness = Readiness::new();
+        let mut level = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -152,10 +155,21 @@ impl Agent {
                         break;
                     }
                     readiness.look(&self)?;
+                    self.tell_level(&mut level);
+                    self.evidence.shared.sample_spool();
                 }
             }
         }
         self.stop().await
+    }
+
+    /// To the worker, which is not told by the chain's thread: that one must never wait for a worker that waits for it.
+    fn tell_level(&self, told: &mut Option<Level>) {
+        let now = self.evidence.shared.status().level.in_force;
+        // Without a worker it is tried again; the next one begins with the level of then.
+        if *told != Some(now) && self.downlink.send(&ToWorker::Level(now)) {
+            *told = Some(now);
+        }
     }
 
     /// The last good configuration stays when the new one is bad; the attempt is recorded either way.
@@ -166,12 +180,13 @@ impl Agent {
                 let outcome = in_force::Outcome::of_reload(&self.config, &config);
                 *lock(&self.orders) =
                     Orders { limits: config.limits.clone(), masking: config.masking.clone() };
+                self.evidence.shared.status().level.configure(config.capture.level);
                 self.config = config;
                 // Limits and masks are the worker's: the next one takes them over.
-                self.downlink.send(&crate::link::ToWorker::Finish);
+                self.downlink.send(&ToWorker::Finish);
                 let state = match outcome {
                     in_force::Outcome::ReloadedInPart => {
-                        "reloaded; what changed beside limits and masking waits for the next start"
+                        "reloaded; what changed beside limits, masking and level waits for the next start"
                     }
                     _ => "reloaded",
                 };

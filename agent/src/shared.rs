@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::coverage::UnreadProgram;
+use crate::drain::{Drain, Rates};
+use crate::ladder::LevelState;
 use crate::link::Figures;
 use crate::spool::Spool;
 
@@ -42,6 +44,7 @@ pub struct Shared {
     /// The figures.
     pub status: Mutex<Status>,
     times: Mutex<Times>,
+    drain: Mutex<Drain>,
 }
 
 /// Batches that the chain has to name, for they do not come to the sink.
@@ -79,6 +82,8 @@ pub struct Status {
     pub tls_uncovered: u64,
     /// Programs whose TLS was not read, those with most bytes first.
     pub tls_unread: Vec<UnreadProgram>,
+    /// How much is recorded.
+    pub level: LevelState,
     /// The worker.
     pub worker: WorkerState,
     /// Sums since this start.
@@ -129,6 +134,8 @@ pub struct WorkerState {
     pub figures: Figures,
     /// Plaintext that the workers before it left out, bytes.
     pub left_out_before: u64,
+    /// Records that the level left out of what the workers before it had.
+    pub records_left_out_before: u64,
 }
 
 impl WorkerState {
@@ -137,11 +144,17 @@ impl WorkerState {
         self.left_out_before.saturating_add(self.figures.tls_left_out_bytes)
     }
 
+    /// Records that the level left out, since the agent's start.
+    pub fn records_left_out(&self) -> u64 {
+        self.records_left_out_before.saturating_add(self.figures.records_left_out)
+    }
+
     /// The worker is gone; what it left out stays counted.
     pub fn ended(&mut self) {
         *self = WorkerState {
             restarts: self.restarts,
             left_out_before: self.left_out_bytes(),
+            records_left_out_before: self.records_left_out(),
             ..WorkerState::default()
         };
     }
@@ -186,8 +199,18 @@ pub struct SpoolState {
     pub bytes: u64,
     /// At most.
     pub bytes_max: u64,
+    /// What ordinary records may have of it: less the reserve, or what the disk has left.
+    pub limit: u64,
     /// Batches that wait.
     pub batches: usize,
+    /// Bytes of them.
+    pub waiting_bytes: u64,
+    /// How they become less.
+    pub drain: Rates,
+    /// The file system has no room: control records go to what was reserved.
+    pub disk_full: bool,
+    /// What is left of the reserve, bytes.
+    pub reserve_bytes: u64,
 }
 
 /// Batches that the sink does not take: they are kept on this host.
@@ -240,6 +263,7 @@ impl Shared {
             refused: Mutex::default(),
             status: Mutex::default(),
             times: Mutex::default(),
+            drain: Mutex::default(),
         }
     }
 
@@ -250,15 +274,33 @@ impl Shared {
 
     /// The figures as they are now.
     pub fn snapshot(&self) -> Status {
-        let (bytes, batches) = {
-            let spool = lock(&self.spool);
-            (spool.bytes(), spool.waiting())
-        };
+        let spool = self.spool_state();
         let mut status = self.status().clone();
-        status.spool.bytes = bytes;
-        status.spool.batches = batches;
+        status.spool = SpoolState { bytes_max: status.spool.bytes_max, ..spool };
         status.exposure = lock(&self.times).exposure();
         status
+    }
+
+    fn spool_state(&self) -> SpoolState {
+        let spool = lock(&self.spool);
+        let (disk_full, reserve_bytes) = spool.disk();
+        let waiting_bytes = spool.waiting_bytes();
+        SpoolState {
+            bytes: spool.bytes(),
+            bytes_max: 0,
+            limit: spool.fill().limit,
+            batches: spool.waiting(),
+            waiting_bytes,
+            drain: lock(&self.drain).rates(waiting_bytes),
+            disk_full,
+            reserve_bytes,
+        }
+    }
+
+    /// Once a second or more often, for the rates.
+    pub fn sample_spool(&self) {
+        let flow = lock(&self.spool).flow();
+        lock(&self.drain).sample(clock::boottime_ns(), flow);
     }
 
     /// A batch was closed whose oldest entry has this kernel time.
@@ -354,18 +396,4 @@ pub fn name(position: &Position) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_worker_left_out_stays_counted_when_it_ends() {
-        let mut worker = WorkerState { pid: 7, ..WorkerState::default() };
-        worker.figures.tls_left_out_bytes = 100;
-        worker.ended();
-        assert_eq!((worker.pid, worker.left_out_bytes()), (0, 100));
-        worker.figures.tls_left_out_bytes = 20;
-        assert_eq!(worker.left_out_bytes(), 120);
-        worker.ended();
-        assert_eq!(worker.left_out_bytes(), 120);
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 //! batches never left. Damage elsewhere is put aside whole, with all that hangs on it in its chain.
 
 mod recovery;
+mod room;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -18,9 +19,13 @@ use custody_ledger::segment::{self, RecordKind};
 use custody_ledger::{Position, SignedBatch};
 
 use crate::config;
+use crate::drain::Flow;
+use crate::events;
 use crate::files;
+use crate::ladder::Fill;
 
 pub use recovery::{Aside, Recovery};
+use room::{Room, is_full};
 
 /// Where a batch lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ struct Current {
     number: u64,
     file: File,
     bytes: u64,
+    /// It was the reserve, and so many bytes surely fit.
+    reserved: Option<u64>,
 }
 
 /// The spool of one host.
@@ -53,6 +60,10 @@ pub struct Spool {
     files: VecDeque<(u64, u64)>,
     current: Option<Current>,
     next_file: u64,
+    room: Room,
+    flow: Flow,
+    /// The disk is full: what is written goes where the reserve was, and only control records are taken.
+    disk_full: bool,
     /// After a failed write or sync nothing more is written by this start.
     failed: bool,
 }
@@ -62,9 +73,14 @@ impl Spool {
     pub fn open(state_directory: &Path, limits: &config::Spool) -> Result<(Self, Recovery)> {
         let folder = state_directory.join("spool");
         files::make_private_folder(&folder)?;
-        let (found, recovery) = recovery::walk(&folder)?;
+        let (found, recovery) = recovery::walk(&folder).or_else(|error| {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            recovery::make_room(&folder)?;
+            recovery::walk(&folder)
+        })?;
         let spool = Spool {
-            folder,
             limits: limits.clone(),
             synced: found.places.len(),
             sent: 0,
@@ -72,6 +88,10 @@ impl Spool {
             next_file: found.files.back().map_or(0, |&(number, _)| number + 1).max(found.next_file),
             files: found.files,
             current: None,
+            room: Room::hold(&folder, limits.reserve_bytes),
+            folder,
+            flow: Flow::default(),
+            disk_full: false,
             failed: false,
         };
         Ok((spool, recovery))
@@ -85,6 +105,16 @@ impl Spool {
     /// Batches that wait.
     pub fn waiting(&self) -> usize {
         self.places.len()
+    }
+
+    /// Bytes of the batches that wait, as they lie on disk.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.places.iter().map(|place| place.length).sum()
+    }
+
+    /// What came and went since the start.
+    pub fn flow(&self) -> Flow {
+        self.flow
     }
 
     /// Batches that were put aside, now and before.
@@ -127,27 +157,86 @@ impl Spool {
 
     /// Whether `more` bytes of ordinary records still fit; control records may use the reserve.
     pub fn has_room(&self, more: u64, control: bool) -> bool {
-        let reserve = if control { 0 } else { self.limits.reserve_bytes };
-        self.bytes().saturating_add(more) <= self.limits.bytes_max.saturating_sub(reserve)
+        if control {
+            return self.bytes().saturating_add(more) <= self.limits.bytes_max;
+        }
+        let fill = self.fill();
+        fill.bytes.saturating_add(more) <= fill.limit
+    }
+
+    /// How much of what ordinary records may have is used: by the configuration, and by what the disk has left.
+    pub fn fill(&self) -> Fill {
+        let bytes = self.bytes();
+        let free = if self.disk_full { 0 } else { self.room.free_bytes };
+        let allowed = self.limits.bytes_max.saturating_sub(self.limits.reserve_bytes);
+        Fill { bytes, limit: allowed.min(bytes.saturating_add(free)) }
+    }
+
+    /// Looks at what the disk has left, and takes back what a full one had cost.
+    pub fn look_at_disk(&mut self) {
+        let whole = self.room.restore();
+        self.room.measure();
+        if self.disk_full && whole {
+            self.disk_full = false;
+            events::disk_has_room();
+        }
+    }
+
+    /// Whether the disk is full, and the bytes that control records still have then.
+    pub fn disk(&self) -> (bool, u64) {
+        let reserved =
+            self.current.as_ref().and_then(|current| Some(current.reserved?.saturating_sub(current.bytes)));
+        let left = if self.disk_full { reserved.unwrap_or(0) } else { self.room.reserve_bytes() };
+        (self.disk_full, left)
+    }
+
+    /// Replaces a small file of the state directory; on a disk that is full, in room that was kept for that.
+    pub fn with_slack<T>(&mut self, write: impl Fn() -> Result<T>) -> Result<T> {
+        write().or_else(|error| if is_full(&error) && self.room.give_slack() { write() } else { Err(error) })
     }
 
     /// Writes a batch. It may not leave before [`Spool::sync`].
     pub fn append(&mut self, batch: &SignedBatch) -> Result<()> {
         anyhow::ensure!(!self.failed, "an earlier write to the spool failed");
-        let result = self.write(batch);
+        let result = self.write(batch).or_else(|error| {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            self.begin_reserve()?;
+            self.write(batch)
+        });
         self.failed |= result.is_err();
         result.with_context(|| format!("cannot write to the spool {}", self.folder.display()))
+    }
+
+    /// The disk is full: the half of a record that was written is taken back, and what was the reserve is the next file.
+    fn begin_reserve(&mut self) -> Result<()> {
+        self.end_current()?;
+        let number = self.next_file;
+        let (mut file, bytes) = self.room.take_reserve(&self.folder.join(segment::file_name(number)))?;
+        file.write_all(segment::MAGIC)?;
+        self.disk_full = true;
+        events::disk_full(bytes);
+        self.begin(number, file, Some(bytes))
     }
 
     fn write(&mut self, batch: &SignedBatch) -> Result<()> {
         let mut record = Vec::with_capacity(batch.frame.len() / 2);
         segment::put_record(&mut record, RecordKind::Batch, b"", &batch.frame)?;
-        if self.current.as_ref().is_some_and(|current| current.bytes >= self.limits.segment_bytes) {
-            self.sync_current()?;
-            self.current = None;
+        let is_long = |current: &Current| current.bytes >= self.limits.segment_bytes;
+        if !self.disk_full && self.current.as_ref().is_some_and(is_long) {
+            self.end_current()?;
         }
         if self.current.is_none() {
-            self.current = Some(self.new_file()?);
+            let number = self.next_file;
+            let path = self.folder.join(segment::file_name(number));
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            if let Err(error) = file.write_all(segment::MAGIC) {
+                // Its number is free again.
+                std::fs::remove_file(&path)?;
+                return Err(error.into());
+            }
+            self.begin(number, file, None)?;
         }
         let Some(current) = &mut self.current else { unreachable!("it was just made") };
         current.file.write_all(&record)?;
@@ -158,19 +247,28 @@ impl Spool {
             *bytes = current.bytes;
         }
         self.places.push_back(place);
+        self.flow.written += length;
         Ok(())
     }
 
-    fn new_file(&mut self) -> Result<Current> {
-        let number = self.next_file;
-        let path = self.folder.join(segment::file_name(number));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(segment::MAGIC)?;
+    /// Goes on in a file that holds nothing but its magic.
+    fn begin(&mut self, number: u64, file: File, reserved: Option<u64>) -> Result<()> {
         files::sync_folder(&self.folder)?;
-        self.next_file += 1;
+        self.next_file = number + 1;
         let bytes = segment::MAGIC.len() as u64;
         self.files.push_back((number, bytes));
-        Ok(Current { number, file, bytes })
+        self.current = Some(Current { number, file, bytes, reserved });
+        Ok(())
+    }
+
+    /// The current file gets nothing more: it ends behind its last whole record, and holds no room beyond.
+    fn end_current(&mut self) -> Result<()> {
+        if let Some(current) = &self.current {
+            current.file.set_len(current.bytes)?;
+        }
+        self.sync_current()?;
+        self.current = None;
+        Ok(())
     }
 
     /// Makes everything that was appended durable: from now on it may leave.
@@ -218,8 +316,9 @@ impl Spool {
         else {
             return Ok(0);
         };
-        recovery::write_cursor(&self.folder, position)?;
-        self.places.drain(..=index);
+        let folder = self.folder.clone();
+        self.with_slack(|| recovery::write_cursor(&folder, position))?;
+        self.flow.freed += self.places.drain(..=index).map(|place| place.length).sum::<u64>();
         self.synced -= index + 1;
         self.sent = self.sent.saturating_sub(index + 1);
         self.remove_empty_files()?;

@@ -149,6 +149,59 @@ pub fn ask(
 #[error("{0}")]
 pub struct NotRunning(String);
 
+/// How much is recorded; where that is less than asked for, what it costs and what to do.
+fn level(status: &serde_json::Value) -> Vec<String> {
+    let level = &status["level"];
+    let [configured, now] = ["configured", "in_force"].map(|name| level[name].as_str().unwrap_or("?"));
+    let left_out = status["worker"]["figures"]["records_left_out"].as_u64().unwrap_or(0)
+        + status["worker"]["records_left_out_before"].as_u64().unwrap_or(0);
+    let mut lines =
+        vec![format!("level         {now}   {left_out} records left out   {} steps", level["steps"])];
+    if now != configured {
+        let costs = match now {
+            "summary" => "exchanges are recorded without values, headers and bodies",
+            _ => "sessions are recorded with their bytes, exchanges are only counted",
+        };
+        lines.push(format!("              LESS THAN {configured}, for the spool is filling: {costs}."));
+        lines.push(
+            "              Bring the sink back, or give spool.bytes_max and its disk more room; it goes up by itself."
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+/// What waits for the sink, and how that becomes less.
+fn spool(status: &serde_json::Value) -> Vec<String> {
+    let spool = &status["spool"];
+    let drain = &spool["drain"];
+    let mut lines = vec![
+        format!(
+            "spool         {} of {} bytes   limit now {}   reserve {}",
+            spool["bytes"], spool["bytes_max"], spool["limit"], spool["reserve_bytes"]
+        ),
+        format!(
+            "to the sink   {} batches wait, {} bytes   in {} bytes/s   out {} bytes/s   {}",
+            spool["batches"],
+            spool["waiting_bytes"],
+            drain["in_per_second"],
+            drain["out_per_second"],
+            match (spool["batches"].as_u64(), drain["seconds_left"].as_u64()) {
+                (Some(0), _) => "nothing waits".to_owned(),
+                (_, Some(seconds)) => format!("empty in about {seconds} s"),
+                _ => "does not become less".to_owned(),
+            }
+        ),
+    ];
+    if spool["disk_full"] == true {
+        lines.push(
+            "DISK FULL     records are dropped and counted; heartbeats and gaps go to the reserve. Make room on that disk."
+                .to_owned(),
+        );
+    }
+    lines
+}
+
 /// The figures as people read them.
 pub fn text(status: &serde_json::Value) -> String {
     let get = |path: &str| match status.pointer(path) {
@@ -183,12 +236,8 @@ pub fn text(status: &serde_json::Value) -> String {
         get("/counters/batches"),
         get("/counters/records_dropped")
     ));
-    lines.push(format!(
-        "spool         {} of {} bytes   {} batches wait",
-        get("/spool/bytes"),
-        get("/spool/bytes_max"),
-        get("/spool/batches")
-    ));
+    lines.extend(level(status));
+    lines.extend(spool(status));
     lines.push(format!(
         "head          {}   stored {}   committed {}",
         get("/head"),

@@ -132,7 +132,10 @@ impl Watcher {
         if self.kept.as_ref() != Some(&seen.witness) {
             let bytes = serde_json::to_vec(&seen.witness)?;
             let path = self.state_directory.join(FILE);
-            let write = tokio::task::spawn_blocking(move || files::replace(&path, &bytes));
+            let shared = Arc::clone(&self.shared);
+            let write = tokio::task::spawn_blocking(move || {
+                lock(&shared.spool).with_slack(|| files::replace(&path, &bytes))
+            });
             write.await.context("keeping the checkpoint")??;
             self.shared.checkpoint_kept(seen.witness.checkpoint());
             self.kept = Some(seen.witness);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use custody_decoders::mask::MaskRules;
 use custody_decoders::mask::link::WorkerReader;
+use custody_ledger::Counters;
 use rustix::io::FdFlags;
 
 use crate::attribution::{process, users};
@@ -221,6 +222,7 @@ impl Workers {
         let setup = ToWorker::Setup {
             limits: orders.limits,
             masking: Box::new(orders.masking),
+            level: self.shared.status().level.in_force,
             sessions_before: number * SESSIONS_PER_WORKER,
             canary: self.canary,
             leaves_out_unbound: self.leaves_out_unbound,
@@ -251,10 +253,18 @@ impl Workers {
     }
 
     fn figures(&self, figures: Figures) {
-        let mut status = self.shared.status();
-        status.worker.sessions = figures.sessions;
-        status.worker.held_bytes = figures.held_bytes;
-        status.worker.figures = figures;
+        let left_out = {
+            let mut status = self.shared.status();
+            status.worker.sessions = figures.sessions;
+            status.worker.held_bytes = figures.held_bytes;
+            status.worker.figures = figures;
+            status.worker.records_left_out()
+        };
+        // In each batch from the first one on that knows of it, for the sink.
+        if left_out > 0 {
+            let counters = Counters { produced: left_out, skipped: left_out, ..Counters::default() };
+            lock(&self.shared.counters).insert("level.records".to_owned(), counters);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! bytes.
 //!
 //! In flow order: [`event`] (what comes in; [`pcap`] makes it of capture files) → `session` (who talks, which end is read) → [`streams`] (order, gaps) → [`driver`] (frames, pairing, limits)
-//! → one folder per [`protocol`], with `content` (codings of bodies) → [`item`] (what a decoder found) → [`mask`] (the only constructor of
+//! → one folder per [`protocol`], with `content` (codings of bodies) → [`item`] (what a decoder found) → [`level`] (how much of it is told) → [`mask`] (the only constructor of
 //! [`mask::Masked`]) → [`pipeline`] (all of it behind one call).
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod event;
 pub mod harness;
 pub mod http1;
 pub mod item;
+pub mod level;
 pub mod mask;
 pub mod pcap;
 pub mod pipeline;

@@ -4,6 +4,7 @@
 //! two ends of one connection, bounds the memory of all, and counts each limit that was hit.
 
 mod bounds;
+mod no_room;
 mod orphans;
 mod unread;
 
@@ -16,9 +17,11 @@ use custody_record::{Kind, Record, names};
 use crate::driver::Driver;
 use crate::event::{Cause, Chunk, Event, Flow, Hole, Layer, Process, Socket, SocketId};
 use crate::item::Field;
+use crate::level::{Level, Reducer, Told};
 use crate::mask::{Draft, Masked};
 use crate::related::{Related, Relation};
 use crate::session::{PairKey, Place, Session, What, cause_name, draft, process_fields};
+use no_room::{NO_ROOM_WAIT_NS, NoRoom};
 use orphans::{Orphan, orphan_weight};
 
 pub use crate::session::{LATCH_BYTES, LATCH_WAIT_NS, Unread};
@@ -26,9 +29,6 @@ pub use bounds::{Counters, PipelineOptions};
 
 /// How long bytes wait for the first sight of their socket, which travels another ring.
 const ORPHAN_WAIT_NS: u64 = 200_000_000;
-
-/// What is missed for want of room is told together for this time.
-const NO_ROOM_WAIT_NS: u64 = 1_000_000_000;
 
 /// Events in, masked records out.
 pub struct Pipeline {
@@ -45,16 +45,8 @@ pub struct Pipeline {
     no_room: NoRoom,
     related: Related,
     unread: HashMap<(u32, u64), Unread>,
+    reducer: Reducer,
     counters: Counters,
-}
-
-/// What moved on sockets that there was no room to know, not told yet: one gap for many calls.
-#[derive(Clone, Copy, Default)]
-struct NoRoom {
-    events: u64,
-    bytes: u64,
-    first_ns: u64,
-    last_ns: u64,
 }
 
 impl Pipeline {
@@ -62,6 +54,7 @@ impl Pipeline {
     pub fn new(options: PipelineOptions) -> Self {
         Pipeline {
             sessions_begun: options.sessions_before,
+            reducer: Reducer::new(options.level),
             options,
             sockets: HashMap::new(),
             sessions: HashMap::new(),
@@ -76,6 +69,21 @@ impl Pipeline {
             unread: HashMap::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// From now on this much is told.
+    pub fn set_level(&mut self, level: Level) {
+        self.reducer.level = level;
+    }
+
+    /// How much is told now.
+    pub fn level(&self) -> Level {
+        self.reducer.level
+    }
+
+    /// What the level let through and left out.
+    pub fn told(&self) -> Told {
+        self.reducer.told
     }
 
     /// Cumulative counters.
@@ -96,12 +104,29 @@ impl Pipeline {
     /// One event; the records that follow from it go to `out` at once.
     pub fn feed(&mut self, event: Event<'_>, out: &mut impl FnMut(Masked<Record>)) {
         self.counters.events += 1;
+        self.telling(out, |pipeline, sink| pipeline.take(event, sink));
+    }
+
+    /// Runs `work`; its drafts are reduced to the level, masked and handed out.
+    fn telling(
+        &mut self,
+        out: &mut impl FnMut(Masked<Record>),
+        work: impl FnOnce(&mut Self, &mut dyn FnMut(Draft)),
+    ) {
         let masker = self.options.masker.clone();
+        let mut reducer = std::mem::take(&mut self.reducer);
         let mut records = 0;
-        let sink: &mut dyn FnMut(Draft) = &mut |draft| {
-            records += 1;
-            out(masker.mask(draft));
-        };
+        work(self, &mut |draft| {
+            if let Some(draft) = reducer.reduce(draft) {
+                records += 1;
+                out(masker.mask(draft));
+            }
+        });
+        self.reducer = reducer;
+        self.counters.records += records;
+    }
+
+    fn take(&mut self, event: Event<'_>, sink: &mut dyn FnMut(Draft)) {
         match event {
             Event::Open(socket) => self.open(socket, sink),
             Event::Chunk(chunk) => self.chunk(chunk, sink),
@@ -134,28 +159,21 @@ impl Pipeline {
                 ];
                 sink(draft(Kind::Gap, time_ns, time_ns, fields));
             }
-            Event::NoRoom(bytes, time_ns) => {
-                let missed = &mut self.no_room;
-                missed.first_ns = if missed.events == 0 { time_ns } else { missed.first_ns.min(time_ns) };
-                missed.last_ns = missed.last_ns.max(time_ns);
-                missed.events += 1;
-                missed.bytes = missed.bytes.saturating_add(bytes);
-            }
+            Event::NoRoom(bytes, time_ns) => self.no_room.missed(bytes, time_ns),
             Event::Tick(now_ns) => self.tick(now_ns, sink),
         }
-        self.counters.records += records;
     }
 
     /// No more events: everything that is held is told, open exchanges are closed, sessions end.
     pub fn finish(&mut self, out: &mut impl FnMut(Masked<Record>)) {
-        let masker = self.options.masker.clone();
-        let mut records = 0;
-        let sink: &mut dyn FnMut(Draft) = &mut |draft| {
-            records += 1;
-            out(masker.mask(draft));
-        };
+        self.telling(out, Self::end);
+    }
+
+    fn end(&mut self, sink: &mut dyn FnMut(Draft)) {
         self.drop_orphans(u64::MAX, sink);
-        self.tell_no_room(u64::MAX, sink);
+        if let Some(gap) = self.no_room.due(u64::MAX) {
+            sink(gap);
+        }
         let mut numbers: Vec<u64> = self.sessions.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
@@ -164,7 +182,6 @@ impl Pipeline {
             }
             self.forget(number);
         }
-        self.counters.records += records;
     }
 
     fn find(&mut self, socket: SocketId) -> Option<(&mut Session, usize)> {
@@ -279,7 +296,9 @@ impl Pipeline {
     fn tick(&mut self, now_ns: u64, sink: &mut dyn FnMut(Draft)) {
         self.now_ns = self.now_ns.max(now_ns);
         self.drop_orphans(now_ns.saturating_sub(ORPHAN_WAIT_NS), sink);
-        self.tell_no_room(now_ns.saturating_sub(NO_ROOM_WAIT_NS), sink);
+        if let Some(gap) = self.no_room.due(now_ns.saturating_sub(NO_ROOM_WAIT_NS)) {
+            sink(gap);
+        }
         while self.timers.peek().is_some_and(|Reverse((due, _))| *due <= now_ns) {
             let Some(Reverse((due, number))) = self.timers.pop() else { break };
             let Some(session) = self.sessions.get_mut(&number) else { continue };
@@ -296,20 +315,6 @@ impl Pipeline {
                 self.follow(number, now_ns.saturating_add(1), sink);
             }
         }
-    }
-
-    /// Tells what was missed for want of room, if the first of it is older than this.
-    fn tell_no_room(&mut self, before_ns: u64, sink: &mut dyn FnMut(Draft)) {
-        if self.no_room.events == 0 || self.no_room.first_ns > before_ns {
-            return;
-        }
-        let NoRoom { events, bytes, first_ns, last_ns } = std::mem::take(&mut self.no_room);
-        let fields = vec![
-            Field::structure(names::GAP_CAUSE, cause_name(Cause::TableFull)),
-            Field::structure(names::GAP_EVENTS, events),
-            Field::structure(names::BYTES_LOST, bytes),
-        ];
-        sink(draft(Kind::Gap, first_ns, last_ns, fields));
     }
 
     /// Follows the memory of a session, and sets its timer if it should ring earlier than it does. The session that

@@ -81,6 +81,8 @@ entry_types! {
     Heartbeat = "heartbeat";
     /// The configuration in force: levels, rules, masks.
     Config = "config";
+    /// How much is recorded changes, because the spool fills or drains.
+    Level = "level";
     /// The host's key changes; signed by the key before.
     Key = "key";
     /// What the sink shows of its log does not hold, as this host sees it.

@@ -161,7 +161,7 @@ impl Assembler {
 
 /// Bodies of these hold a [`Record`]; those of resumptions and the sink's own hold what their writer says.
 fn carries_record(entry_type: &str) -> bool {
-    const FACTS: [&str; 12] = [
+    const FACTS: [&str; 14] = [
         "session.open",
         "session.close",
         "exec",
@@ -174,6 +174,8 @@ fn carries_record(entry_type: &str) -> bool {
         "key",
         "heartbeat",
         "coverage",
+        "level",
+        "log.alarm",
     ];
     entry_type.starts_with("exchange") || FACTS.contains(&entry_type)
 }

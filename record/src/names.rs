@@ -260,6 +260,17 @@ names! {
     BYTES_UNPARSED = "custody.bytes.unparsed";
     /// Bytes behind the place where the connection left its protocol for one that nobody decodes.
     BYTES_OPAQUE = "custody.bytes.opaque";
+    /// How much was told, where that is less than `statement`: `summary`, `counts`; in entries of the type `level` and
+    /// `config`, the level from then on.
+    LEVEL = "custody.level";
+    /// The level until then.
+    LEVEL_BEFORE = "custody.level.before";
+    /// Why the level changed: `spool_fills` or `spool_drains`.
+    LEVEL_CAUSE = "custody.level.cause";
+    /// Exchanges of the session that ended while the level left their records out.
+    LEVEL_EXCHANGES = "custody.level.exchanges";
+    /// Bytes that the level left out: of values in an exchange, of whole exchanges at the end of a session.
+    LEVEL_BYTES = "custody.level.bytes";
     /// Why something is missing.
     GAP_CAUSE = "custody.gap.cause";
     /// Events that are missing.
@@ -316,6 +327,10 @@ names! {
     AGENT_CERTIFICATE = "custody.agent.certificate";
     /// What does not hold of the sink's log, as this host sees it.
     AGENT_LOG_ALARM = "custody.agent.log.alarm";
+    /// Bytes of the spool on disk.
+    AGENT_SPOOL_BYTES = "custody.agent.spool.bytes";
+    /// Bytes that the spool could have then: what it may, or what the disk has, whichever is less.
+    AGENT_SPOOL_LIMIT = "custody.agent.spool.limit";
     /// How often the worker was replaced since the agent's start.
     AGENT_WORKER_RESTARTS = "custody.agent.worker.restarts";
 }

@@ -15,5 +15,6 @@ pub mod process;
 pub mod random;
 pub mod redis;
 pub mod servers;
+pub mod small_disk;
 pub mod spelling;
 pub mod stand;

@@ -136,3 +136,51 @@ fn what_a_full_spool_cannot_take_is_counted_and_said() {
     let entries = run(folder.path(), &limits, (0..5).map(|_| record(Kind::Exec, None)).collect());
     assert_eq!(entries, [is("gap", 0, None), is("agent.stop", 1, None)]);
 }
+
+/// The spool of a sink that is away, and what the recorder does as it fills and drains.
+#[test]
+fn a_spool_that_filled_and_nobody_recorded_less_or_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = config::Spool { bytes_max: 40_000, reserve_bytes: 20_000, segment_bytes: 1000 };
+    let (spool, recovery) = Spool::open(folder.path(), &limits).unwrap();
+    let shared = Arc::new(Shared::new(spool));
+    let mut recorder = Recorder::open(signer(folder.path()), Arc::clone(&shared), recovery.last).unwrap();
+    let mut stands = Vec::new();
+    let mut look = |recorder: &mut Recorder| {
+        recorder.look_at_spool().unwrap();
+        recorder.close_batch().unwrap();
+        recorder.sync().unwrap();
+        let level = shared.status().level.in_force;
+        if stands.last() != Some(&level) {
+            stands.push(level);
+        }
+    };
+    while shared.status().counters.records_dropped == 0 {
+        recorder.take(record(Kind::Exec, None)).unwrap();
+        look(&mut recorder);
+    }
+    for (position, _) in {
+        let spool = lock(&shared.spool);
+        spool.unsent(usize::MAX, usize::MAX).unwrap()
+    } {
+        lock(&shared.spool).free(&position).unwrap();
+        look(&mut recorder);
+    }
+    use custody_decoders::level::Level::{Counts, Statement, Summary};
+    assert_eq!(stands, [Statement, Summary, Counts, Summary, Statement]);
+    assert_eq!(shared.status().level.steps, 4);
+}
+
+#[test]
+fn a_level_that_the_configuration_keeps_low_and_the_spool_raised() {
+    use custody_decoders::level::Level::{Counts, Statement, Summary};
+    let mut level = crate::ladder::LevelState::default();
+    level.configure(Summary);
+    assert_eq!((level.in_force, level.allow(Summary, 5)), (Summary, None));
+    assert_eq!(level.allow(Counts, 6), Some((Summary, Counts)));
+    assert_eq!(level.allow(Summary, 7), Some((Counts, Summary)));
+    assert_eq!(level.allow(Statement, 8), None);
+    assert_eq!((level.in_force, level.steps, level.stepped_wall_ns), (Summary, 2, 7));
+    level.configure(Statement);
+    assert_eq!(level.in_force, Statement);
+}

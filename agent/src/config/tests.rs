@@ -38,3 +38,13 @@ fn a_network_with_too_many_bits_is_refused() {
     let text = "config_version = 1\n[capture.exclude]\nnetworks = [\"10.0.0.0/33\"]\n";
     assert!(parse(text).unwrap_err().to_string().contains("10.0.0.0/33"));
 }
+
+#[test]
+fn a_level_that_is_not_built_was_taken_and_meant_nothing() {
+    let text = |level| format!("config_version = 1\n[capture]\nlevel = \"{level}\"\n");
+    for level in ["off", "counts", "summary", "statement"] {
+        assert_eq!(parse(&text(level)).unwrap().capture.level.as_str(), level);
+    }
+    let error = parse(&text("full")).unwrap_err().to_string();
+    assert!(error.contains("`full`") && error.contains("`statement`"), "{error}");
+}

@@ -10,6 +10,7 @@ use custody_ledger::segment::{self, RecordKind, SegmentError};
 use custody_ledger::{Batch, EpochId, Position};
 
 use super::Place;
+use super::room::Room;
 use crate::files;
 
 const CURSOR: &str = "cursor";
@@ -55,6 +56,19 @@ pub(super) fn walk(folder: &Path) -> Result<(Found, Recovery)> {
     }
     walk.drop_freed();
     Ok((walk.found, walk.recovery))
+}
+
+/// On a full disk the walk has no room to write anything again: what was held for that moment is given up.
+pub(super) fn make_room(folder: &Path) -> Result<()> {
+    Room::give_up(folder).with_context(|| format!("cannot make room in {}", folder.display()))?;
+    for number in file_numbers(folder)? {
+        let path = folder.join(segment::file_name(number));
+        // A file that was the reserve holds more than it has in it.
+        let end = std::fs::metadata(&path).map(|facts| facts.len());
+        end.and_then(|end| truncate(&path, end))
+            .with_context(|| format!("cannot make room in {}", path.display()))?;
+    }
+    Ok(())
 }
 
 struct Walk<'a> {

@@ -148,10 +148,14 @@ fn set_up(link: &mut Link) -> Result<Option<Stage>> {
         link.wait(REPORT)?;
         while let Some(message) = link.next()? {
             match (message, &mut stage) {
-                (ToWorker::Setup { limits, masking, sessions_before, canary, leaves_out_unbound }, None) => {
+                (
+                    ToWorker::Setup { limits, masking, level, sessions_before, canary, leaves_out_unbound },
+                    None,
+                ) => {
                     let masker = Masker::new(*masking).context("masking rules")?;
                     let mut new = Stage::new(&limits, masker, sessions_before, canary);
                     new.set_leaves_out_unbound(leaves_out_unbound);
+                    new.set_level(level);
                     stage = Some(new);
                 }
                 (ToWorker::Users(users), Some(stage)) => stage.table.set_users(users),
@@ -182,6 +186,7 @@ fn work(link: &mut Link, rings: &mut Rings, stage: &mut Stage) -> Result<()> {
                 ToWorker::Processes(processes) => {
                     processes.into_iter().for_each(|process| stage.table.add_process(process));
                 }
+                ToWorker::Level(level) => stage.set_level(level),
                 ToWorker::Gone(sockets) => gone.extend(sockets),
                 ToWorker::Finish => finish = true,
                 ToWorker::Setup { .. } | ToWorker::Begin => bail!("the agent's messages are out of order"),

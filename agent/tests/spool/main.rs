@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod driver;
+mod full_disk;
 
 use std::collections::BTreeMap;
 use std::path::Path;

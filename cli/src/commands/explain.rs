@@ -9,6 +9,20 @@ use crate::args::ExplainArgs;
 use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::Lines;
 
+/// Levels below the whole, as `custody.level` has them: code, what it means, what to do.
+const LEVELS: &[(&str, &str, &str)] = &[
+    (
+        "summary",
+        "Of each exchange its operation, outcome, times and bytes were recorded, without values, headers, parameters and bodies; custody.level.bytes says how much that left out.",
+        "If the host's configuration (capture.level) does not say so, its spool was filling: look for entries of the type `level`, and at the way to the sink.",
+    ),
+    (
+        "counts",
+        "Sessions were recorded with their bytes; of exchanges only how many there were (custody.level.exchanges in session.close).",
+        "If the host's configuration (capture.level) does not say so, its spool was nearly full: look for entries of the type `level`, and at the way to the sink.",
+    ),
+];
+
 /// Causes of gaps, as `custody.gap.cause` has them: code, what it means, what to do.
 const CAUSES: &[(&str, &str, &str)] = &[
     (
@@ -51,6 +65,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "The connection is TLS, and no plaintext of these bytes was read: the program speaks TLS by a library that is not supported, or its library was found only after it had begun. The number is that of the wire, handshake included.",
         "`custody-agent status` lists such programs with their libraries; docs/limitations.md says which can be read.",
     ),
+    (
+        "spool_full",
+        "The agent had no room for these records: the sink had not taken what waits, and the spool reached its limit or its disk was full. Before that it had recorded less and less of each exchange (entries of the type `level`).",
+        "Bring the sink back; give spool.bytes_max and the disk of the agent's state directory more room. `custody-agent status` says how full they are.",
+    ),
     ("rule", "A rule of the configuration leaves this out.", "Look at the rules in the host's CONFIG entry."),
 ];
 
@@ -64,13 +83,19 @@ pub(crate) fn run(arguments: &ExplainArgs) -> Outcome {
         }
         "codes" => {
             CAUSES.iter().try_for_each(|(code, _, _)| lines.put(&format!("{code:32} cause of a gap")))?;
+            LEVELS
+                .iter()
+                .try_for_each(|(code, _, _)| lines.put(&format!("{code:32} level of what is recorded")))?;
             anomaly::ALL.iter().try_for_each(|odd| lines.put(&format!("{:32} {}", odd.code, odd.title)))?;
         }
         code => {
             let cause = CAUSES.iter().find(|(own, _, _)| *own == code);
             let cause = cause.map(|(code, means, advice)| (*code, "cause of a gap", *means, *advice));
+            let level = LEVELS.iter().find(|(own, _, _)| *own == code);
+            let level =
+                level.map(|(code, means, advice)| (*code, "level of what is recorded", *means, *advice));
             let odd = || anomaly::find(code).map(|odd| (odd.code, odd.title, odd.meaning, odd.advice));
-            let Some((code, title, means, advice)) = cause.or_else(odd) else {
+            let Some((code, title, means, advice)) = cause.or(level).or_else(odd) else {
                 return Err(Failure::negative(anyhow!(
                     "there is no code `{}`; `custody explain codes` lists them all",
                     escape(code)

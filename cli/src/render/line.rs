@@ -209,8 +209,20 @@ pub(crate) fn summary(view: &View) -> String {
                 view.number(names::AGENT_HOST_KEY_ROTATIONS).unwrap_or(0)
             ),
         }),
+        "level" => Some(format!(
+            "records {} instead of {}: spool {} of {} bytes",
+            text(names::LEVEL).unwrap_or_default(),
+            text(names::LEVEL_BEFORE).unwrap_or_default(),
+            text::count(view.number(names::AGENT_SPOOL_BYTES).unwrap_or(0)),
+            text::count(view.number(names::AGENT_SPOOL_LIMIT).unwrap_or(0))
+        )),
         "session.open" => Some("opened".to_owned()),
-        "session.close" => Some(format!("closed, {}", bytes(view))),
+        "session.close" => Some(match view.number(names::LEVEL_EXCHANGES) {
+            Some(exchanges) => {
+                format!("closed, {}, {} exchanges not told", bytes(view), text::count(exchanges))
+            }
+            None => format!("closed, {}", bytes(view)),
+        }),
         kind if kind.starts_with("exchange") => {
             let http = text(names::HTTP_METHOD).map(|method| {
                 let path = text(names::URL_PATH).unwrap_or_default();
@@ -219,6 +231,7 @@ pub(crate) fn summary(view: &View) -> String {
             });
             http.or_else(|| text(names::DB_QUERY_TEXT))
                 .or_else(|| text(names::DB_QUERY_SUMMARY))
+                .or_else(|| text(names::DB_OPERATION))
                 .or_else(|| Some(bytes(view)))
         }
         other => Some(other.to_owned()),

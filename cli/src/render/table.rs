@@ -80,6 +80,7 @@ fn noted_words(code: &str) -> Cow<'_, str> {
         "counter_went_back" => "batches in which a counter went back",
         "not_conserved" => "batches whose counters do not add up",
         "other_log" => "holds a checkpoint that is none of the sink's log",
+        "level_step" => "steps of how much it records, as its spool filled and drained",
         "equivocation" => "other batches for a place that is taken",
         "refused" => "batches refused",
         "denied" => "attempts denied",

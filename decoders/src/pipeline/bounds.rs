@@ -1,5 +1,6 @@
 //! What a pipeline may hold, and what it counts.
 
+use crate::level::Level;
 use crate::mask::Masker;
 use crate::protocol::Limits;
 
@@ -10,6 +11,8 @@ pub struct PipelineOptions {
     pub limits: Limits,
     /// The masking stage.
     pub masker: Masker,
+    /// How much is told, until [`super::Pipeline::set_level`].
+    pub level: Level,
     /// Numbers of sessions that were used before: those of this pipeline follow.
     pub sessions_before: u64,
     /// Sessions held at once; sockets beyond are counted as lost.
@@ -25,6 +28,7 @@ impl Default for PipelineOptions {
         PipelineOptions {
             limits: Limits::default(),
             masker: Masker::default(),
+            level: Level::default(),
             sessions_before: 0,
             sessions_max: 65_536,
             held_bytes_max: 96 << 20,

@@ -18,7 +18,10 @@ pub fn statement(view: &View) -> Option<String> {
     if let Some(operation) = text(names::DB_OPERATION) {
         return Some(cut(operation.to_uppercase()));
     }
-    text(names::DB_QUERY_TEXT).map(sql)
+    // At the level `summary` there is no statement, but its first words.
+    text(names::DB_QUERY_TEXT)
+        .map(sql)
+        .or_else(|| text(names::DB_QUERY_SUMMARY).map(|words| cut(words.to_owned())))
 }
 
 /// A path with the segments left out that look like an identifier.

@@ -95,7 +95,7 @@ impl Subject {
             }
             // Of no session: it may have been this one's.
             "gap" => near && view.session_id.is_none(),
-            "agent.start" | "agent.stop" | "resume" => near,
+            "agent.start" | "agent.stop" | "resume" | "level" => near,
             _ => false,
         }
     }

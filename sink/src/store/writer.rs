@@ -118,6 +118,9 @@ pub(super) fn statement_change(statement: &Statement, place: Place) -> Change {
     Change::Statement { host: statement.host, place, at_ns: statement.at_ns, noted, revoked, expires }
 }
 
+/// The code of a step of the level ladder.
+const LEVEL_STEP: &str = "level_step";
+
 /// What a stored batch changes in the index; the same for a new batch and for one found at recovery.
 pub(super) fn batch_change(
     host: HostId,
@@ -135,9 +138,10 @@ pub(super) fn batch_change(
         .filter(|entry| entry.header.entry_type == EntryType::SessionOpen)
         .map(|entry| entry.header.seq)
         .collect();
+    let steps = step.batch.entries.iter().filter(|entry| entry.header.entry_type == EntryType::Level);
+    let noted = step.findings.iter().map(Finding::code).chain(steps.map(|_| LEVEL_STEP)).collect();
     let bytes = frame.len() as u64;
     let row = BatchRow { batch, first_seq, count: step.batch.header.count, received_ns, place, bytes };
-    let noted = step.findings.iter().map(Finding::code).collect();
     Change::Batch { host, row, bytes, head: Box::new(step.head), opens, noted }
 }
 
