@@ -164,6 +164,8 @@ pub enum DenialReason {
     NotEnrolled,
     /// The join token is unknown, used up or expired.
     Token,
+    /// A cosignature that no witness of the sink made.
+    Cosignature,
     /// A reason that is newer than this reader.
     #[serde(other)]
     Unknown,
@@ -181,6 +183,7 @@ impl DenialReason {
             DenialReason::Role => "role",
             DenialReason::NotEnrolled => "not_enrolled",
             DenialReason::Token => "token",
+            DenialReason::Cosignature => "cosignature",
             DenialReason::Unknown => "unknown",
         }
     }
@@ -195,6 +198,7 @@ impl DenialReason {
             DenialReason::Role => "not for this role",
             DenialReason::NotEnrolled => "a host that is not enrolled here",
             DenialReason::Token => "a join token that is unknown, used up or expired",
+            DenialReason::Cosignature => "a cosignature that no witness made",
             DenialReason::Unknown => "a reason that this version does not know",
         }
     }
