@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use custody_decoders::item::Field;
 use custody_decoders::mask::Masker;
-use custody_ledger::tlog::Witness;
+use custody_ledger::tlog::{Policy, Witness};
 use custody_ledger::{BootId, EntryType, PublicKey};
 use custody_record::names;
 use rustix::fs::FlockOperation;
@@ -68,8 +68,13 @@ pub fn run(config_path: &Path) -> Result<()> {
         let mut status = shared.status();
         status.host = identity.facts.host.to_string();
         status.spool.bytes_max = config.spool.bytes_max;
+        status.spool.free_at = config.spool.free_at;
         status.aside.batches = aside.batches;
         status.configuration = format!("loaded {}", config_path.display());
+    }
+    let policy = config.spool.policy()?;
+    if policy.as_ref().is_some_and(|policy| policy.sink != identity.facts.sink) {
+        bail!("the policy {} is that of another sink than this host's", config.spool.policy.display());
     }
     let kept = witness::load(&config.state_directory)?;
     if let Some(kept) = &kept {
@@ -95,7 +100,7 @@ pub fn run(config_path: &Path) -> Result<()> {
     tell_start(&inputs, &config, &recovery)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
-    let agent = Agent::start(config, config_path, identity, kept, shared, inputs, failed)?;
+    let agent = Agent::start(config, config_path, identity, (kept, policy), shared, inputs, failed)?;
     let result = runtime.block_on(agent.live(recording));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -157,7 +162,7 @@ impl Agent {
         config: Config,
         config_path: &Path,
         identity: Identity,
-        kept: Option<Witness>,
+        (kept, policy): (Option<Witness>, Option<Policy>),
         shared: Arc<Shared>,
         inputs: SyncSender<Input>,
         failed: Arc<AtomicBool>,
@@ -226,6 +231,7 @@ impl Agent {
             state_directory: config.state_directory.clone(),
             backoff_max: Duration::from_secs(config.forward.backoff_seconds_max),
             kept,
+            policy,
         };
         tokio::spawn(watcher.run());
         files::make_private_folder(&config.runtime_directory)?;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::config::FreeAt;
 use crate::coverage::UnreadProgram;
 use crate::link::Figures;
 use crate::spool::Spool;
@@ -35,6 +36,9 @@ pub struct Shared {
     pub checkpoint: Mutex<Option<CheckpointReference>>,
     /// Batches that are stored and not committed yet, oldest first.
     pub awaited: Mutex<VecDeque<Awaited>>,
+    /// Batches that are committed and not witnessed yet, oldest first; always empty where the spool does not wait for
+    /// witnesses. All of them stand in the spool.
+    pub unwitnessed: Mutex<VecDeque<Awaited>>,
     /// Something is stored.
     pub batch_stored: Notify,
     /// Batches that were moved aside because the sink does not take them.
@@ -93,6 +97,8 @@ pub struct Status {
     pub acknowledged: String,
     /// When that was, wall clock ns.
     pub acknowledged_wall_ns: u64,
+    /// The newest batch that is witnessed, where the spool waits for that.
+    pub witnessed: String,
     /// The sink's log.
     pub log: LogState,
     /// Why the last attempt to reach the sink failed; empty when it did not.
@@ -188,6 +194,10 @@ pub struct SpoolState {
     pub bytes_max: u64,
     /// Batches that wait.
     pub batches: usize,
+    /// What frees a batch.
+    pub free_at: FreeAt,
+    /// Batches that are committed and wait for witnesses.
+    pub unwitnessed: usize,
 }
 
 /// Batches that the sink does not take: they are kept on this host.
@@ -208,6 +218,8 @@ pub struct LogState {
     pub size: u64,
     /// What does not hold of what the sink shows; empty when all does. Meanwhile nothing leaves the spool.
     pub alarm: String,
+    /// Why what the sink calls witnessed is not, by this host's policy; empty when it is.
+    pub not_witnessed: String,
 }
 
 /// From kernel time to commitment, ms, over the last 1,024 batches.
@@ -236,6 +248,7 @@ impl Shared {
             last_receipt: Mutex::default(),
             checkpoint: Mutex::default(),
             awaited: Mutex::default(),
+            unwitnessed: Mutex::default(),
             batch_stored: Notify::new(),
             refused: Mutex::default(),
             status: Mutex::default(),
@@ -257,6 +270,7 @@ impl Shared {
         let mut status = self.status().clone();
         status.spool.bytes = bytes;
         status.spool.batches = batches;
+        status.spool.unwitnessed = lock(&self.unwitnessed).len();
         status.exposure = lock(&self.times).exposure();
         status
     }
