@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use custody_ledger::tlog::{NoteKey, Policy};
 use custody_ledger::wire::{ParseJoinTokenError, Refusal};
 
 use crate::config::{self, Config, ConfigError};
@@ -172,8 +173,12 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         }
         Verb::Doctor { output } => return doctor(path, *output),
         Verb::CheckConfig => {
-            Config::load(path)?;
+            let config = Config::load(path)?;
+            let policy = config.spool.policy()?;
             println!("{} is valid", path.display());
+            if let Some(policy) = policy {
+                println!("{}", witnessed_costs(&policy, config.spool.bytes_max));
+            }
         }
         Verb::Status { output } => show_status(path, *output)?,
         Verb::Trace { port, pid } => {
@@ -188,6 +193,17 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Verb::Worker(worker) => return work(worker),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What it costs to wait for witnesses.
+fn witnessed_costs(policy: &Policy, spool_bytes: u64) -> String {
+    let names: Vec<&str> = policy.witnesses.keys().map(NoteKey::name).collect();
+    format!(
+        "batches stay in the spool until witnesses cosigned a checkpoint over them ({}): that takes as long as these look \
+         (a second by default), and while too few of them do, the spool of {spool_bytes} bytes holds what comes; when it is \
+         full, records are lost and counted. At a start all that is not witnessed is sent again",
+        names.join(", ")
+    )
 }
 
 fn doctor(path: &Path, output: Output) -> Result<ExitCode> {

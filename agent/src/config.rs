@@ -8,6 +8,10 @@ use custody_decoders::level::Level;
 use custody_decoders::mask::MaskRules;
 use serde::{Deserialize, Serialize};
 
+mod policy;
+
+pub use policy::FreeAt;
+
 /// Where the packages put it.
 pub const DEFAULT_PATH: &str = "/etc/custody/agent.toml";
 
@@ -31,6 +35,14 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
         /// What the parser says, with line and column.
+        message: String,
+    },
+    /// The policy that it names cannot be followed.
+    #[error("policy {path}: {message}")]
+    Policy {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
         message: String,
     },
     /// It was written for another version.
@@ -229,11 +241,21 @@ pub struct Spool {
     pub reserve_bytes: u64,
     /// Bytes of one segment file.
     pub segment_bytes: u64,
+    /// What frees a batch.
+    pub free_at: FreeAt,
+    /// The file that says who must have witnessed it; empty for none.
+    pub policy: PathBuf,
 }
 
 impl Default for Spool {
     fn default() -> Self {
-        Spool { bytes_max: 1 << 30, reserve_bytes: 16 << 20, segment_bytes: 8 << 20 }
+        Spool {
+            bytes_max: 1 << 30,
+            reserve_bytes: 16 << 20,
+            segment_bytes: 8 << 20,
+            free_at: FreeAt::Committed,
+            policy: PathBuf::new(),
+        }
     }
 }
 
@@ -352,6 +374,14 @@ impl Config {
             spool.bytes_max,
             "at least reserve_bytes and two segments",
         )?;
+        if spool.free_at == FreeAt::Witnessed && spool.policy.as_os_str().is_empty() {
+            return Err(ConfigError::Bounds {
+                path: path.to_owned(),
+                key: "spool.policy",
+                value: "empty".to_owned(),
+                bounds: "the path of a policy with a quorum, for spool.free_at is \"witnessed\"",
+            });
+        }
         bounds(
             (1..=600).contains(&self.forward.timeout_seconds),
             "forward.timeout_seconds",

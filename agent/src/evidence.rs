@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use custody_decoders::item::Field;
-use custody_ledger::tlog::Witness;
+use custody_ledger::tlog::{Policy, Witness};
 use custody_ledger::{BootId, EntryType};
 use custody_record::names;
 use rustix::fs::FlockOperation;
@@ -41,6 +41,7 @@ pub struct Evidence {
     pub identity: Identity,
     recording: JoinHandle<Result<()>>,
     kept: Option<Witness>,
+    policy: Option<Policy>,
     /// Held as long as this lives.
     _only_one: std::fs::File,
 }
@@ -60,8 +61,13 @@ impl Evidence {
             let mut status = shared.status();
             status.host = identity.facts.host.to_string();
             status.spool.bytes_max = config.spool.bytes_max;
+            status.spool.free_at = config.spool.free_at;
             status.level.configure(config.capture.level);
             status.aside.batches = aside.batches;
+        }
+        let policy = config.spool.policy()?;
+        if policy.as_ref().is_some_and(|policy| policy.sink != identity.facts.sink) {
+            bail!("the policy {} is that of another sink than this host's", config.spool.policy.display());
         }
         let kept = witness::load(directory)?;
         if let Some(kept) = &kept {
@@ -84,7 +90,7 @@ impl Evidence {
         if !identity.line.is_empty() {
             inputs.send(Input::Fact(EntryType::Key, key_facts(&identity)?))?;
         }
-        Ok(Evidence { shared, inputs, identity, recording, kept, _only_one: only_one })
+        Ok(Evidence { shared, inputs, identity, recording, kept, policy, _only_one: only_one })
     }
 
     /// Starts to send and to watch the sink's log, on the runtime that is entered. `capture` hears of the sink's addresses
@@ -118,6 +124,7 @@ impl Evidence {
             state_directory: config.state_directory.clone(),
             backoff_max,
             kept: self.kept.take(),
+            policy: self.policy.take(),
         };
         tokio::spawn(watcher.run());
         let renewer = Renewer {

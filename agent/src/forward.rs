@@ -219,6 +219,7 @@ impl Forwarder {
         let rewound = lock(&self.shared.spool).rewind(head.as_ref());
         if rewound {
             lock(&self.shared.awaited).clear();
+            lock(&self.shared.unwitnessed).clear();
             return Ok(());
         }
         self.put_aside(&refusal, batch).await

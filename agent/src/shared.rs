@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::config::FreeAt;
 use crate::coverage::UnreadProgram;
 use crate::drain::{Drain, Rates};
 use crate::ladder::LevelState;
@@ -37,6 +38,9 @@ pub struct Shared {
     pub checkpoint: Mutex<Option<CheckpointReference>>,
     /// Batches that are stored and not committed yet, oldest first.
     pub awaited: Mutex<VecDeque<Awaited>>,
+    /// Batches that are committed and not witnessed yet, oldest first; always empty where the spool does not wait for
+    /// witnesses. All of them stand in the spool.
+    pub unwitnessed: Mutex<VecDeque<Awaited>>,
     /// Something is stored.
     pub batch_stored: Notify,
     /// Batches that were moved aside because the sink does not take them.
@@ -98,6 +102,8 @@ pub struct Status {
     pub acknowledged: String,
     /// When that was, wall clock ns.
     pub acknowledged_wall_ns: u64,
+    /// The newest batch that is witnessed, where the spool waits for that.
+    pub witnessed: String,
     /// The sink's log.
     pub log: LogState,
     /// Why the last attempt to reach the sink failed; empty when it did not.
@@ -211,6 +217,10 @@ pub struct SpoolState {
     pub disk_full: bool,
     /// What is left of the reserve, bytes.
     pub reserve_bytes: u64,
+    /// What frees a batch.
+    pub free_at: FreeAt,
+    /// Batches that are committed and wait for witnesses.
+    pub unwitnessed: usize,
 }
 
 /// Batches that the sink does not take: they are kept on this host.
@@ -231,6 +241,8 @@ pub struct LogState {
     pub size: u64,
     /// What does not hold of what the sink shows; empty when all does. Meanwhile nothing leaves the spool.
     pub alarm: String,
+    /// Why what the sink calls witnessed is not, by this host's policy; empty when it is.
+    pub not_witnessed: String,
 }
 
 /// From kernel time to commitment, ms, over the last 1,024 batches.
@@ -259,6 +271,7 @@ impl Shared {
             last_receipt: Mutex::default(),
             checkpoint: Mutex::default(),
             awaited: Mutex::default(),
+            unwitnessed: Mutex::default(),
             batch_stored: Notify::new(),
             refused: Mutex::default(),
             status: Mutex::default(),
@@ -276,7 +289,12 @@ impl Shared {
     pub fn snapshot(&self) -> Status {
         let spool = self.spool_state();
         let mut status = self.status().clone();
-        status.spool = SpoolState { bytes_max: status.spool.bytes_max, ..spool };
+        status.spool = SpoolState {
+            bytes_max: status.spool.bytes_max,
+            free_at: status.spool.free_at,
+            unwitnessed: lock(&self.unwitnessed).len(),
+            ..spool
+        };
         status.exposure = lock(&self.times).exposure();
         status
     }

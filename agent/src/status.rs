@@ -244,6 +244,13 @@ pub fn text(status: &serde_json::Value) -> String {
         get("/stored"),
         get("/acknowledged")
     ));
+    if get("/spool/free_at") == "witnessed" {
+        lines.push(format!(
+            "witnessed     {}   {} batches wait for it",
+            get("/witnessed"),
+            get("/spool/unwitnessed")
+        ));
+    }
     let (origin, alarm) = (get("/log/origin"), get("/log/alarm"));
     if !origin.is_empty() {
         lines.push(format!(
@@ -253,6 +260,10 @@ pub fn text(status: &serde_json::Value) -> String {
     }
     if !alarm.is_empty() {
         lines.push(format!("LOG ALARM     {alarm}; nothing leaves the spool"));
+    }
+    let not_witnessed = get("/log/not_witnessed");
+    if !not_witnessed.is_empty() {
+        lines.push(format!("NOT WITNESSED {not_witnessed}"));
     }
     lines.push(format!(
         "exposure      p50 {} ms   p99 {} ms   max {} ms",

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use custody_record::search::{By, Cursor};
 
 pub(crate) use evidence::{ExportArgs, VerifyArgs};
+pub(crate) use follow::WitnessKeyArgs;
 
 const EXITS: &str = "Exit codes: 0 ok, 1 the answer is no (altered, nothing found), 2 usage or configuration, \
                      3 sink unreachable or access refused, 4 incomplete (something is missing).";
@@ -110,6 +111,9 @@ pub(crate) enum Command {
     /// Check a copy of a sink's store, or a bundle of `custody export`: that nothing was changed, reordered or taken out.
     #[command(after_help = evidence::VERIFY_HELP)]
     Verify(VerifyArgs),
+    /// Make the key of a witness, which cosigns the log of a sink (`custody verify --follow --cosign`).
+    #[command(after_help = follow::WITNESS_KEY_HELP)]
+    WitnessKey(WitnessKeyArgs),
     /// Explain a code: an anomaly, the cause of a gap; or list `codes` or `fields`.
     #[command(after_help = "Examples:\n  custody explain order_unknown\n  custody explain codes\n  \
         custody explain fields")]

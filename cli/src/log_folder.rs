@@ -13,6 +13,8 @@ pub(crate) struct LogFolder {
     pub(crate) path: Option<PathBuf>,
     /// The checkpoint as it stood when the folder was found: a running sink goes on meanwhile.
     pub(crate) note: Option<String>,
+    /// The newest checkpoint that witnesses cosigned, the same way.
+    pub(crate) witnessed: Option<String>,
 }
 
 impl LogFolder {
@@ -21,8 +23,13 @@ impl LogFolder {
         let beside = directory.parent().map(|parent| parent.join("log"));
         let candidates = [Some(directory.join("log")), Some(directory.to_owned()), beside];
         let path = candidates.into_iter().flatten().find(|folder| folder.join("checkpoint").is_file());
-        let note = path.as_ref().map(|folder| fs::read_to_string(folder.join("checkpoint")));
-        Ok(LogFolder { path, note: note.transpose().context("cannot read the log's checkpoint")? })
+        let read = |name: &str| {
+            let file = path.as_ref().map(|folder| folder.join(name)).filter(|file| file.is_file());
+            file.map(fs::read_to_string).transpose().with_context(|| format!("cannot read the log's {name}"))
+        };
+        // In this order: what is witnessed was published before.
+        let (witnessed, note) = (read("checkpoint.witnessed")?, read("checkpoint")?);
+        Ok(LogFolder { path, note, witnessed })
     }
 
     /// The log's key with the certificate of its sink.

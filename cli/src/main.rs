@@ -47,6 +47,7 @@ async fn run(command: Command) -> Outcome {
         Command::Verify(arguments) if arguments.follow.follow => commands::follow::run(&arguments).await,
         Command::Export(arguments) => commands::export::run(&arguments).await,
         Command::Verify(arguments) => commands::verify::run(&arguments),
+        Command::WitnessKey(arguments) => commands::follow::cosign::make(&arguments),
         Command::Explain(arguments) => commands::explain::run(&arguments),
     }
 }

@@ -4,7 +4,8 @@
 
 use std::sync::LazyLock;
 
-use custody_ledger::bundle::{Part, Policy, Reader, Writer, verify};
+use custody_ledger::bundle::{Part, Reader, Writer, verify};
+use custody_ledger::tlog::Policy;
 use libfuzzer_sys::fuzz_target;
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {

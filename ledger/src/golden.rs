@@ -278,6 +278,7 @@ fn golden_log() {
         checkpoint: proof.checkpoint.to_string(),
         consistency: vec![Hash([0xc3; 32])],
         batches: vec![wire::CommittedBatch { batch: BATCH, index: 3, proof: proof.hashes }],
+        witnessed: None,
     };
     compare("committed-response.hex", &wire::encode(&answer).unwrap());
 }

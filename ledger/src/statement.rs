@@ -195,6 +195,8 @@ pub enum DenialReason {
     Token,
     /// Who asks for another certificate of a host does not have the newest key of its chain.
     ChainKey,
+    /// A cosignature that no witness of the sink made.
+    Cosignature,
     /// A reason that is newer than this reader.
     #[serde(other)]
     Unknown,
@@ -213,6 +215,7 @@ impl DenialReason {
             DenialReason::NotEnrolled => "not_enrolled",
             DenialReason::Token => "token",
             DenialReason::ChainKey => "chain_key",
+            DenialReason::Cosignature => "cosignature",
             DenialReason::Unknown => "unknown",
         }
     }
@@ -228,6 +231,7 @@ impl DenialReason {
             DenialReason::NotEnrolled => "a host that is not enrolled here",
             DenialReason::Token => "a join token that is unknown, used up or expired",
             DenialReason::ChainKey => "another certificate without the newest key of the host's chain",
+            DenialReason::Cosignature => "a cosignature that no witness made",
             DenialReason::Unknown => "a reason that this version does not know",
         }
     }

@@ -8,6 +8,7 @@
 //! | `GET /v1/hosts/{id}/head` | | [`HeadResponse`] |
 //! | `POST /v1/hosts/{id}/certificate` | [`RenewRequest`] | [`RenewResponse`] |
 //! | `GET /v1/hosts/{id}/committed?…` ([`CommittedQuery`]) | | [`CommittedResponse`] |
+//! | `POST /v1/log/cosignatures` | a signed note | [`CosignatureResponse`] |
 
 use std::fmt;
 use std::str::FromStr;
@@ -59,12 +60,17 @@ pub const COMMITTED_WAIT_MS_MAX: u64 = 30_000;
 
 /// Where a host asks what is committed. The answer comes when the batch is, or after the wait.
 pub fn committed_path(host: HostId, query: &CommittedQuery) -> String {
-    let CommittedQuery { epoch, number, size, wait_ms } = query;
-    format!("/v1/hosts/{host}/committed?epoch={epoch}&number={number}&size={size}&wait_ms={wait_ms}")
+    let CommittedQuery { epoch, number, size, wait_ms, witnessed_epoch, witnessed_number } = query;
+    let mut path =
+        format!("/v1/hosts/{host}/committed?epoch={epoch}&number={number}&size={size}&wait_ms={wait_ms}");
+    if let (Some(epoch), Some(number)) = (witnessed_epoch, witnessed_number) {
+        path += &format!("&witnessed_epoch={epoch}&witnessed_number={number}");
+    }
+    path
 }
 
 /// From where on a host asks what is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommittedQuery {
     /// Counter of the epoch of the oldest batch that it waits for.
     pub epoch: u64,
@@ -76,6 +82,12 @@ pub struct CommittedQuery {
     /// How long it waits, ms; at most [`COMMITTED_WAIT_MS_MAX`].
     #[serde(default)]
     pub wait_ms: u64,
+    /// Of a host that wants witnesses: counter of the epoch of the oldest batch that is not witnessed yet.
+    #[serde(default)]
+    pub witnessed_epoch: Option<u64>,
+    /// Number of that batch; it counts only beside its epoch.
+    #[serde(default)]
+    pub witnessed_number: Option<u64>,
 }
 
 /// One string that enrols: where the sink is, how to know it, and the right to join once or a few times.
@@ -244,6 +256,37 @@ pub struct CommittedResponse {
     pub consistency: Vec<Hash>,
     /// The host's batches in that tree, from the one that was asked for on, in order.
     pub batches: Vec<CommittedBatch>,
+    /// For who asked what is witnessed, and something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<WitnessedResponse>,
+}
+
+/// What is witnessed of a host's batches: the fourth level of promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessedResponse {
+    /// The newest checkpoint that witnesses cosigned, with their lines.
+    pub checkpoint: String,
+    /// That the checkpoint beside it goes on from this one.
+    pub consistency: Vec<Hash>,
+    /// The host's batches in this one's tree, from the one that was asked for on, in order.
+    pub batches: Vec<CommittedBatch>,
+}
+
+/// Longest note that a witness hands in, bytes.
+pub const COSIGNED_BYTES_MAX: usize = 8 * 1024;
+
+/// Where the sink shows which checkpoint it wants cosigned, a signed note.
+pub const CANDIDATE_PATH: &str = "/v1/log/checkpoint.candidate";
+/// Where the newest checkpoint that enough witnesses cosigned is shown, a signed note.
+pub const WITNESSED_PATH: &str = "/v1/log/checkpoint.witnessed";
+/// Where a witness hands that note in again, with its line below it.
+pub const COSIGNATURES_PATH: &str = "/v1/log/cosignatures";
+
+/// What became of a cosignature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CosignatureResponse {
+    /// Leaves of the newest checkpoint that enough witnesses cosigned; 0 for none.
+    pub witnessed: u64,
 }
 
 /// A `committed` receipt: with the checkpoint beside it a proof that the batch is in the log.

@@ -215,7 +215,12 @@ impl Simulated {
                     waiting.push(more);
                 }
                 while let Some(&(number, _)) = waiting.first() {
-                    let query = CommittedQuery { epoch: 1, number, size: 0, wait_ms: COMMITTED_WAIT_MS };
+                    let query = CommittedQuery {
+                        epoch: 1,
+                        number,
+                        wait_ms: COMMITTED_WAIT_MS,
+                        ..CommittedQuery::default()
+                    };
                     let path = wire::committed_path(id, &query);
                     let body = ask(&mut asking, Method::GET, &path, Vec::new()).await?;
                     let answer: CommittedResponse = wire::decode(&body)?;

@@ -1,16 +1,20 @@
 //! The sink's configuration file. Unknown keys are errors; every key has a default and stands in
 //! `packaging/sink.toml`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use custody_ledger::batch::BATCH_BYTES_MAX;
+use custody_ledger::tlog::{NoteKey, Witnesses};
 use serde::Deserialize;
 
 use crate::age::Age;
 use crate::{retention, store};
 
+/// Most witnesses.
+const WITNESSES_MAX: usize = 16;
 /// Version of the format that this code reads.
 const CONFIG_VERSION: u32 = 1;
 
@@ -40,6 +44,8 @@ pub struct Config {
     pub quota: QuotaSection,
     /// What goes by age.
     pub retention: RetentionSection,
+    /// Whose cosignatures of the log are collected.
+    pub witnesses: WitnessesSection,
 }
 
 /// `[store]`
@@ -98,6 +104,32 @@ pub struct RetentionSection {
     pub bodies: Age,
 }
 
+/// `[witnesses]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WitnessesSection {
+    /// Verifier keys of witnesses (`custody witness-key` prints them).
+    pub keys: Vec<String>,
+    /// How many of them make a checkpoint a witnessed one; 0 without witnesses.
+    pub quorum: usize,
+}
+
+impl WitnessesSection {
+    /// What the log is opened with; `None` when keys and quorum do not fit.
+    pub fn witnesses(&self) -> Option<Witnesses> {
+        if self.keys.is_empty() && self.quorum == 0 {
+            return Some(Witnesses::default());
+        }
+        let keys: Option<Vec<NoteKey>> = self.keys.iter().map(|key| key.parse().ok()).collect();
+        let keys = keys.filter(|keys| keys.len() <= WITNESSES_MAX)?;
+        let names: BTreeSet<&str> = keys.iter().map(NoteKey::name).collect();
+        if names.len() < keys.len() {
+            return None;
+        }
+        Witnesses::some_of(keys, self.quorum)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -112,6 +144,7 @@ impl Default for Config {
             limits: LimitsSection::default(),
             quota: QuotaSection::default(),
             retention: RetentionSection::default(),
+            witnesses: WitnessesSection::default(),
         }
     }
 }
@@ -268,6 +301,12 @@ impl Config {
                 "quota.host_bytes_stored",
                 "must be at least 2097152, the largest batch",
             ),
+            (
+                self.witnesses.witnesses().is_some(),
+                "witnesses",
+                "must have at most 16 keys of different witnesses, each with a name of its own, and a quorum from 1 to \
+                 their number",
+            ),
         ];
         match demands.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, detail)) => Err((key, detail)),
@@ -344,6 +383,8 @@ mod tests {
             "host_bytes_per_day",
             "host_bytes_stored",
             "bodies",
+            "keys",
+            "quorum",
         ];
         for key in keys {
             assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key} is missing");
@@ -355,11 +396,13 @@ mod tests {
         let error = error + &toml::from_str::<Config>("[quota]\nno_such_key = 1").unwrap_err().to_string();
         let error =
             error + &toml::from_str::<Config>("[retention]\nno_such_key = 1").unwrap_err().to_string();
+        let error =
+            error + &toml::from_str::<Config>("[witnesses]\nno_such_key = 1").unwrap_err().to_string();
         let known = error
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|name| !["no_such_key", "store", "limits", "quota", "retention"].contains(name));
+            .filter(|name| !["no_such_key", "store", "limits", "quota", "retention", "witnesses"].contains(name));
         for name in known {
             assert!(keys.contains(&name) || name == "url", "{name} is missing from the list");
         }

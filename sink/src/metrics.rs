@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::tree::Figures;
+
 type Labelled = Family<Vec<(&'static str, String)>, Counter>;
 
 /// All counters.
@@ -34,6 +36,7 @@ pub struct Metrics {
     bodies_expired: Gauge,
     body_bytes_expired: Gauge,
     oldest_body: Gauge,
+    witnessed: WitnessMetrics,
 }
 
 /// Of the index of words and those who use it.
@@ -74,6 +77,37 @@ impl SearchMetrics {
             &search.missing,
         );
         search
+    }
+}
+
+/// Of the log's witnesses, as they stand when the page is asked for.
+#[derive(Default)]
+struct WitnessMetrics {
+    leaves: Gauge,
+    leaves_waiting: Gauge,
+    age_s: Gauge,
+    seen: Family<Vec<(&'static str, String)>, Gauge>,
+}
+
+impl WitnessMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let witnessed = WitnessMetrics::default();
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("witnessed_leaves", "Leaves of the log that are witnessed", &witnessed.leaves);
+        gauge(
+            "unwitnessed_leaves",
+            "Leaves of the log that are committed and not witnessed; 0 where nobody is to witness",
+            &witnessed.leaves_waiting,
+        );
+        gauge(
+            "witnessed_age_seconds",
+            "Time since the newest cosignature of the newest witnessed checkpoint; -1 before the first",
+            &witnessed.age_s,
+        );
+        let help =
+            "When a cosignature of this witness was last taken, seconds since 1970; 0 in this run never";
+        registry.register("witness_seen_seconds", help, witnessed.seen.clone());
+        witnessed
     }
 }
 
@@ -121,6 +155,7 @@ impl Default for Metrics {
             "When the oldest body came that is kept in a sealed segment, s since 1970; 0 without any",
         );
         let search = SearchMetrics::register(&mut registry);
+        let witnessed = WitnessMetrics::register(&mut registry);
         Metrics {
             registry,
             batches,
@@ -143,6 +178,7 @@ impl Default for Metrics {
             bodies_expired,
             body_bytes_expired,
             oldest_body,
+            witnessed,
         }
     }
 }
@@ -210,6 +246,17 @@ impl Metrics {
     }
     pub(crate) fn handshake_failed(&self) {
         self.handshakes_failed.inc();
+    }
+
+    /// Names are those of the configuration: nobody outside can add one.
+    pub(crate) fn witnessed(&self, figures: Figures) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.witnessed.leaves.set(gauge(figures.leaves));
+        self.witnessed.leaves_waiting.set(gauge(figures.leaves_waiting));
+        self.witnessed.age_s.set(figures.age_s.map_or(-1, gauge));
+        for (name, seen) in figures.seen {
+            self.witnessed.seen.get_or_create(&vec![("witness", name)]).set(gauge(seen));
+        }
     }
 
     pub(crate) fn search_ready(&self, ready: bool) {

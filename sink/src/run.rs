@@ -50,7 +50,10 @@ pub fn run(config: &Config, allow_root: bool) -> anyhow::Result<()> {
     report(&recovered);
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::default());
-    let tree = Tree::open(&config.state_directory, Arc::clone(&store), &key, config.checkpoint_interval())
+    let witnesses =
+        config.witnesses.witnesses().context("the witnesses of the configuration are no witnesses")?;
+    let interval = config.checkpoint_interval();
+    let tree = Tree::open(&config.state_directory, Arc::clone(&store), &key, interval, witnesses)
         .context("the log cannot be opened")?;
     let tree = Arc::new(tree);
     let search =

@@ -7,70 +7,18 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
 use custody_ledger::{Chain, Draft, Echo, EntryType, Resume, SignedBatch};
 use custody_record::{Kind, Record, SessionId, Times, Value, names};
 use hyper::Method;
+use support::person::{Person, in_folder, program, second_verifier};
 use support::{Host, Sink, batch};
 
 /// The words of the session, which no other entry has.
 const SAID: &str = "what-the-session-said";
 /// The words of others in between.
 const OTHERS: &str = "what-others-said";
-
-/// `custody`, built beside the sink when it is not there yet.
-fn program() -> PathBuf {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "custody"]).status().unwrap();
-    assert!(built.success());
-    let debug = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/custody");
-    let beside = Path::new(env!("CARGO_BIN_EXE_custody-sink")).with_file_name("custody");
-    if beside.is_file() { beside } else { debug }
-}
-
-/// A person with a folder of their own.
-struct Person {
-    program: PathBuf,
-    home: PathBuf,
-}
-
-impl Person {
-    fn log_in(sink: &Sink, name: &str) -> Self {
-        let person = Person { program: program(), home: sink.folder.path().join(name) };
-        let token = sink.token(&["--role", "auditor", "--name", name]).to_string();
-        let output = person.custody(&["login", &token]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        person
-    }
-
-    fn custody(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(&self.program);
-        command.env("CUSTODY_HOME", &self.home).env("NO_COLOR", "1").args(arguments).output().unwrap()
-    }
-
-    /// What it says when it ends with this code.
-    #[track_caller]
-    fn says(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.custody(arguments);
-        let said = text(&output.stdout) + &text(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        said
-    }
-}
-
-/// The verifier in another language says so too.
-#[track_caller]
-fn second_verifier(says: &str, bundle: &str, policy: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/second_verifier/verify_bundle.py");
-    let output = Command::new("python3").arg(script).args([bundle, policy]).output().unwrap();
-    let said = text(&output.stdout);
-    assert!(said.starts_with(says), "{said}{}", text(&output.stderr));
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 fn record(kind: Kind, words: &str) -> Vec<u8> {
     let fields = [(names::URL_PATH, Value::from(words))].map(|(name, value)| (name.into(), value));
@@ -125,12 +73,6 @@ async fn store(sink: &Sink, host: &Host, batches: &[SignedBatch]) {
 fn session_id(host: &Host, chain: &Chain) -> String {
     let epoch = chain.epoch();
     SessionId::of(host.id.as_bytes(), epoch.counter, epoch.nonce.as_bytes(), 2).as_str().to_owned()
-}
-
-/// Paths in the sink's own folder, to be given to programs.
-fn in_folder(sink: &Sink) -> impl Fn(&str) -> String + use<> {
-    let folder = sink.folder.path().to_owned();
-    move |name| folder.join(name).to_str().unwrap().to_owned()
 }
 
 fn holds(file: &str, words: &str) -> bool {

@@ -46,6 +46,7 @@ fn query(awaited: &Awaited, kept: Option<&Witness>) -> CommittedQuery {
         number: awaited.batch.number.0,
         size: kept.map_or(0, |kept| kept.checkpoint().size),
         wait_ms: 20_000,
+        ..CommittedQuery::default()
     }
 }
 

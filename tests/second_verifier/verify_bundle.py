@@ -190,51 +190,117 @@ def read_base64(text):
 
 
 class Policy:
-    """Two keys that are believed. A line that is not known here is not passed over."""
+    """The keys that are believed, and who must have cosigned. A line that is not known here is not passed over."""
 
     def __init__(self, text):
         self.sink = self.log = None
-        for line in text.splitlines():
-            word, _, rest = line.strip().partition(" ")
-            if word == "sink" and self.sink is None:
-                self.sink = bytes.fromhex(rest)
-            elif word == "log" and self.log is None:
-                self.log, name_and_id = self.read_log(rest), rest.split("+")[:2]
-                self.name, self.id = name_and_id[0], bytes.fromhex(name_and_id[1])
-            elif line.strip() and not line.startswith("#") and line.strip() != "quorum none":
-                raise SystemExit(f"the policy has a line that is unknown here: {line}")
-        if self.sink is None or self.log is None:
-            raise SystemExit("the policy names no sink or no log")
+        # By name: a key, or a threshold and names.
+        self.members, self.counted, self.quorum = {}, set(), []
+        for line in text.split("\n"):
+            self.known(not re.search("[\x00-\x08\x0a-\x1f\x7f]", line), line)
+            words = re.split("[ \t]+", line.strip(" \t"))
+            if words != [""] and not words[0].startswith("#"):
+                self.line(line, *words)
+        self.known(self.sink and self.log and len(self.quorum) == 1, "sink, log or quorum, once each")
+        own = (self.sink, self.log.key)
+        for key in self.witnesses():
+            self.known(key.key not in own, "the log or the sink is named as a witness of itself")
 
     @staticmethod
-    def read_log(text):
-        name, key_id, encoded = text.split("+", 2)
+    def known(holds, line):
+        if not holds:
+            raise SystemExit(f"the policy has what is unknown or wrong here: {line}")
+
+    def line(self, line, word, *rest):
+        if word == "sink" and self.sink is None:
+            self.known(len(rest) == 1, line)
+            self.sink = bytes.fromhex(rest[0])
+        elif word == "log" and self.log is None:
+            self.known(1 <= len(rest) <= 2, line)
+            self.log = Key(rest[0], 1)
+        elif word == "witness":
+            self.known(2 <= len(rest) <= 3 and rest[0] != "none" and rest[0] not in self.members, line)
+            key = Key(rest[1], 4)
+            self.known(all(key.key != other.key for other in self.witnesses()), line)
+            self.members[rest[0]] = key
+        elif word == "group":
+            self.known(len(rest) >= 3 and rest[0] != "none" and rest[0] not in self.members, line)
+            of = rest[2:]
+            for name in of:
+                self.known(name in self.members and name not in self.counted, line)
+                self.counted.add(name)
+            words = {"any": 1, "all": len(of)}
+            self.known(rest[1] in words or re.fullmatch("[1-9][0-9]{0,3}", rest[1]), line)
+            threshold = words.get(rest[1]) or int(rest[1])
+            self.known(threshold <= len(of), line)
+            self.members[rest[0]] = (threshold, of)
+        else:
+            self.known(word == "quorum" and len(rest) == 1, line)
+            self.known(rest[0] == "none" or rest[0] in self.members, line)
+            self.quorum.append(rest[0])
+
+    def witnesses(self):
+        return [member for member in self.members.values() if isinstance(member, Key)]
+
+    def met(self, name, note):
+        """Whether this witness, or enough of this group, cosigned."""
+        if name == "none":
+            return True
+        member = self.members[name]
+        if isinstance(member, Key):
+            return member.cosigned(note)
+        threshold, of = member
+        return sum(self.met(one, note) for one in of) >= threshold
+
+
+class Key:
+    """A verifier key of C2SP signed-note: of kind 1, a log, or of kind 4, a witness."""
+
+    def __init__(self, text, kind):
+        self.name, key_id, encoded = text.split("+", 2)
         kind_and_key = base64.b64decode(encoded, validate=True)
-        right = sha256(name.encode(), b"\n", kind_and_key)[:4] == bytes.fromhex(key_id)
-        if kind_and_key[0] != 1 or len(kind_and_key) != 33 or not right:
-            raise SystemExit("the log's key is none of C2SP signed-note")
-        return kind_and_key[1:]
+        self.id, self.key = bytes.fromhex(key_id), kind_and_key[1:]
+        right = sha256(self.name.encode(), b"\n", kind_and_key)[:4] == self.id
+        if kind_and_key[0] != kind or len(kind_and_key) != 33 or not right:
+            raise SystemExit(f"this is no key of C2SP signed-note, or none for this: {text}")
+
+    def signed(self, note):
+        text, signatures = note
+        signature = signatures.get((self.name, self.id))
+        return signature is not None and signed(self.key, text.encode(), signature)
+
+    def cosigned(self, note):
+        """C2SP tlog-cosignature, v1: a time before the signature."""
+        text, signatures = note
+        signature = signatures.get((self.name, self.id), b"")
+        time = int.from_bytes(signature[:8], "big")
+        message = f"cosignature/v1\ntime {time}\n{text}".encode()
+        return len(signature) == 72 and time < 2**63 and signed(self.key, message, signature[8:])
 
 
-def open_checkpoint(note, policy):
-    """Size and root of a C2SP checkpoint, signed by the policy's log."""
+def read_note(note):
+    """Its text, and the first signature of each key. What does not hold is a fault of the checkpoint."""
     body, split, lines = note.rpartition("\n\n")
     demand("checkpoint", split and lines.endswith("\n"))
-    text = body + "\n"
-    signature = None
+    signatures = {}
     for line in lines[:-1].split("\n"):
         found = re.fullmatch("— ([^ +]+) ([A-Za-z0-9+/=]+)", line)
         demand("checkpoint", found)
         name, value = found[1], read_base64(found[2])
-        if signature is None and name == policy.name and value[:4] == policy.id:
-            signature = value[4:]
-    parts = text[:-1].split("\n")
-    demand("checkpoint", len(parts) >= 3 and parts[0] == policy.name)
+        signatures.setdefault((name, value[:4]), value[4:])
+    return body + "\n", signatures
+
+
+def open_checkpoint(text, policy):
+    """Size and root of a C2SP checkpoint that the policy's log signed and its witnesses cosigned; by how many."""
+    note = read_note(text)
+    parts = note[0][:-1].split("\n")
+    demand("checkpoint", len(parts) >= 3 and parts[0] == policy.log.name)
     demand("checkpoint", re.fullmatch("0|[1-9][0-9]*", parts[1]) and int(parts[1]) < 2**64)
     root = read_base64(parts[2])
-    demand("checkpoint", len(root) == 32 and signature is not None)
-    demand("checkpoint", signed(policy.log, text.encode(), signature))
-    return int(parts[1]), root
+    demand("checkpoint", len(root) == 32 and policy.log.signed(note))
+    demand("witnesses", policy.met(policy.quorum[0], note))
+    return int(parts[1]), root, sum(key.cosigned(note) for key in policy.witnesses())
 
 
 # The pieces of a bundle
@@ -368,7 +434,7 @@ class Verification:
             raise Rejected("format") from None
         enrolment = self.wanted(fields, b"enro", ENROLMENT_MAX)
         place = self.place(fields)
-        self.size, self.root = open_checkpoint(note, self.policy)
+        self.size, self.root, self.cosigned = open_checkpoint(note, self.policy)
         self.enrolment(enrolment, place)
         demand("range", (self.first_epoch[0], self.first) <= (self.last_epoch[0], self.last))
         whole_session = self.session == self.first and self.first_epoch == self.last_epoch
@@ -541,7 +607,8 @@ class Verification:
             session = f"{self.session}:{self.of_session}:{self.redacted_of_session}:{closed}"
         return (
             f"verified={self.verified} redacted={self.redacted} gaps={self.gaps} around={self.around} "
-            f"batches={self.batches} epochs={self.epochs} keys={self.keys} session={session}"
+            f"batches={self.batches} epochs={self.epochs} keys={self.keys} session={session} "
+            f"witnesses={self.cosigned}"
         )
 
 

@@ -52,6 +52,7 @@ mod tests {
     const SOURCES: &[&str] = &[
         include_str!("../../ledger/src/verify/attacks.rs"),
         include_str!("../../ledger/src/tlog/attacks.rs"),
+        include_str!("../../ledger/src/tlog/attacks/witnessed.rs"),
         include_str!("../../cli/src/commands/verify/attacks.rs"),
         include_str!("../../sink/tests/host.rs"),
     ];

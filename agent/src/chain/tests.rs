@@ -132,7 +132,8 @@ fn a_restored_host_passes_the_sinks_epoch_in_one_step_and_no_absurd_one() {
 #[test]
 fn what_a_full_spool_cannot_take_is_counted_and_said() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = config::Spool { bytes_max: 10_000, reserve_bytes: 9_900, segment_bytes: 1000 };
+    let limits =
+        config::Spool { bytes_max: 10_000, reserve_bytes: 9_900, segment_bytes: 1000, ..Default::default() };
     let entries = run(folder.path(), &limits, (0..5).map(|_| record(Kind::Exec, None)).collect());
     assert_eq!(entries, [is("gap", 0, None), is("agent.stop", 1, None)]);
 }

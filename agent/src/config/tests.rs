@@ -48,3 +48,27 @@ fn a_level_that_is_not_built_was_taken_and_meant_nothing() {
     let error = parse(&text("full")).unwrap_err().to_string();
     assert!(error.contains("`full`") && error.contains("`statement`"), "{error}");
 }
+
+#[test]
+fn a_spool_that_waits_for_witnesses_without_a_policy_that_names_some_is_refused() {
+    let wants = |policy: &str| {
+        let text = format!("config_version = 1\n[spool]\nfree_at = \"witnessed\"\npolicy = \"{policy}\"\n");
+        parse(&text).and_then(|config| config.spool.policy()).map_err(|error| error.to_string())
+    };
+    assert!(wants("").unwrap_err().contains("spool.policy"));
+    assert!(wants("/does/not/exist").unwrap_err().contains("cannot read"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.txt");
+    let log = "custody-log/730a5edc28c2f8da+f44802cc+Abx8vLVjY3X6HYJDTUZnJNkjd/U7mAaV3UnSbQzhIgWl";
+    let witness = "w witness.example/w1+5fedea5f+BKzcyElNRY9Ep6qsHWqE7GJNruiENtsq4m5numRaEGIo";
+    for (quorum, words) in [("none", "quorum none"), ("w", ""), ("nobody", "line 4")] {
+        let sink = "b533d8ad9fcfbdde0b481c1b334ddc3c53412fd614564e7e5afd020368d382c3";
+        let text = format!("sink {sink}\nlog {log}\nwitness {witness}\nquorum {quorum}\n");
+        std::fs::write(&path, text).unwrap();
+        match wants(path.to_str().unwrap()) {
+            Ok(policy) => assert!(words.is_empty() && policy.unwrap().witnesses.demand_any(), "{quorum}"),
+            Err(error) => assert!(!words.is_empty() && error.contains(words), "{quorum}: {error}"),
+        }
+    }
+    assert_eq!(parse("config_version = 1\n").unwrap().spool.policy().unwrap(), None);
+}

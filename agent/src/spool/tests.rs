@@ -140,7 +140,8 @@ fn a_damaged_cursor_frees_nothing() {
 #[test]
 fn a_full_spool_has_room_for_control_records_only() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = config::Spool { bytes_max: 1000, reserve_bytes: 600, segment_bytes: 100 };
+    let limits =
+        config::Spool { bytes_max: 1000, reserve_bytes: 600, segment_bytes: 100, ..Default::default() };
     let (spool, _) = Spool::open(folder.path(), &limits).unwrap();
     assert!(spool.has_room(400, false) && !spool.has_room(401, false) && spool.has_room(1000, true));
 }

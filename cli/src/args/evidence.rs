@@ -23,7 +23,7 @@ pub(super) const EXPORT_HELP: &str = "Examples:\n  custody export b81x -o b81x.b
 pub(super) const VERIFY_HELP: &str = "Examples:\n  custody verify --from /var/lib/custody-sink\n  \
     custody verify ./copy -o json\n  custody verify --from ./copy --checkpoint ./last-month\n  \
     custody verify b81x.bundle --policy policy.txt\n  \
-    custody verify --follow                    (a sink that runs)\n\n\
+    custody verify --follow                    (a sink that runs)\n  custody verify --follow --cosign audit.key  (as its witness)\n\n\
     A copy or a bundle needs no network and no key but public ones: of a store, those in it; of a bundle, those of the policy, which is worth \
     as much as the way by which it came to you (`custody export --policy-out`).\n\
     Exit codes: 0 all holds, 1 altered, 2 usage, 4 what is there holds but something is missing,\n5 it \

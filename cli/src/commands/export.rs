@@ -6,8 +6,9 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use custody_ledger::bundle::{self, BUNDLE_BYTES_MAX, Policy, Report, VerifyError, WriteError};
+use custody_ledger::bundle::{self, BUNDLE_BYTES_MAX, Report, VerifyError, WriteError};
 use custody_ledger::tlog::checkpoint::CertifiedLogKey;
+use custody_ledger::tlog::{Policy, Witnesses};
 use custody_ledger::{PublicKey, Seq};
 use custody_record::text::count;
 use custody_record::view::SessionPage;
@@ -134,7 +135,7 @@ async fn keys_of(client: &Client, sink: PublicKey) -> Result<Policy, Failure> {
     let text = client.text("/v1/log/key").await?;
     let log = log_folder::certified(&text).and_then(|key: CertifiedLogKey| Ok(key.verify(&sink)?));
     let log = log.context("the key of the sink's log is not certified by the key that you got at login");
-    Ok(Policy { sink, log: log.map_err(Failure::negative)? })
+    Ok(Policy { sink, log: log.map_err(Failure::negative)?, witnesses: Witnesses::default() })
 }
 
 /// What to ask the sink for. Which entry a session begins with is the sink's to say; that it is the right one shows in

@@ -1,6 +1,7 @@
 //! `custody verify --follow`: the log of a sink that runs, watched from outside. Each checkpoint must go on from the one
 //! that is kept; for an auditor each leaf must be the one that the tree holds, and each checkpoint that a host echoes must
-//! be one of this log. Believes no answer of the sink unchecked, and keeps what it saw in a file of its own.
+//! be one of this log. With `--cosign` it is a witness of the log ([`cosign`]). Believes no answer of the sink unchecked,
+//! and keeps what it saw in a file of its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,29 +15,37 @@ use custody_ledger::tlog::{
     verify_consistency, verify_inclusion,
 };
 use custody_ledger::verify::LogDifference;
-use custody_ledger::wire::CommittedResponse;
+use custody_ledger::wire::{COSIGNATURES_PATH, CommittedResponse, CosignatureResponse};
 use custody_ledger::{BatchHeader, PublicKey, codec, tree};
 use custody_record::text::escape;
 use serde::{Deserialize, Serialize};
 
 use super::verify::log::difference_words;
 use crate::args::VerifyArgs;
+use crate::client::Client;
 use crate::log_folder;
 use crate::outcome::{Exit, Failure, Outcome};
 use crate::output::{Lines, now};
 use crate::profile;
 use crate::select::duration;
 
+pub(crate) mod cosign;
 mod tell;
 #[cfg(test)]
 mod tests;
 
+use cosign::{Cosigner, Offer};
 use tell::{Teller, Told};
 
 /// Bundles of leaves that are compared in one look; then what was seen is kept, and the next look goes on.
 const BUNDLES_MAX: u64 = 64;
 /// Tiles that are held at once.
 const TILES_MAX: usize = 1024;
+/// How often is looked without `--every`: a witness more often, for hosts may wait for it.
+const EVERY: Duration = Duration::from_secs(10);
+const EVERY_AS_WITNESS: Duration = Duration::from_secs(1);
+/// Not more often than this.
+const EVERY_MIN: Duration = Duration::from_millis(100);
 /// Sentences about contradictions that one look tells; further ones are counted.
 const SENTENCES_MAX: usize = 100;
 
@@ -58,38 +67,42 @@ enum Look {
 
 pub(crate) async fn run(arguments: &VerifyArgs) -> Outcome {
     let asked = &arguments.follow;
-    let every = duration(&asked.every).and_then(|every| Ok(Duration::try_from(every)?));
-    let every = every.context("--every").map_err(Failure::usage)?.max(Duration::from_millis(100));
+    let every =
+        asked.every.as_deref().map(duration).transpose().context("--every").map_err(Failure::usage)?;
+    let usual = if asked.cosign.is_some() { EVERY_AS_WITNESS } else { EVERY };
+    let every = every.and_then(|every| Duration::try_from(every).ok()).unwrap_or(usual);
     let (client, profile) = super::sink()?;
-    let sink: PublicKey =
-        profile.sink_key.parse().context("the profile is damaged").map_err(Failure::usage)?;
+    let cosigner = asked.cosign.as_deref().map(Cosigner::open).transpose().map_err(Failure::usage)?;
+    if cosigner.is_some() && !profile.is_auditor() {
+        return Err(Failure::usage(anyhow!(
+            "a witness compares what leaves hold, which is for auditors: ask for a token of that role"
+        )));
+    }
+    let sink = profile.sink_key.parse().context("the profile is damaged").map_err(Failure::usage)?;
     let path = match &asked.state {
         Some(path) => path.clone(),
         None => profile::follow_file(&profile.sink_key).map_err(Failure::usage)?,
     };
-    let mut kept = load(&path).map_err(Failure::usage)?;
-    let mut files = Files {
-        get: async |path: &str| client.file(path).await.map(|file| file.map(Vec::from)),
-        read: HashMap::new(),
+    let get = async |path: &str| client.file(path).await.map(|file| file.map(Vec::from));
+    let mut follower = Follower {
+        sink,
+        kept: load(&path).map_err(Failure::usage)?,
+        path,
+        cosigner,
+        client: &client,
+        files: Files { get, read: HashMap::new() },
+        teller: Teller::new(arguments, &profile),
+        lines: Lines::new(),
     };
-    let teller = Teller::new(arguments, &profile);
-    teller.begin(&path, kept.as_ref());
-    let (mut lines, mut unreachable) = (Lines::new(), String::new());
+    let witness = follower.cosigner.as_ref().map(Cosigner::name);
+    follower.teller.begin(&follower.path, follower.kept.as_ref(), witness);
+    let mut unreachable = String::new();
     loop {
-        let mut behind = false;
-        match look(kept.as_ref(), &sink, profile.is_auditor(), &mut files).await {
-            Ok(Look::Holds(next, told)) => {
+        let behind = match follower.round(profile.is_auditor()).await {
+            Ok(Round::Alarm(exit)) => return Ok(exit),
+            Ok(Round::Holds { behind }) => {
                 unreachable.clear();
-                behind = profile.is_auditor() && next.compared < next.witness.checkpoint().size;
-                if kept.as_ref() != Some(&*next) {
-                    save(&path, &next).map_err(Failure::usage)?;
-                    teller.tell(&told, &mut lines)?;
-                }
-                kept = Some(*next);
-            }
-            Ok(Look::Alarm(exit, words)) => {
-                teller.alarm(&words, &mut lines)?;
-                return Ok(exit);
+                behind
             }
             Err(Failure::Because(Exit::Unreachable, error)) if !asked.once => {
                 let words = format!("{error:#}");
@@ -97,17 +110,90 @@ pub(crate) async fn run(arguments: &VerifyArgs) -> Outcome {
                     eprintln!("custody: {}; it is asked again", escape(&words));
                     unreachable = words;
                 }
+                false
             }
             Err(failure) => return Err(failure),
-        }
+        };
         if asked.once && !behind {
-            let contradicted = kept.is_some_and(|kept| kept.contradictions > 0);
+            let contradicted = follower.kept.is_some_and(|kept| kept.contradictions > 0);
             return Ok(if contradicted { Exit::Forked } else { Exit::Ok });
         }
         if !behind {
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(every.max(EVERY_MIN)).await;
         }
     }
+}
+
+/// Whoever follows, between looks.
+struct Follower<'c, G> {
+    sink: PublicKey,
+    path: PathBuf,
+    kept: Option<Kept>,
+    cosigner: Option<Cosigner>,
+    client: &'c Client,
+    files: Files<G>,
+    teller: Teller<'c>,
+    lines: Lines,
+}
+
+/// What a round comes to.
+enum Round {
+    Holds {
+        /// There is more to compare at once.
+        behind: bool,
+    },
+    Alarm(Exit),
+}
+
+impl<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>> Follower<'_, G> {
+    /// Looks, keeps what was seen, tells it, and cosigns what was offered before the look.
+    async fn round(&mut self, auditor: bool) -> Result<Round, Failure> {
+        let offered = match &self.cosigner {
+            Some(_) => Some(cosign::offered(&self.files).await?),
+            None => None,
+        };
+        let (next, told) = match look(self.kept.as_ref(), &self.sink, auditor, &mut self.files).await? {
+            Look::Holds(next, told) => (next, told),
+            Look::Alarm(exit, words) => {
+                self.teller.alarm(&words, &mut self.lines)?;
+                return Ok(Round::Alarm(exit));
+            }
+        };
+        if self.kept.as_ref() != Some(&*next) {
+            save(&self.path, &next).map_err(Failure::usage)?;
+            self.teller.tell(&told, &mut self.lines)?;
+        }
+        let next = &*self.kept.insert(*next);
+        if let (Some(cosigner), Some(offered)) = (&mut self.cosigner, offered) {
+            match cosigner.consider(&offered, next, &self.sink, &mut self.files).await? {
+                Offer::Nothing => {}
+                Offer::Signed(note, size) => {
+                    if let Some(witnessed) = hand_in(self.client, note).await? {
+                        cosigner.is_witnessed = witnessed >= size;
+                        self.teller.cosigned(size, witnessed, &mut self.lines)?;
+                    }
+                }
+                Offer::Alarm(alarm) => {
+                    self.teller.alarm(&alarm.to_string(), &mut self.lines)?;
+                    return Ok(Round::Alarm(exit_of(&alarm)));
+                }
+            }
+        }
+        Ok(Round::Holds { behind: auditor && next.compared < next.witness.checkpoint().size })
+    }
+}
+
+/// Gives a cosignature to the sink; how many records are witnessed then. `None`: meanwhile it offers another one.
+async fn hand_in(client: &Client, note: String) -> Result<Option<u64>, Failure> {
+    match client.post::<CosignatureResponse>(COSIGNATURES_PATH, note.into_bytes()).await {
+        Ok(CosignatureResponse { witnessed }) => Ok(Some(witnessed)),
+        Err(Failure::Because(Exit::Negative, _)) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn exit_of(alarm: &Alarm) -> Exit {
+    if matches!(alarm, Alarm::Checkpoint(_)) { Exit::Negative } else { Exit::Forked }
 }
 
 /// Looks once.
@@ -127,13 +213,11 @@ async fn look<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>>(
         _ => None,
     };
     let consistency = consistency.unwrap_or_default();
-    let answer = CommittedResponse { log: key, checkpoint: note, consistency, batches: Vec::new() };
+    let answer =
+        CommittedResponse { log: key, checkpoint: note, consistency, batches: Vec::new(), witnessed: None };
     let witness = match Witness::see(kept.map(|kept| &kept.witness), sink, &answer, &[]) {
         Ok(Seen { witness, .. }) => witness,
-        Err(alarm) => {
-            let exit = if matches!(alarm, Alarm::Checkpoint(_)) { Exit::Negative } else { Exit::Forked };
-            return Ok(Look::Alarm(exit, alarm.to_string()));
-        }
+        Err(alarm) => return Ok(Look::Alarm(exit_of(&alarm), alarm.to_string())),
     };
     let (compared, contradictions) = kept.map_or((0, 0), |kept| (kept.compared, kept.contradictions));
     let mut next = Kept { witness, compared, contradictions };
@@ -298,17 +382,27 @@ fn load(path: &Path) -> anyhow::Result<Option<Kept>> {
     Ok(Some(kept))
 }
 
-/// Durable when it returns: what was seen once is never taken back by a crash.
+/// What was seen once is never taken back by a crash.
 fn save(path: &Path, kept: &Kept) -> anyhow::Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(failed)?;
-    let draft: PathBuf = path.with_extension(format!("draft.{}", std::process::id()));
+    std::fs::create_dir_all(folder_of(path)).with_context(|| format!("cannot write {}", path.display()))?;
+    replace(path, &serde_json::to_vec(kept)?)
+}
+
+/// Durable when it returns.
+fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".draft.{}", std::process::id()));
+    let draft = PathBuf::from(draft);
     let write = || -> std::io::Result<()> {
-        std::fs::write(&draft, serde_json::to_vec(kept)?)?;
+        std::fs::write(&draft, bytes)?;
         std::fs::File::open(&draft)?.sync_all()?;
         std::fs::rename(&draft, path)?;
-        std::fs::File::open(folder)?.sync_all()
+        std::fs::File::open(folder_of(path))?.sync_all()
     };
+    let failed = || format!("cannot write {}", path.display());
     write().inspect_err(|_| drop(std::fs::remove_file(&draft))).with_context(failed)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -2,12 +2,15 @@
 //! Each is first shown to pass with those checks left out. The vectors for other readers are made of the same table.
 
 use super::report::{BundleCheck, VerifyError};
-use super::stand::{Bundle, HOST, OTHER, Placed, SESSION, Stand, enrol, epoch_id, redacted, signer};
+use super::stand::{
+    Bundle, HOST, OTHER, Placed, SESSION, Stand, WITNESSES, enrol, epoch_id, redacted, signer, signer_of_notes,
+    witness_key,
+};
 use super::verify::verify;
-use super::{Point, Policy, Proof, Range, Report, head_of};
+use super::{Point, Proof, Range, Report, head_of};
 use crate::batch::{Body, frame_head, put_entry};
-use crate::tlog::checkpoint::log_key;
-use crate::tlog::{Checkpoint, Note};
+use crate::tlog::checkpoint::{cosign, log_key};
+use crate::tlog::{Checkpoint, Note, Policy};
 use crate::verify::Check;
 use crate::verify::attacks::LeavingOut;
 use crate::{Batch, EntryHeader, EntryType, Hash, LogKey, Salt, Seq};
@@ -40,16 +43,19 @@ pub(super) enum Whose {
     OtherSink,
     /// The same sink's key, another log.
     OtherLog,
+    /// That of the bundle's own sink, which demands two witnesses.
+    Witnessed,
 }
 
 impl Whose {
-    pub(super) const ALL: [Whose; 3] = [Whose::Own, Whose::OtherSink, Whose::OtherLog];
+    pub(super) const ALL: [Whose; 4] = [Whose::Own, Whose::OtherSink, Whose::OtherLog, Whose::Witnessed];
 
     pub(super) fn file(self) -> &'static str {
         match self {
             Whose::Own => "policy.txt",
             Whose::OtherSink => "policy-of-another-sink.txt",
             Whose::OtherLog => "policy-of-another-log.txt",
+            Whose::Witnessed => "policy-with-witnesses.txt",
         }
     }
 
@@ -59,6 +65,7 @@ impl Whose {
             Whose::Own => own,
             Whose::OtherSink => Policy { sink: signer(0xa2).public(), ..own },
             Whose::OtherLog => Policy { log: log_key(signer(0xa2).public()), ..own },
+            Whose::Witnessed => stand.witnessed_policy(),
         }
     }
 }
@@ -92,6 +99,7 @@ impl Stop {
 
 const FORMAT: Stop = Stop::Bundle(BundleCheck::Format);
 const CHECKPOINT: Stop = Stop::Bundle(BundleCheck::Checkpoint);
+const UNWITNESSED: Stop = Stop::Bundle(BundleCheck::Witnesses);
 const ENROLMENT: Stop = Stop::Bundle(BundleCheck::Enrolment);
 const OWNER: Stop = Stop::Bundle(BundleCheck::Host);
 const INCLUSION: Stop = Stop::Bundle(BundleCheck::Inclusion);
@@ -114,6 +122,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     list.of_entries();
     list.of_batches();
     list.of_the_log();
+    list.of_witnesses();
     list.of_keys();
     list.of_the_range();
     list.of_the_file();
@@ -253,6 +262,47 @@ impl List<'_> {
             bundle.batches[1].1 =
                 Proof { content: bundle.batches[1].1.content, ..bundle.batches[2].1.clone() };
         });
+    }
+
+    /// The policy demands two witnesses; the first one did cosign.
+    fn of_witnesses(&mut self) {
+        let stand = self.stand;
+        let [first, second] = WITNESSES;
+        // As the second one would sign, by this key; its line then stands below the second one's name and id.
+        let disguised = |text: &str, seed: u8| -> String {
+            let (mut signed, mut note): (Note, Note) =
+                (text.parse().unwrap(), stand.cosigned(&[first]).parse().unwrap());
+            let key = signer_of_notes(seed);
+            cosign(&mut signed, second.0, &key, 1_769_860_801).unwrap();
+            let bytes = signed.signature(&witness_key(second.0, &key));
+            note.add(&witness_key(second.0, &signer_of_notes(second.1)), bytes);
+            note.to_string()
+        };
+        let another = stand.checkpoint.replacen("\n16\n", "\n15\n", 1);
+        assert_ne!(another, stand.checkpoint, "the size of the log is another one");
+        let changed = {
+            let mut note: Note = stand.cosigned(&[first]).parse().unwrap();
+            let key = witness_key(second.0, &signer_of_notes(second.1));
+            let signed: Note = stand.cosigned(&[second]).parse().unwrap();
+            let mut bytes = signed.signature(&key);
+            bytes[7] ^= 1;
+            note.add(&key, bytes);
+            note.to_string()
+        };
+        for (name, checkpoint) in [
+            ("checkpoint_that_no_witness_cosigned", stand.checkpoint.clone()),
+            ("checkpoint_that_too_few_witnesses_cosigned", stand.cosigned(&[first])),
+            ("cosignature_of_a_key_that_the_policy_has_not", stand.cosigned(&[first, (second.0, 0xc9)])),
+            ("cosignature_of_a_stranger_under_the_id_of_a_witness", disguised(&stand.checkpoint, 0xc9)),
+            ("cosignature_of_one_witness_under_the_id_of_another", disguised(&stand.checkpoint, first.1)),
+            ("cosignature_by_the_log_itself", disguised(&stand.checkpoint, 0xa1)),
+            ("cosignature_copied_from_another_checkpoint", disguised(&another, second.1)),
+            ("cosignature_whose_time_was_changed", changed),
+        ] {
+            let mut bundle = stand.session();
+            bundle.checkpoint = checkpoint;
+            self.bytes(name, &[UNWITNESSED], true, Whose::Witnessed, bundle.encode());
+        }
     }
 
     fn of_keys(&mut self) {
@@ -499,7 +549,7 @@ fn a_note_of_a_witness_beside_the_logs_own_is_passed_over() {
     let stand = Stand::new();
     let mut bundle = stand.session();
     let mut note: Note = stand.checkpoint.parse().unwrap();
-    crate::tlog::checkpoint::cosign(&mut note, "witness.example/w1", &stand.log, 1_800_000_000).unwrap();
+    cosign(&mut note, "witness.example/w1", &stand.log, 1_800_000_000).unwrap();
     bundle.checkpoint = note.to_string();
     assert!(checked(&bundle.encode(), &stand.policy).is_ok());
 }

@@ -17,7 +17,6 @@
 //! All headers and signatures are the bytes that were signed. Read and written piece by piece: a bundle may be larger
 //! than memory. Never parses a body, and opens no file.
 
-mod policy;
 mod read;
 mod report;
 mod verify;
@@ -30,7 +29,6 @@ mod stand;
 #[cfg(test)]
 mod vectors;
 
-pub use policy::{Policy, PolicyError};
 pub use read::{Opening, Part, ReadError, Reader};
 pub use report::{BundleCheck, KeyChain, Rejected, Report, SessionReport, VerifyError};
 pub use verify::verify;

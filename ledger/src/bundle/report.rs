@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Point, ReadError};
 use crate::ids::{BatchNumber, HostId, Seq};
+use crate::tlog::policy::Cosigned;
 use crate::verify::{Fault, Finding};
 
 /// The reasons for which a bundle is rejected.
@@ -17,6 +18,8 @@ pub enum BundleCheck {
     Format,
     /// The checkpoint is signed by the policy's log.
     Checkpoint,
+    /// Enough of the policy's witnesses cosigned the checkpoint.
+    Witnesses,
     /// The enrolment is signed by the policy's sink.
     Enrolment,
     /// The enrolment is that of the bundle's host.
@@ -151,6 +154,8 @@ pub struct Report {
     pub origin: String,
     /// Records under the checkpoint.
     pub size: u64,
+    /// Which of the policy's witnesses cosigned it, and when.
+    pub cosigned: Vec<Cosigned>,
 }
 
 impl Report {

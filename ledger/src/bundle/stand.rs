@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 
 use ring::signature::Ed25519KeyPair;
 
-use super::{Point, Policy, Proof, Range, Writer, head_of};
+use super::{Point, Proof, Range, Writer, head_of};
 use crate::batch::{BATCH_VERSION, Body, frame_head, put_entry};
 use crate::entry::ENTRY_VERSION;
 use crate::ids::EpochNonce;
 use crate::keys::Context;
 use crate::segment::{Record, RecordKind};
 use crate::statement::Signed;
-use crate::tlog::checkpoint::log_key;
-use crate::tlog::{BatchLeaf, Checkpoint, MemoryTree, leaf, proof};
+use crate::tlog::checkpoint::{cosign, log_key};
+use crate::tlog::note::KeyKind;
+use crate::tlog::{BatchLeaf, Checkpoint, MemoryTree, Note, NoteKey, Policy, Witnesses, leaf, proof};
 use crate::*;
 
 pub(super) const HOST: HostId = HostId::from_bytes([7; 16]);
@@ -34,6 +35,19 @@ fn pair(seed: u8) -> Ed25519KeyPair {
 /// Signs in any context.
 pub(super) fn signer(seed: u8) -> SinkKey {
     SinkKey::from_pair(pair(seed))
+}
+
+/// The witnesses of the policy that demands some: names, and seeds of keys.
+pub(super) const WITNESSES: [(&str, u8); 2] = [("witness.example/w1", 0xc1), ("witness.example/w2", 0xc2)];
+
+/// Signs notes.
+pub(super) fn signer_of_notes(seed: u8) -> LogKey {
+    LogKey::from_pair(pair(seed))
+}
+
+/// The key that a witness's cosignatures are verified with.
+pub(super) fn witness_key(name: &str, key: &LogKey) -> NoteKey {
+    NoteKey::new(name, KeyKind::CosignatureV1, key.public()).unwrap()
 }
 
 pub(super) fn epoch_id(counter: u64) -> EpochId {
@@ -224,7 +238,7 @@ impl Stand {
         let (size, root) = (tree.size(), tree.root(tree.size()).unwrap());
         let checkpoint = Checkpoint { origin: name.name().to_owned(), size, root };
         Stand {
-            policy: Policy { sink: signer(0xa0).public(), log: name },
+            policy: Policy { sink: signer(0xa0).public(), log: name, witnesses: Witnesses::default() },
             checkpoint: checkpoint.sign(&log).to_string(),
             enrolment: (enrolment, unsaid(0)),
             other_enrolment: (other_enrolment, unsaid(1)),
@@ -271,6 +285,22 @@ impl Stand {
         let [_, mut second, _] = lines();
         second.batch(&[(EntryType::Exec, None)]);
         second.made
+    }
+
+    /// The policy that demands both witnesses.
+    pub(super) fn witnessed_policy(&self) -> Policy {
+        let keys = WITNESSES.map(|(name, seed)| witness_key(name, &signer_of_notes(seed)));
+        Policy { witnesses: Witnesses::some_of(keys, 2).unwrap(), ..self.policy.clone() }
+    }
+
+    /// The checkpoint, cosigned by these: under which name, by which key.
+    pub(super) fn cosigned(&self, by: &[(&str, u8)]) -> String {
+        let mut note: Note = self.checkpoint.parse().unwrap();
+        for (name, seed) in by {
+            cosign(&mut note, name, &signer_of_notes(*seed), NOON_NS / 1_000_000_000 + u64::from(*seed))
+                .unwrap();
+        }
+        note.to_string()
     }
 
     /// The session, with the bodies of all others left out.

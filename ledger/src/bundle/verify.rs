@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use super::report::{BundleCheck, KeyChain, Rejected, Report, SessionReport, VerifyError};
-use super::{Opening, Part, Point, Policy, Proof, Range, Reader};
+use super::{Opening, Part, Point, Proof, Range, Reader};
 use crate::batch::{Batch, BatchHeader, EntryView};
 use crate::entry::{EntryHeader, EntryType};
 use crate::ids::{BatchNumber, Hash, Position, PublicKey, Seq};
@@ -12,7 +12,9 @@ use crate::keys::{self, Context};
 use crate::line;
 use crate::segment::{Record, RecordKind};
 use crate::statement::{Enrolment, Signed};
-use crate::tlog::{BatchLeaf, Checkpoint, leaf, verify_inclusion};
+use crate::tlog::checkpoint::CheckpointError;
+use crate::tlog::policy::Cosigned;
+use crate::tlog::{BatchLeaf, Checkpoint, Note, Policy, leaf, verify_inclusion};
 use crate::tree;
 use crate::verify::{Finding, Head, follow};
 
@@ -77,9 +79,7 @@ struct Verification {
 impl Verification {
     fn begin(opening: &Opening, policy: &Policy) -> Result<Self, Rejected> {
         let range = opening.range;
-        let checkpoint = Checkpoint::open_text(&opening.checkpoint, &policy.log)
-            .or_else(|error| unsigned(&opening.checkpoint).ok_or(error))
-            .map_err(|error| reject(BundleCheck::Checkpoint, error))?;
+        let (checkpoint, cosigned) = open_checkpoint(&opening.checkpoint, policy)?;
         let enrolment = open_enrolment(opening, policy, &checkpoint)?;
         let ordered = range.first.order() <= range.last.order();
         demand(BundleCheck::Range, ordered, "the range ends before it begins")?;
@@ -108,6 +108,7 @@ impl Verification {
             last_received_ns: 0,
             origin: checkpoint.origin.clone(),
             size: checkpoint.size,
+            cosigned,
         };
         Ok(Verification { range, enrolment, checkpoint, head: None, newest: None, seen: None, report })
     }
@@ -304,6 +305,18 @@ fn head_after(header: &BatchHeader, batch: Position) -> Head {
         stopped: false,
         host_key: None,
     }
+}
+
+/// The checkpoint, and who cosigned it.
+fn open_checkpoint(text: &str, policy: &Policy) -> Result<(Checkpoint, Vec<Cosigned>), Rejected> {
+    let note: Result<Note, CheckpointError> = text.parse().map_err(CheckpointError::from);
+    let note = note.map_err(|error| reject(BundleCheck::Checkpoint, error))?;
+    let checkpoint = Checkpoint::open(&note, &policy.log)
+        .or_else(|error| unsigned(text).ok_or(error))
+        .map_err(|error| reject(BundleCheck::Checkpoint, error))?;
+    let witnessed = policy.witnesses.are_met(&note);
+    demand(BundleCheck::Witnesses, witnessed, "too few of the policy's witnesses cosigned the checkpoint")?;
+    Ok((checkpoint, policy.witnesses.cosigned(&note)))
 }
 
 fn open_enrolment(

@@ -1,7 +1,7 @@
 //! What a hostile sink or log can try against a host that watches it (`docs/attacks.md`), each first shown to pass when the
 //! one check that stops it is left out.
 
-use super::checkpoint::{CertifiedLogKey, CheckpointError, cosign, cosigners, is_witnessed, log_key};
+use super::checkpoint::{CertifiedLogKey, CheckpointError, log_key};
 use super::rules::Rule;
 use super::text::ProofError;
 use super::witness::Alarm;
@@ -11,6 +11,8 @@ use crate::keys::{LogKey, SinkKey};
 use crate::tree;
 use crate::verify::{LogDifference, judge_checkpoint};
 use crate::wire::{CommittedBatch, CommittedResponse};
+
+mod witnessed;
 
 thread_local! {
     static LEFT_OUT: std::cell::RefCell<Vec<Rule>> = const { std::cell::RefCell::new(Vec::new()) };
@@ -39,6 +41,11 @@ fn assert_alarm(name: &str, rules: &[Rule], attack: impl Fn() -> Result<usize, A
         Rule::Rollback => "rollback",
         Rule::Fork => "fork",
         Rule::Inclusion => "inclusion",
+        Rule::Cosignature => "cosignature",
+        Rule::Quorum => "quorum",
+        Rule::OneKey => "one key",
+        Rule::OwnKey => "own key",
+        Rule::WitnessedFork => "witnessed fork",
     };
     assert_eq!(row.seen_by, seen_by);
     alarm
@@ -92,6 +99,7 @@ impl Log {
             checkpoint: self.checkpoint(size).sign(&self.key).to_string(),
             consistency: proof::consistency(&self.tree, held, size).unwrap().unwrap_or_default(),
             batches: batches.iter().map(committed).collect(),
+            witnessed: None,
         }
     }
 
@@ -299,27 +307,4 @@ fn a_proof_file_proves_its_own_leaf_under_its_own_log_only() {
     ] {
         assert!(text.parse::<InclusionProof>().is_err(), "{text:?}");
     }
-}
-
-#[test]
-fn a_checkpoint_is_witnessed_by_a_quorum_of_different_keys() {
-    let log = Log::new();
-    let mut note = log.checkpoint(20).sign(&log.key);
-    let witnesses = [LogKey::generate().unwrap().0, LogKey::generate().unwrap().0];
-    let first = cosign(&mut note, "witness.example/1", &witnesses[0], 1_800_000_000).unwrap();
-    let again = cosign(&mut note, "witness.example/1b", &witnesses[0], 1_800_000_001).unwrap();
-    let absent =
-        NoteKey::new("witness.example/2", note::KeyKind::CosignatureV1, witnesses[1].public()).unwrap();
-    let note: Note = note.to_string().parse().unwrap();
-    let known = [first.clone(), again, absent];
-    assert_eq!(cosigners(&note, &known[..1]), [("witness.example/1", 1_800_000_000)]);
-    assert!(is_witnessed(&note, &known, 1));
-    assert!(!is_witnessed(&note, &known, 2), "one key under two names is one witness");
-    // A log's own signature is no cosignature, and a cosignature of one tree is none of another.
-    let own = NoteKey::new(log_key(log.key.public()).name(), note::KeyKind::CosignatureV1, log.key.public())
-        .unwrap();
-    assert!(!is_witnessed(&note, &[own], 1));
-    let moved: Note = note.to_string().replacen("\n20\n", "\n21\n", 1).parse().unwrap();
-    assert!(!is_witnessed(&moved, &known, 1));
-    assert!(Checkpoint::open(&note, &log_key(log.key.public())).is_ok(), "the log's signature still holds");
 }

@@ -142,19 +142,6 @@ impl CertifiedLogKey {
     }
 }
 
-/// Which of these witnesses cosigned the checkpoint, and when (seconds since 1970).
-pub fn cosigners<'w>(note: &Note, witnesses: &'w [NoteKey]) -> Vec<(&'w str, u64)> {
-    let signed = |witness: &'w NoteKey| Some((witness.name(), witness.verify(note)?.at_s?));
-    witnesses.iter().filter_map(signed).collect()
-}
-
-/// Whether at least `quorum` of these witnesses cosigned the checkpoint. One key under several names counts once.
-#[must_use]
-pub fn is_witnessed(note: &Note, witnesses: &[NoteKey], quorum: usize) -> bool {
-    let signed = witnesses.iter().filter(|witness| witness.verify(note).is_some_and(|s| s.at_s.is_some()));
-    signed.map(NoteKey::key).collect::<std::collections::BTreeSet<_>>().len() >= quorum
-}
-
 /// Adds a witness's cosignature (c2sp.org/tlog-cosignature). Whoever calls has checked the tree's consistency with
 /// all that this witness ever cosigned.
 pub fn cosign(note: &mut Note, name: &str, key: &LogKey, at_s: u64) -> Option<NoteKey> {

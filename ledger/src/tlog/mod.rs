@@ -6,12 +6,13 @@
 //!
 //! In flow order: [`leaf`] (a record of the store), [`edge`] (the growing tree and the tiles that it makes), [`tile`]
 //! (names and contents), [`proof`] (made and checked), [`note`] and [`checkpoint`] (what is signed), [`text`] (one
-//! proof as a file), [`witness`] (what a host demands).
+//! proof as a file), [`policy`] (whose cosignatures a checkpoint needs), [`witness`] (what a host demands).
 
 pub mod checkpoint;
 pub mod edge;
 pub mod leaf;
 pub mod note;
+pub mod policy;
 pub mod proof;
 mod rules;
 pub mod text;
@@ -22,6 +23,7 @@ pub use checkpoint::{Checkpoint, CheckpointReference};
 pub use edge::{Edge, MemoryTree};
 pub use leaf::BatchLeaf;
 pub use note::{Note, NoteKey};
+pub use policy::{Policy, PolicyError, Witnesses};
 pub use proof::{Nodes, verify_consistency, verify_inclusion};
 pub use text::InclusionProof;
 pub use tile::{Tile, TileNodes};

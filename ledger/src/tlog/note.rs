@@ -7,6 +7,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::rules::{Rule, is_left_out};
 use crate::ids::{PublicKey, Signature};
 use crate::keys;
 use crate::tree;
@@ -62,6 +63,11 @@ impl NoteKey {
         &self.name
     }
 
+    /// What it signs.
+    pub const fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
     /// The key itself.
     pub fn key(&self) -> PublicKey {
         self.key
@@ -92,7 +98,7 @@ impl NoteKey {
                 let message = cosigned(&note.text, time);
                 let holds = i64::try_from(time).is_ok()
                     && keys::verify_note(&self.key, message.as_bytes(), &signature);
-                holds.then_some(Signed { at_s: Some(time) })
+                (holds || is_left_out(Rule::Cosignature)).then_some(Signed { at_s: Some(time) })
             }
         }
     }
@@ -160,6 +166,24 @@ impl Note {
         let mut note = Note { text, signatures: Vec::new() };
         note.add(key, bytes);
         note
+    }
+
+    /// The bytes of a key's signature, to be put elsewhere.
+    #[cfg(test)]
+    pub(crate) fn signature(&self, key: &NoteKey) -> Vec<u8> {
+        let found = self.signatures.iter().find(|one| one.name == key.name && one.id == key.id());
+        found.unwrap().bytes.clone()
+    }
+
+    /// Takes a key's signature over from another note of the same text, if it holds and none of that key is here yet.
+    pub fn adopt(&mut self, other: &Note, key: &NoteKey) -> Option<Signed> {
+        let id = key.id();
+        let theirs = |one: &&NoteSignature| one.name == key.name && one.id == id;
+        let signed = key.verify(other).filter(|_| other.text == self.text)?;
+        if !self.signatures.iter().any(|one| theirs(&one)) {
+            self.signatures.push(other.signatures.iter().find(theirs)?.clone());
+        }
+        Some(signed)
     }
 
     /// Adds a signature, such as a witness's.

@@ -17,6 +17,16 @@ pub(super) enum Rule {
     Fork,
     /// What is said to be committed is in its tree.
     Inclusion,
+    /// A cosignature is one over this checkpoint, at its time, by the key that it names.
+    Cosignature,
+    /// Enough witnesses cosigned.
+    Quorum,
+    /// One key is one witness.
+    OneKey,
+    /// Nobody is a witness of itself.
+    OwnKey,
+    /// What is called witnessed is of the tree that is watched.
+    WitnessedFork,
 }
 
 /// No check is left out of what runs.

@@ -4,11 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, CheckpointError, CheckpointReference, log_key};
+use super::note::Note;
+use super::policy::Policy;
 use super::proof::{verify_consistency, verify_inclusion};
 use super::rules::{Rule, is_left_out};
 use crate::ids::{Hash, Position, PublicKey};
 use crate::tree;
-use crate::wire::CommittedResponse;
+use crate::wire::{CommittedBatch, CommittedResponse, WitnessedResponse};
 
 /// What a host keeps durably of the log that it watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,9 @@ pub enum Alarm {
         /// Which.
         batch: Position,
     },
+    /// A checkpoint without the cosignatures that make it one.
+    #[error("the sink calls a checkpoint witnessed that too few of the policy's witnesses cosigned")]
+    NotWitnessed,
 }
 
 /// A batch with a `stored` receipt.
@@ -104,23 +109,35 @@ impl Witness {
         if !goes_on && !is_left_out(Rule::Fork) {
             return Err(Alarm::Forked { held, shown: size });
         }
-        let mut committed = 0;
-        for (shown, own) in answer.batches.iter().zip(awaited) {
-            let place = |batch: &Position| (batch.epoch.counter, batch.number);
-            if place(&shown.batch) != place(&own.batch) {
-                // The sink has more of this host than the host waits for, if that came back from an old copy.
-                break;
-            }
-            let holds = shown.batch == own.batch
-                && verify_inclusion(&own.leaf, shown.index, size, &root, &shown.proof);
-            if !holds && !is_left_out(Rule::Inclusion) {
-                return Err(Alarm::NotInTree { batch: own.batch });
-            }
-            committed += 1;
-        }
+        let committed = included(&checkpoint, &answer.batches, awaited)?;
         let witness =
             Witness { log: log.key(), note: answer.checkpoint.clone(), checkpoint: checkpoint.reference() };
         Ok(Seen { witness, committed })
+    }
+
+    /// Checks what an answer calls witnessed, behind [`Witness::see`] of the same answer: the policy's log and witnesses
+    /// signed it, the checkpoint that is kept goes on from it, and what is said to be in its tree is. How many of those
+    /// that are awaited are witnessed, from the first on.
+    pub fn see_witnessed(
+        &self,
+        policy: &Policy,
+        answer: &WitnessedResponse,
+        awaited: &[Awaited],
+    ) -> Result<usize, Alarm> {
+        if policy.log.key() != self.log {
+            return Err(Alarm::OtherLog);
+        }
+        let note: Note = answer.checkpoint.parse().map_err(CheckpointError::from)?;
+        let witnessed = Checkpoint::open(&note, &policy.log)?;
+        if !policy.witnesses.are_met(&note) {
+            return Err(Alarm::NotWitnessed);
+        }
+        let (size, root) = (self.checkpoint.size, self.checkpoint.root);
+        let goes_on = verify_consistency(witnessed.size, &witnessed.root, size, &root, &answer.consistency);
+        if !goes_on && !is_left_out(Rule::WitnessedFork) {
+            return Err(Alarm::Forked { held: witnessed.size, shown: size });
+        }
+        included(&witnessed, &answer.batches, awaited)
     }
 
     /// Whether what was kept is a checkpoint that its log signed: a file may be damaged.
@@ -129,4 +146,23 @@ impl Witness {
         let opened = Checkpoint::open_text(&self.note, &log_key(self.log));
         opened.is_ok_and(|checkpoint| checkpoint.reference() == self.checkpoint)
     }
+}
+
+/// How many of those that are awaited are in this tree, from the first on.
+fn included(checkpoint: &Checkpoint, shown: &[CommittedBatch], awaited: &[Awaited]) -> Result<usize, Alarm> {
+    let mut count = 0;
+    for (shown, own) in shown.iter().zip(awaited) {
+        let place = |batch: &Position| (batch.epoch.counter, batch.number);
+        if place(&shown.batch) != place(&own.batch) {
+            // The sink has more of this host than the host waits for, if that came back from an old copy.
+            break;
+        }
+        let holds = shown.batch == own.batch
+            && verify_inclusion(&own.leaf, shown.index, checkpoint.size, &checkpoint.root, &shown.proof);
+        if !holds && !is_left_out(Rule::Inclusion) {
+            return Err(Alarm::NotInTree { batch: own.batch });
+        }
+        count += 1;
+    }
+    Ok(count)
 }

@@ -18,6 +18,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
 use custody_ledger::statement::DenialReason;
+use custody_ledger::wire;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Acceptor;
@@ -81,6 +82,9 @@ pub fn router(services: State) -> Router {
     let log = Router::new()
         .route("/v1/log/key", get(log::key))
         .route("/v1/log/checkpoint", get(log::checkpoint))
+        .route(wire::CANDIDATE_PATH, get(log::candidate))
+        .route(wire::WITNESSED_PATH, get(log::witnessed))
+        .route(wire::COSIGNATURES_PATH, post(log::cosignatures))
         .route("/v1/log/tile/{*path}", get(log::tile));
     let enrolment = Router::new().route("/v1/enroll", post(enroll::enroll));
     let observation = Router::new()

@@ -1,5 +1,7 @@
 //! What watches the sink: metrics, liveness, readiness. Open to all who reach the port: counters, no records.
 
+use std::sync::Arc;
+
 use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -7,6 +9,11 @@ use axum::response::IntoResponse;
 use super::State;
 
 pub(super) async fn metrics(Shared(services): Shared<State>) -> impl IntoResponse {
+    let asked = Arc::clone(&services);
+    // Without an answer the figures of before stay.
+    if let Ok(Some(figures)) = tokio::task::spawn_blocking(move || asked.tree.witnessing().figures()).await {
+        services.metrics.witnessed(figures);
+    }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], services.metrics.text())
 }

@@ -16,10 +16,11 @@ use custody_ledger::bundle::{
 };
 use custody_ledger::segment::RecordKind;
 use custody_ledger::statement::{Enrolment, Signed};
-use custody_ledger::wire::{CommittedQuery, RefusalCode};
+use custody_ledger::wire::RefusalCode;
 use custody_ledger::{Batch, BatchNumber, EntryType, Hash, HostId, Seq};
 use serde::Deserialize;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::sight::Sight;
 use super::{LOOK_MAX, blocking, not_found, pieces, store_trouble};
@@ -228,17 +229,13 @@ impl Export {
     fn prepare(services: &Services, chosen: Chosen, whole: bool, runtime: &Handle) -> Result<Self, Refused> {
         let trouble = |error: ExportError| Refused::internal(&error);
         let id = chosen.range.host;
-        let mut newest = services.tree.subscribe();
-        let published = loop {
-            let published = Arc::clone(&newest.borrow_and_update());
-            if committed(services, id, &chosen.last, &published).map_err(trouble)?.is_some() {
-                break published;
-            }
-            let changed = async { tokio::time::timeout(COMMIT_WAIT, newest.changed()).await };
-            if !matches!(runtime.block_on(changed), Ok(Ok(()))) {
-                let detail = "what was asked for is not under a checkpoint yet; try again in a moment";
-                return Err(Refused::new(RefusalCode::Unavailable, detail));
-            }
+        let covers = |published: &Published| -> Result<bool, Refused> {
+            Ok(committed(services, id, &chosen.last, published).map_err(trouble)?.is_some())
+        };
+        // A witnessed checkpoint is worth more, where it has all of it.
+        let published = match services.tree.witnessing().newest() {
+            Some(witnessed) if covers(&witnessed)? => witnessed,
+            _ => wait_for(services.tree.subscribe(), runtime, covers)?,
         };
         let (enrolment, index) = enrolment(services, id, &published).map_err(trouble)?;
         let inclusion = services.tree.inclusion(index, &published).map_err(|error| trouble(error.into()))?;
@@ -308,6 +305,25 @@ impl Export {
     }
 }
 
+/// The first checkpoint from now on that covers all of it. Blocks.
+fn wait_for(
+    mut newest: watch::Receiver<Arc<Published>>,
+    runtime: &Handle,
+    covers: impl Fn(&Published) -> Result<bool, Refused>,
+) -> Result<Arc<Published>, Refused> {
+    loop {
+        let published = Arc::clone(&newest.borrow_and_update());
+        if covers(&published)? {
+            return Ok(published);
+        }
+        let changed = async { tokio::time::timeout(COMMIT_WAIT, newest.changed()).await };
+        if !matches!(runtime.block_on(changed), Ok(Ok(()))) {
+            let detail = "what was asked for is not under a checkpoint yet; try again in a moment";
+            return Err(Refused::new(RefusalCode::Unavailable, detail));
+        }
+    }
+}
+
 /// Batches of a host from this one on with their places, as far as they are under the checkpoint. What their frames hash
 /// to is left to who reads them.
 fn placed(
@@ -316,8 +332,7 @@ fn placed(
     (epoch, number): (u64, u64),
     published: &Published,
 ) -> Result<Vec<(BatchRow, Proof)>, ExportError> {
-    let query = CommittedQuery { epoch, number, size: published.checkpoint.size, wait_ms: 0 };
-    let committed = services.tree.committed(host, &query, published)?.batches;
+    let committed = services.tree.batches(host, (epoch, number), published)?;
     let rows = services.store.batches_from(host, epoch, number, committed.len())?;
     let same = rows.into_iter().zip(committed).take_while(|(row, committed)| row.batch == committed.batch);
     let place = |(row, committed): (BatchRow, custody_ledger::wire::CommittedBatch)| {

@@ -13,9 +13,14 @@ use super::TreeError;
 /// Name of the checkpoint below the log's folder.
 pub(super) const CHECKPOINT: &str = "checkpoint";
 
+/// Name of the newest checkpoint that enough witnesses cosigned.
+pub(super) const WITNESSED: &str = "checkpoint.witnessed";
+
 /// The folder of the log.
 pub(super) struct Files {
     folder: PathBuf,
+    /// What is not whole yet stands under this name; each thread that writes has its own.
+    draft: &'static str,
 }
 
 pub(super) fn failed<'a>(
@@ -35,7 +40,12 @@ pub(super) use super::tests::step;
 
 impl Files {
     pub(super) fn open(directory: &Path) -> Result<Self, TreeError> {
-        let files = Files { folder: directory.join("log") };
+        Files::with_draft(directory, "draft.tmp")
+    }
+
+    /// For another thread than the log's.
+    pub(super) fn with_draft(directory: &Path, draft: &'static str) -> Result<Self, TreeError> {
+        let files = Files { folder: directory.join("log"), draft };
         make_folder(&files.folder)?;
         Ok(files)
     }
@@ -111,7 +121,7 @@ impl Files {
     }
 
     fn draft(&self, bytes: &[u8], mode: u32) -> Result<PathBuf, TreeError> {
-        let path = self.folder.join("draft.tmp");
+        let path = self.folder.join(self.draft);
         // Left by a process that died; it may be read-only.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", &path)(error)),

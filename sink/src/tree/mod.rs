@@ -4,6 +4,7 @@
 //! ```text
 //! <state directory>/log/checkpoint, log/tile/…   a C2SP log as any file server can serve it; nothing secret
 //!                  /log/key.pub                  the log's key, certified by the receipt key
+//!                  /log/checkpoint.witnessed     the newest one that witnesses cosigned, if any are named
 //!                  /log.key                      signs checkpoints and nothing else
 //!                  /tree.redb                    the newest checkpoint, its staged tiles, where batches stand
 //! ```
@@ -17,6 +18,7 @@ mod database;
 mod files;
 mod key;
 mod sequencer;
+mod witnessed;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +29,11 @@ use std::time::{Duration, Instant};
 use custody_ledger::tlog::checkpoint::{CertifiedLogKey, log_key};
 use custody_ledger::tlog::proof;
 use custody_ledger::tlog::tile::TileError;
-use custody_ledger::tlog::{Checkpoint, CheckpointReference, Tile, TileNodes};
+use custody_ledger::tlog::{Checkpoint, CheckpointReference, Tile, TileNodes, Witnesses};
 use custody_ledger::verify::{LogDifference, judge_checkpoint};
-use custody_ledger::wire::{COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse};
+use custody_ledger::wire::{
+    COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse, WitnessedResponse,
+};
 use custody_ledger::{Hash, HostId, Position, SinkKey};
 use tokio::sync::watch;
 
@@ -38,6 +42,7 @@ use crate::store::{Place, Pulse, Store, StoreError};
 use database::Database;
 use files::Files;
 use sequencer::Sequencer;
+pub use witnessed::{CosignatureError, Figures, Witnessing};
 
 /// How long the log's thread waits at once for more in the store, so that it also hears that it shall stop.
 const WAIT_MAX: Duration = Duration::from_millis(200);
@@ -75,6 +80,9 @@ pub enum TreeError {
     /// The log's key.
     #[error(transparent)]
     Key(#[from] custody_ledger::keys::KeyError),
+    /// The configuration names a key of this sink.
+    #[error("the configuration names this sink's own key as a witness: nobody is a witness of itself")]
+    OwnWitness,
 }
 
 impl From<TileError<TreeError>> for TreeError {
@@ -104,6 +112,7 @@ pub struct Tree {
     files: Arc<Files>,
     key: CertifiedLogKey,
     published: watch::Receiver<Arc<Published>>,
+    witnessing: Witnessing,
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
     stop: Arc<AtomicBool>,
@@ -112,22 +121,36 @@ pub struct Tree {
 
 impl Tree {
     /// Opens the log beside its store, brings it up to what is there, and goes on behind the store, with one checkpoint
-    /// each `interval` at most.
+    /// each `interval` at most. Cosignatures of `witnesses` are collected, if any must sign.
     pub fn open(
         directory: &Path,
         store: Arc<Store>,
         sink: &SinkKey,
         interval: Duration,
+        witnesses: Witnesses,
     ) -> Result<Self, TreeError> {
         let files = Arc::new(Files::open(directory)?);
         let key = key::open(directory, &files)?;
         let certified = CertifiedLogKey::certify(sink, key.public());
+        if witnesses.keys().any(|witness| [key.public(), sink.public()].contains(&witness.key())) {
+            return Err(TreeError::OwnWitness);
+        }
         files.replace("key.pub", &key::public_file(&certified))?;
         let database = Arc::new(Database::open(&directory.join("tree.redb"))?);
         let mut sequencer =
             Sequencer::open(Arc::clone(&store), Arc::clone(&database), Arc::clone(&files), key)?;
         sequencer.catch_up()?;
         let (sender, published) = watch::channel(Arc::new(sequencer.published()));
+        let size = published.borrow().checkpoint.size;
+        let nodes = TileNodes::new(size, |tile| files.tile(tile));
+        let root = |at| (at <= size).then(|| proof::root(&nodes, at)).transpose();
+        let witnessing = Witnessing::open(
+            Files::with_draft(directory, "witnessed.tmp")?,
+            &log_key(certified.key),
+            witnesses,
+            published.clone(),
+            |at| Ok(root(at)?),
+        )?;
         let (failed, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let pulse = Arc::new(Pulse::default());
         let follow = Follow {
@@ -146,12 +169,28 @@ impl Tree {
         });
         let thread = thread.map_err(files::failed("start", Path::new("the log's thread")))?;
         let thread = Mutex::new(Some(thread));
-        Ok(Tree { store, database, files, key: certified, published, failed, pulse, stop, thread })
+        Ok(Tree {
+            store,
+            database,
+            files,
+            key: certified,
+            published,
+            witnessing,
+            failed,
+            pulse,
+            stop,
+            thread,
+        })
     }
 
     /// The newest checkpoint, and the next ones.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
+    }
+
+    /// What witnesses say of it.
+    pub fn witnessing(&self) -> &Witnessing {
+        &self.witnessing
     }
 
     /// The key that signs its checkpoints, certified by the receipt key.
@@ -190,24 +229,54 @@ impl Tree {
         key::public_file(&self.key)
     }
 
-    /// What is committed of a host's batches under this checkpoint. Blocks.
-    pub fn committed(
+    /// A host's batches under this checkpoint, from that number of that epoch on. Blocks.
+    pub fn batches(
         &self,
         host: HostId,
-        query: &CommittedQuery,
+        (epoch, number): (u64, u64),
         published: &Published,
-    ) -> Result<CommittedResponse, TreeError> {
+    ) -> Result<Vec<CommittedBatch>, TreeError> {
         let size = published.checkpoint.size;
         let nodes = self.nodes(size);
         let mut batches = Vec::new();
-        for row in self.store.batches_from(host, query.epoch, query.number, COMMITTED_BATCHES_MAX)? {
+        for row in self.store.batches_from(host, epoch, number, COMMITTED_BATCHES_MAX)? {
             let leaf = self.database.leaf(host, row.batch.epoch.counter, row.batch.number.0)?;
             let Some(index) = leaf.filter(|index| *index < size) else { break };
             let Some(proof) = proof::inclusion(&nodes, index, size)? else { break };
             batches.push(CommittedBatch { batch: row.batch, index, proof });
         }
+        Ok(batches)
+    }
+
+    /// What is committed of a host's batches under this checkpoint, and under that one witnessed, if it asks. Blocks.
+    pub fn committed(
+        &self,
+        host: HostId,
+        query: &CommittedQuery,
+        published: &Published,
+        witnessed: Option<&Published>,
+    ) -> Result<CommittedResponse, TreeError> {
+        let size = published.checkpoint.size;
+        let nodes = self.nodes(size);
         let consistency = proof::consistency(&nodes, query.size, size)?.unwrap_or_default();
-        Ok(CommittedResponse { log: self.key, checkpoint: published.note.clone(), consistency, batches })
+        let mut answer = CommittedResponse {
+            log: self.key,
+            checkpoint: published.note.clone(),
+            consistency,
+            batches: self.batches(host, (query.epoch, query.number), published)?,
+            witnessed: None,
+        };
+        if let (Some(epoch), Some(number), Some(witnessed)) =
+            (query.witnessed_epoch, query.witnessed_number, witnessed)
+            // A moment ago it may have been published to witnesses and not to those who wait.
+            && let Some(consistency) = proof::consistency(&nodes, witnessed.checkpoint.size, size)?
+        {
+            let batches = self.batches(host, (epoch, number), witnessed)?;
+            let checkpoint = witnessed.note.clone();
+            answer.witnessed =
+                (!batches.is_empty()).then_some(WitnessedResponse { checkpoint, consistency, batches });
+        }
+        Ok(answer)
     }
 
     /// How this log differs from a checkpoint that a host holds of it. Blocks.

@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use custody_ledger::tlog::checkpoint::log_key;
-use custody_ledger::tlog::{Checkpoint, Tile};
+use custody_ledger::tlog::checkpoint::{cosign, log_key};
+use custody_ledger::tlog::{Checkpoint, Note, Tile, Witnesses};
 use custody_ledger::{Enrolment, HostId, HostKey, LogKey};
 
 use super::database::Database;
 use super::files::{CHECKPOINT, Files};
 use super::sequencer::Sequencer;
+use super::witnessed::{CosignatureError, Witnessing};
 use super::*;
 use crate::store::{Limits, Store};
 
@@ -235,4 +236,58 @@ fn segments_that_were_changed_do_not_pass_under_the_old_checkpoint() {
     let error = forged.start().unwrap_err().to_string();
     assert!(error.contains("another root") || error.contains("other bytes"), "{error}");
     assert_eq!(stand.shown(), Some(honest));
+}
+
+/// What is witnessed is on disk before anybody hears of it, and no death between the two brings an older one back.
+#[test]
+fn a_death_while_a_cosignature_is_taken_never_moves_the_witnessed_checkpoint_back() {
+    let witness = LogKey::generate().unwrap().0;
+    let name = "audit.example/w1";
+    let mut stand = Stand::new();
+    stand.enrol(3);
+    stand.start().unwrap();
+    let open = |stand: &Stand| {
+        let note = std::fs::read_to_string(stand.folder.path().join("log").join(CHECKPOINT)).unwrap();
+        let log = log_key(stand.key().public());
+        let checkpoint = Checkpoint::open_text(&note, &log).unwrap();
+        let key = cosign(&mut note.parse().unwrap(), name, &witness, 1).unwrap();
+        let files = Files::with_draft(stand.folder.path(), "witnessed.tmp").unwrap();
+        let nodes = Files::open(stand.folder.path()).unwrap();
+        let size = checkpoint.size;
+        let root = |at: u64| {
+            let nodes = TileNodes::new(size, |tile| nodes.tile(tile));
+            Ok((at <= size).then(|| proof::root(&nodes, at)).transpose()?)
+        };
+        let published = watch::channel(Arc::new(Published { checkpoint, note })).1;
+        Witnessing::open(files, &log, Witnesses::some_of([key], 1).unwrap(), published, root).unwrap()
+    };
+    let size = |witnessing: &Witnessing| witnessing.newest().map_or(0, |newest| newest.checkpoint.size);
+    let mut before = 0;
+    for more in [0, 2] {
+        stand.enrol(more);
+        let shown = stand.start().unwrap().size;
+        for steps in 0.. {
+            let witnessing = open(&stand);
+            let was = size(&witnessing);
+            assert!([before, shown].contains(&was));
+            let mut note: Note = witnessing.offered().unwrap().parse().unwrap();
+            cosign(&mut note, name, &witness, 2);
+            STEPS_LEFT.set(Some(steps));
+            let taken = witnessing.take(&note.to_string());
+            STEPS_LEFT.set(None);
+            // Nobody heard of what may not be durable; the next start finds one of the two.
+            let found = size(&open(&stand));
+            match taken {
+                Ok(leaves) => {
+                    assert_eq!((leaves, found), (shown, shown));
+                    break;
+                }
+                Err(CosignatureError::Kept(_)) => assert_eq!(size(&witnessing), was),
+                Err(error) => panic!("{error}"),
+            }
+            assert!(found == before || found == shown, "{found}");
+        }
+        before = shown;
+    }
+    assert_eq!(before, 5);
 }

@@ -79,6 +79,7 @@ async fn see(
         number: awaited.batch.number.0,
         size: oracle.witness().map_or(0, |kept| kept.checkpoint().size),
         wait_ms: 2_000,
+        ..CommittedQuery::default()
     };
     let path = wire::committed_path(host.id, &query);
     let asked = sink.request(Some(&host.credentials), Method::GET, &path, Vec::new());

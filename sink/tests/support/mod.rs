@@ -1,5 +1,7 @@
 //! A real `custody-sink` in a folder of its own, and a host that talks to it over real sockets.
 
+pub(crate) mod person;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;

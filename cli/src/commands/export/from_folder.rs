@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, anyhow};
-use custody_ledger::bundle::{Point, Policy, Proof, Range, WAY_WRITTEN_MAX, WriteError, Writer, head_of};
+use custody_ledger::bundle::{Point, Proof, Range, WAY_WRITTEN_MAX, WriteError, Writer, head_of};
 use custody_ledger::retention::content_of;
 use custody_ledger::segment::{Record, RecordKind};
 use custody_ledger::statement::{Enrolment, Signed};
-use custody_ledger::tlog::{Checkpoint, MemoryTree, leaf, proof};
+use custody_ledger::tlog::{Checkpoint, MemoryTree, Policy, Witnesses, leaf, proof};
 use custody_ledger::{Batch, EpochId, Hash, HostId, PublicKey, Receipt, Seq, SignedReceipt, codec, tree};
 use custody_record::Sessions;
 
@@ -22,13 +22,20 @@ use crate::outcome::Failure;
 /// A copy of a store with its log.
 pub(super) struct Store<'f> {
     folder: &'f Folder,
-    note: String,
-    checkpoint: Checkpoint,
+    under: Under,
+    /// What witnesses cosigned, which is worth more where it has all of a range.
+    witnessed: Option<Under>,
     pub(super) policy: Policy,
     tree: MemoryTree,
     /// Name, signed enrolment and its leaf.
     hosts: BTreeMap<HostId, (String, Vec<u8>, u64)>,
     batches: BTreeMap<HostId, Vec<Row>>,
+}
+
+/// A checkpoint, and as it was signed.
+struct Under {
+    checkpoint: Checkpoint,
+    note: String,
 }
 
 /// One batch.
@@ -82,18 +89,20 @@ impl<'f> Store<'f> {
                  (--sink-key)"
             );
         }
-        let opened = || -> anyhow::Result<_> {
-            let log = log.key()?.verify(&sink)?;
+        let key = log.key().and_then(|key| Ok(key.verify(&sink)?)).map_err(Failure::negative)?;
+        let open = |note: String| -> anyhow::Result<Under> {
             let checkpoint =
-                Checkpoint::open_text(&note, &log).context("the log's checkpoint does not hold")?;
+                Checkpoint::open_text(&note, &key).context("the log's checkpoint does not hold")?;
             anyhow::ensure!(
                 tree.root(checkpoint.size) == Some(checkpoint.root),
                 "the records here are not those under the log's checkpoint; `custody verify` says more"
             );
-            Ok((log, checkpoint))
+            Ok(Under { checkpoint, note })
         };
-        let (log, checkpoint) = opened().map_err(Failure::negative)?;
-        Ok(Store { folder, note, checkpoint, policy: Policy { sink, log }, tree, hosts, batches })
+        let under = open(note).map_err(Failure::negative)?;
+        let witnessed = log.witnessed.clone().map(open).transpose().map_err(Failure::negative)?;
+        let policy = Policy { sink, log: key, witnesses: Witnesses::default() };
+        Ok(Store { folder, under, witnessed, policy, tree, hosts, batches })
     }
 
     /// Chooses the range, and writes it in the second walk.
@@ -104,9 +113,12 @@ impl<'f> Store<'f> {
             .get(&range.host)
             .context("the host was never enrolled here")
             .map_err(Failure::negative)?;
-        let place = self.place(*index, 0, Hash::ZERO)?;
+        let newest = rows.iter().map(|row| row.index).chain([*index]).max().unwrap_or(u64::MAX);
+        let witnessed = self.witnessed.as_ref().filter(|under| newest < under.checkpoint.size);
+        let under = witnessed.unwrap_or(&self.under);
+        let place = self.place(under, *index, 0, Hash::ZERO)?;
         let mut writer =
-            Some(Writer::begin(out, &range, &self.note, enrolment, &place).map_err(super::write_failed)?);
+            Some(Writer::begin(out, &range, &under.note, enrolment, &place).map_err(super::write_failed)?);
         let (first, last) = (rows.first().map_or(0, |row| row.index), rows.last().map_or(0, |row| row.index));
         // What leads to the first batch: all batches of its epoch before it, or the last one of them.
         let of_host = self.batches.get(&range.host).map_or(&[][..], Vec::as_slice);
@@ -125,13 +137,13 @@ impl<'f> Store<'f> {
                 let head = head_of(frame).ok_or_else(damaged)?;
                 if anchored {
                     let row = before.last().ok_or_else(damaged)?;
-                    let place = self.place(at, row.received_ns, content().map_err(|_| damaged())?)?;
+                    let place = self.place(under, at, row.received_ns, content().map_err(|_| damaged())?)?;
                     writer.anchor(head, &place).map_err(super::write_failed)?;
                 } else {
                     writer.way(head).map_err(super::write_failed)?;
                 }
             } else if let Some(row) = batches.next_if(|row| row.index == at) {
-                let place = self.place(at, row.received_ns, content().map_err(|_| damaged())?)?;
+                let place = self.place(under, at, row.received_ns, content().map_err(|_| damaged())?)?;
                 let frame = range.redacted(frame, whole).map_err(|_| damaged())?;
                 writer.batch(&frame, &place).map_err(super::write_failed)?;
             }
@@ -141,8 +153,8 @@ impl<'f> Store<'f> {
         ended.map(drop).map_err(super::write_failed)
     }
 
-    fn place(&self, index: u64, received_ns: u64, content: Hash) -> Result<Proof, Failure> {
-        let hashes = proof::inclusion(&self.tree, index, self.checkpoint.size).ok().flatten();
+    fn place(&self, under: &Under, index: u64, received_ns: u64, content: Hash) -> Result<Proof, Failure> {
+        let hashes = proof::inclusion(&self.tree, index, under.checkpoint.size).ok().flatten();
         let hashes =
             hashes.context("a batch is not under the log's checkpoint yet").map_err(Failure::negative)?;
         Ok(Proof { index, received_ns, content, hashes })
@@ -153,7 +165,7 @@ impl<'f> Store<'f> {
         let nothing = |what: String| Failure::negative(anyhow!("{what}"));
         let committed = |host: &HostId| -> Vec<Row> {
             let rows = self.batches.get(host).into_iter().flatten();
-            rows.filter(|row| row.index < self.checkpoint.size).copied().collect()
+            rows.filter(|row| row.index < self.under.checkpoint.size).copied().collect()
         };
         let holding = |rows: &[Row], epoch: u64, seq: Seq| -> Option<Row> {
             rows.iter()

@@ -41,7 +41,7 @@ impl<'p> Teller<'p> {
     }
 
     /// Beside the output, which is one line for each look that found something new.
-    pub(super) fn begin(&self, path: &Path, kept: Option<&Kept>) {
+    pub(super) fn begin(&self, path: &Path, kept: Option<&Kept>, witness: Option<&str>) {
         let Profile { url, .. } = self.profile;
         let from = match kept {
             None => "for the first time: the first checkpoint is believed".to_owned(),
@@ -53,6 +53,12 @@ impl<'p> Teller<'p> {
             escape(&self.profile.who()),
             path.display()
         );
+        if let Some(witness) = witness {
+            eprintln!(
+                "each checkpoint that holds, and that the sink offers, is cosigned as {}",
+                escape(witness)
+            );
+        }
         if !self.profile.is_auditor() {
             eprintln!(
                 "a reader follows checkpoints; what leaves hold, and what hosts echo in them, is shown to auditors"
@@ -93,6 +99,19 @@ impl<'p> Teller<'p> {
         for words in &told.contradictions {
             lines.put(&format!("    {}", escape(words)))?;
         }
+        lines.flush()
+    }
+
+    /// A checkpoint over so many records was cosigned and handed in; so many are witnessed by enough then.
+    pub(super) fn cosigned(&self, size: u64, witnessed: u64, lines: &mut Lines) -> Result<(), Failure> {
+        if self.json {
+            lines.json(&serde_json::json!({ "at": now(), "cosigned": size, "witnessed": witnessed }))?;
+            return lines.flush();
+        }
+        let mark = self.style.palette.paint(Paint::Good, "✔");
+        let (size, witnessed) = (text::count(size), text::count(witnessed));
+        let at = self.style.clock(now());
+        lines.put(&format!("{at} {mark} cosigned {size} records; {witnessed} are witnessed"))?;
         lines.flush()
     }
 

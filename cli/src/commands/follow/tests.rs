@@ -12,18 +12,18 @@ use super::*;
 const HOST: HostId = HostId::from_bytes([7; 16]);
 
 /// What a sink shows; its tiles are kept as they were written.
-struct Log {
-    sink: SinkKey,
+pub(super) struct Log {
+    pub(super) sink: SinkKey,
     /// What whoever follows got at login.
-    expected: PublicKey,
-    key: LogKey,
+    pub(super) expected: PublicKey,
+    pub(super) key: LogKey,
     chain: Chain,
-    edge: Edge,
-    files: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub(super) edge: Edge,
+    pub(super) files: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let host = HostKey::generate().unwrap().0;
         let sink = SinkKey::generate().unwrap().0;
         Log {
@@ -36,23 +36,23 @@ impl Log {
         }
     }
 
-    fn batch(&mut self, checkpoint: Option<CheckpointReference>) {
+    pub(super) fn batch(&mut self, checkpoint: Option<CheckpointReference>) {
         self.chain.append(&Draft::new(EntryType::Heartbeat, b"body")).unwrap();
         let batch = self.chain.close_batch(BTreeMap::new(), Echo { last_receipt: None, checkpoint }).unwrap();
         self.edge.push(&BatchLeaf::of_frame(&batch.frame, 1_000).unwrap().encode()).unwrap();
     }
 
-    fn grow(&mut self, batches: u64) -> &mut Self {
+    pub(super) fn grow(&mut self, batches: u64) -> &mut Self {
         (0..batches).for_each(|_| self.batch(None));
         self.publish()
     }
 
-    fn checkpoint(&self) -> Checkpoint {
+    pub(super) fn checkpoint(&self) -> Checkpoint {
         let origin = log_key(self.key.public()).name().to_owned();
         Checkpoint { origin, size: self.edge.size(), root: self.edge.root() }
     }
 
-    fn publish(&mut self) -> &mut Self {
+    pub(super) fn publish(&mut self) -> &mut Self {
         let certified = CertifiedLogKey::certify(&self.sink, self.key.public());
         let key = format!("{}\n{}\n", log_key(self.key.public()), certified.certificate);
         let note = self.checkpoint().sign(&self.key).to_string();
@@ -66,13 +66,18 @@ impl Log {
         self
     }
 
+    /// The same sink and key with nothing in the log yet.
+    pub(super) fn emptied(self) -> Self {
+        Log { sink: self.sink, expected: self.expected, key: self.key, ..Log::new() }
+    }
+
     /// One look of an auditor.
     async fn look(&self, kept: Option<&Kept>) -> Result<Look, Failure> {
         let get = async |path: &str| Ok(self.files.borrow().get(path).cloned());
         look(kept, &self.expected, true, &mut Files { get, read: HashMap::new() }).await
     }
 
-    async fn holds(&self, kept: Option<&Kept>) -> (Kept, Told) {
+    pub(super) async fn holds(&self, kept: Option<&Kept>) -> (Kept, Told) {
         match self.look(kept).await {
             Ok(Look::Holds(kept, told)) => (*kept, told),
             Ok(Look::Alarm(_, words)) => panic!("{words}"),
@@ -136,7 +141,7 @@ async fn a_log_that_does_not_go_on_is_an_alarm() {
     let (early, _) = log.grow(300).holds(None).await;
     let (late, _) = log.grow(300).holds(Some(&early)).await;
     // Smaller, then larger and other.
-    let mut other = Log { sink: log.sink, expected: log.expected, key: log.key, ..Log::new() };
+    let mut other = log.emptied();
     Log::alarm(other.grow(200).look(Some(&late)).await, Exit::Forked, "rolled back");
     Log::alarm(other.grow(600).look(Some(&late)).await, Exit::Forked, "forked");
     Log::alarm(other.look(Some(&early)).await, Exit::Forked, "forked");

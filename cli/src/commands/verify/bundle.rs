@@ -6,7 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use custody_ledger::batch::EntryView;
-use custody_ledger::bundle::{self, KeyChain, MAGIC, Policy, Rejected, Report, VerifyError};
+use custody_ledger::bundle::{self, BundleCheck, KeyChain, MAGIC, Rejected, Report, VerifyError};
+use custody_ledger::tlog::Policy;
+use custody_ledger::tlog::policy::POLICY_BYTES_MAX;
 use custody_ledger::{EntryType, segment};
 use custody_record::text::{self, Style as Paint, escape};
 use custody_record::{Record, names};
@@ -21,8 +23,6 @@ use crate::progress::{Progress, Told};
 
 /// Gaps that are told one by one.
 const GAPS_MAX: usize = 20;
-/// Longest policy that is read, bytes.
-const POLICY_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) fn run(file: &Path, arguments: &VerifyArgs) -> Outcome {
     let shown = || format!("cannot read {}", file.display());
@@ -67,7 +67,7 @@ fn policy(file: Option<&Path>) -> Result<Policy, Failure> {
     let file = file.map_err(Failure::usage)?;
     let read = || -> anyhow::Result<Policy> {
         let mut text = String::new();
-        File::open(file)?.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text)?;
+        File::open(file)?.take(POLICY_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
         Ok(text.parse()?)
     };
     read().with_context(|| format!("the policy {}", file.display())).map_err(Failure::usage)
@@ -103,6 +103,7 @@ fn tell(result: Result<Report, Rejected>, gaps: Vec<String>, arguments: &VerifyA
     let (verdict, exit) = match &result {
         Ok(report) if report.is_whole() => ("verified", Exit::Ok),
         Ok(_) => ("incomplete", Exit::Incomplete),
+        Err(rejected) if rejected.check == BundleCheck::Witnesses => ("not_witnessed", Exit::Negative),
         Err(_) => ("altered", Exit::Negative),
     };
     let mut lines = Lines::new();
@@ -130,11 +131,20 @@ fn tell(result: Result<Report, Rejected>, gaps: Vec<String>, arguments: &VerifyA
 }
 
 fn refused(rejected: &Rejected, style: &Style) -> Vec<String> {
-    let word = "ALTERED: nothing in this bundle can be relied on under this policy.";
+    let (reason, word) = match rejected.check {
+        BundleCheck::Witnesses => (
+            "  nobody whom the policy asks for says that this is the log that others were shown: ask for a bundle under a \
+             newer checkpoint, or the witnesses why they do not cosign",
+            "NOT WITNESSED: this bundle shows nothing to who demands these witnesses.",
+        ),
+        _ => (
+            "  either the bundle was changed since it was written, or the policy is that of another sink",
+            "ALTERED: nothing in this bundle can be relied on under this policy.",
+        ),
+    };
     vec![
         format!("{} {}", style.palette.paint(Paint::Bad, "✘"), escape(&rejected.to_string())),
-        "  either the bundle was changed since it was written, or the policy is that of another sink"
-            .to_owned(),
+        reason.to_owned(),
         style.palette.paint(Paint::Bad, word).into_owned(),
     ]
 }
@@ -249,8 +259,11 @@ fn believed(report: &Report, arguments: &VerifyArgs, style: &Style) -> Vec<Line>
     let policy = arguments.policy.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
     let clock = during(report.first_wall_claimed_ns, report.last_wall_claimed_ns);
     let received = during(report.first_received_ns, report.last_received_ns);
+    let witnesses = report.cosigned.iter().map(|one| {
+        let at = date(one.at_s.saturating_mul(1_000_000_000));
+        ("witness", format!("{}: cosigned that checkpoint at {at}, by its own clock", escape(&one.witness)))
+    });
     let claims = [
-        ("log", log),
         ("claims", "not verified by anybody:".to_owned()),
         ("", format!("  the name {}: what the host calls itself", escape(&report.name_claimed))),
         ("", format!("  the host's clock: {clock}")),
@@ -262,7 +275,7 @@ fn believed(report: &Report, arguments: &VerifyArgs, style: &Style) -> Vec<Line>
         ),
         ("", "  and this shows much less".to_owned()),
     ];
-    keys.into_iter().chain(claims).collect()
+    keys.into_iter().chain([("log", log)]).chain(witnesses).chain(claims).collect()
 }
 
 /// What a gap says, as far as it can be read.

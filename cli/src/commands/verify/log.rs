@@ -86,12 +86,18 @@ impl LogCheck {
         let log = LogFolder::find(directory)?;
         // Not believed yet: it only says up to where tiles are expected.
         let size = log.note.as_ref().and_then(|note| note.lines().nth(1)?.parse().ok()).unwrap_or(0);
-        let mut held = Vec::new();
+        let (mut held, mut part) = (Vec::new(), LogPart::default());
         if let Some(path) = kept {
             let shown = path.display().to_string();
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
             let note = text.parse().with_context(|| format!("{shown} holds no checkpoint"))?;
             held.push((format!("the checkpoint in {shown}"), note));
+        }
+        if let Some(text) = &log.witnessed {
+            match text.parse() {
+                Ok(note) => held.push(("the checkpoint that witnesses cosigned".to_owned(), note)),
+                Err(_) => part.faults.push("log/checkpoint.witnessed holds no checkpoint".to_owned()),
+            }
         }
         let tiles = log.path.as_deref().map(tiles_in).transpose()?.unwrap_or_default();
         Ok(LogCheck {
@@ -103,7 +109,7 @@ impl LogCheck {
             echoes: BTreeMap::new(),
             echoes_more: 0,
             held,
-            part: LogPart::default(),
+            part,
         })
     }
 
