@@ -289,12 +289,8 @@ impl Shared {
     pub fn snapshot(&self) -> Status {
         let spool = self.spool_state();
         let mut status = self.status().clone();
-        status.spool = SpoolState {
-            bytes_max: status.spool.bytes_max,
-            free_at: status.spool.free_at,
-            unwitnessed: lock(&self.unwitnessed).len(),
-            ..spool
-        };
+        let SpoolState { bytes_max, free_at, .. } = status.spool;
+        status.spool = SpoolState { bytes_max, free_at, ..spool };
         status.exposure = lock(&self.times).exposure();
         status
     }
@@ -312,6 +308,8 @@ impl Shared {
             drain: lock(&self.drain).rates(waiting_bytes),
             disk_full,
             reserve_bytes,
+            free_at: FreeAt::default(),
+            unwitnessed: lock(&self.unwitnessed).len(),
         }
     }
 

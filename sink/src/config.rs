@@ -398,11 +398,9 @@ mod tests {
             error + &toml::from_str::<Config>("[retention]\nno_such_key = 1").unwrap_err().to_string();
         let error =
             error + &toml::from_str::<Config>("[witnesses]\nno_such_key = 1").unwrap_err().to_string();
-        let known = error
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|name| !["no_such_key", "store", "limits", "quota", "retention", "witnesses"].contains(name));
+        let known = error.split('`').skip(1).step_by(2).filter(|name| {
+            !["no_such_key", "store", "limits", "quota", "retention", "witnesses"].contains(name)
+        });
         for name in known {
             assert!(keys.contains(&name) || name == "url", "{name} is missing from the list");
         }

@@ -201,9 +201,8 @@ impl Parts {
     /// Waits until all that is durable now is under a published checkpoint.
     fn committed(&self) -> Result<(), RetentionError> {
         let Some(place) = self.store.durable()? else { return Ok(()) };
-        let published = self.tree.subscribe();
         let until = Instant::now() + COMMIT_WAIT;
-        while published.borrow().covered < place {
+        while self.tree.covered() < place {
             if Instant::now() > until || self.tree.has_failed() {
                 return Err(RetentionError::NotCommitted);
             }

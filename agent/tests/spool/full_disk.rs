@@ -9,8 +9,13 @@ use custody_ledger::{BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Pos
 use custody_tests::random::Random;
 use custody_tests::small_disk::{Kind, SmallDisk};
 
-const LIMITS: config::Spool =
-    config::Spool { bytes_max: 64 << 20, reserve_bytes: 2 << 20, segment_bytes: 1 << 20 };
+const LIMITS: config::Spool = config::Spool {
+    bytes_max: 64 << 20,
+    reserve_bytes: 2 << 20,
+    segment_bytes: 1 << 20,
+    free_at: config::FreeAt::Committed,
+    policy: std::path::PathBuf::new(),
+};
 /// More than any batch of these tests needs.
 const BATCH_BYTES: u64 = 40_000;
 

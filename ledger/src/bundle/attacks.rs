@@ -3,8 +3,8 @@
 
 use super::report::{BundleCheck, VerifyError};
 use super::stand::{
-    Bundle, HOST, OTHER, Placed, SESSION, Stand, WITNESSES, enrol, epoch_id, redacted, signer, signer_of_notes,
-    witness_key,
+    Bundle, HOST, OTHER, Placed, SESSION, Stand, WITNESSES, enrol, epoch_id, redacted, signer,
+    signer_of_notes, witness_key,
 };
 use super::verify::verify;
 use super::{Point, Proof, Range, Report, head_of};

@@ -101,8 +101,6 @@ pub struct Published {
     pub checkpoint: Checkpoint,
     /// As it is signed.
     pub note: String,
-    /// Up to where the store's records are under it.
-    pub covered: Place,
 }
 
 /// The log of one sink.
@@ -112,6 +110,7 @@ pub struct Tree {
     files: Arc<Files>,
     key: CertifiedLogKey,
     published: watch::Receiver<Arc<Published>>,
+    covered: watch::Receiver<Place>,
     witnessing: Witnessing,
     failed: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -141,6 +140,7 @@ impl Tree {
             Sequencer::open(Arc::clone(&store), Arc::clone(&database), Arc::clone(&files), key)?;
         sequencer.catch_up()?;
         let (sender, published) = watch::channel(Arc::new(sequencer.published()));
+        let (covers, covered) = watch::channel(sequencer.covered());
         let size = published.borrow().checkpoint.size;
         let nodes = TileNodes::new(size, |tile| files.tile(tile));
         let root = |at| (at <= size).then(|| proof::root(&nodes, at)).transpose();
@@ -157,6 +157,7 @@ impl Tree {
             sequencer,
             store: Arc::clone(&store),
             published: sender,
+            covered: covers,
             interval,
             stop: Arc::clone(&stop),
             pulse: Arc::clone(&pulse),
@@ -175,6 +176,7 @@ impl Tree {
             files,
             key: certified,
             published,
+            covered,
             witnessing,
             failed,
             pulse,
@@ -186,6 +188,11 @@ impl Tree {
     /// The newest checkpoint, and the next ones.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
+    }
+
+    /// Up to where the store's records are under the newest checkpoint.
+    pub fn covered(&self) -> Place {
+        *self.covered.borrow()
     }
 
     /// What witnesses say of it.
@@ -312,6 +319,7 @@ struct Follow {
     sequencer: Sequencer,
     store: Arc<Store>,
     published: watch::Sender<Arc<Published>>,
+    covered: watch::Sender<Place>,
     interval: Duration,
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
@@ -341,6 +349,7 @@ impl Follow {
             result?;
             // Nobody waits is no error.
             let _ = self.published.send_replace(Arc::new(self.sequencer.published()));
+            let _ = self.covered.send_replace(self.sequencer.covered());
         }
     }
 }

@@ -95,7 +95,7 @@ impl Sequencer {
     pub(super) fn published(&self) -> Published {
         let checkpoint = self.checkpoint();
         let note = self.head.as_ref().and_then(|head| head.checkpoint.clone()).unwrap_or_default();
-        Published { checkpoint, note, covered: self.covered() }
+        Published { checkpoint, note }
     }
 
     fn checkpoint(&self) -> Checkpoint {
