@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// How long levels and batches may take to move, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Only this server is recorded, and the spool takes 2 MiB of ordinary records where `bytes_max` is 4 MiB.
+/// Only this server is recorded, and 2 MiB of `bytes_max` are the reserve.
 fn settings(nginx: &Nginx, bytes_max: u64) -> String {
     format!(
         "[spool]\nbytes_max = {bytes_max}\nreserve_bytes = 2097152\nsegment_bytes = 1048576\n\
@@ -83,7 +83,7 @@ fn steps(stand: &Stand) -> Result<Vec<(String, String)>> {
 fn a_sink_that_was_away_for_long_and_what_was_recorded_of_that_time() -> Result<()> {
     let folder = stand::folder()?;
     let (_pages, nginx) = nginx()?;
-    let mut stand = Stand::new(folder.path(), &settings(&nginx, 4 << 20))?;
+    let mut stand = Stand::new(folder.path(), &settings(&nginx, 6 << 20))?;
     stand.start_agent()?;
     ask(&nginx, "echo?whole=[1-50]")?;
     stand.wait_records("url.query =~ \"^whole=\"", 50)?;
