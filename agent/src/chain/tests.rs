@@ -142,7 +142,12 @@ fn what_a_full_spool_cannot_take_is_counted_and_said() {
 #[test]
 fn a_spool_that_filled_and_nobody_recorded_less_or_said_so() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = config::Spool { bytes_max: 40_000, reserve_bytes: 20_000, segment_bytes: 1000 };
+    let limits = config::Spool {
+        bytes_max: 40_000,
+        reserve_bytes: 20_000,
+        segment_bytes: 1000,
+        ..config::Spool::default()
+    };
     let (spool, recovery) = Spool::open(folder.path(), &limits).unwrap();
     let shared = Arc::new(Shared::new(spool));
     let mut recorder = Recorder::open(signer(folder.path()), Arc::clone(&shared), recovery.last).unwrap();
