@@ -31,6 +31,9 @@ use append::Append;
 /// Statements about one host's refused batches that are kept per run of the sink; more are only counted. A
 /// hostile host must not fill the disk with its own lies.
 const STATEMENTS_PER_HOST_MAX: u32 = 32;
+/// Other batches with the host's own signature are kept apart from those: whatever else there is to say of a host, that it
+/// signed twice is not left out.
+const EQUIVOCATIONS_PER_HOST_MAX: u32 = 32;
 
 /// Appends of one host that are read or stored at once: nobody takes the room of all others.
 const APPENDS_PER_HOST_MAX: usize = 2;
@@ -51,6 +54,7 @@ struct HostChain {
     /// The checkpoint that its batches echo, once it was compared with the log.
     echoed: Option<CheckpointReference>,
     statements_left: u32,
+    equivocations_left: u32,
     meter: Meter,
     /// Its revocation is stated: no batch of it may follow that statement.
     revoked: bool,
@@ -256,13 +260,14 @@ impl Clock {
 }
 
 fn host(key: PublicKey, head: Option<Head>, meter: Meter, revoked: bool) -> Arc<Host> {
-    let statements_left = STATEMENTS_PER_HOST_MAX;
+    let (statements_left, equivocations_left) = (STATEMENTS_PER_HOST_MAX, EQUIVOCATIONS_PER_HOST_MAX);
     Arc::new(Host {
         chain: Mutex::new(HostChain {
             key,
             head,
             echoed: None,
             statements_left,
+            equivocations_left,
             meter,
             revoked,
             renewed: None,

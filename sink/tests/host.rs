@@ -94,6 +94,28 @@ async fn an_acknowledged_batch_that_is_sent_again_changed_is_refused() {
 }
 
 #[tokio::test]
+async fn that_a_host_signed_twice_is_kept_however_much_else_there_is_to_say_of_it() {
+    let mut sink = Sink::start();
+    let host = sink.enrol().await;
+    let (batches, _) = acknowledged(&sink, &host).await;
+    // As a clone does: its epoch names many batches that were refused, and each is a finding.
+    let aside = |number| custody_ledger::Position {
+        number: custody_ledger::BatchNumber(number),
+        ..batches[1].position
+    };
+    let local = Some(batches[1].position);
+    let resume = custody_ledger::Resume { local, quarantined: (100..140).map(aside).collect(), sink: None };
+    let mut next = host.epoch(2, Some(resume));
+    assert_eq!(sink.append(&host, &[&batch(&mut next, "after the clone")]).await.refusal, None);
+    let forged = batch(&mut host.epoch(1, None), "nothing happened");
+    assert_eq!(code(&sink.append(&host, &[&forged]).await), Some(RefusalCode::Equivocation));
+    assert_eq!(verify(&mut sink).0, Some(4));
+    let is_kept =
+        |stated: &Stated| matches!(stated, Stated::Equivocation { other, .. } if *other == forged.position);
+    assert!(stored(&sink).1.iter().any(is_kept));
+}
+
+#[tokio::test]
 async fn an_earlier_batch_cannot_be_signed_again() {
     let mut sink = Sink::start();
     let host = sink.enrol().await;

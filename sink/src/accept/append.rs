@@ -164,10 +164,11 @@ impl Append<'_> {
                     signed,
                     frame: frame.to_vec(),
                 };
-                self.state(chain, stated)?;
+                let kept =
+                    if self.state(chain, stated)? { "both are kept" } else { "too many others are kept" };
                 Err(Refused::new(
                     RefusalCode::Equivocation,
-                    format!("the sink holds another batch {} of this epoch; both are kept", header.number),
+                    format!("the sink holds another batch {} of this epoch; {kept}", header.number),
                 ))
             }
             None => {
@@ -257,14 +258,19 @@ impl Append<'_> {
         Err(over_quota(&over))
     }
 
-    fn state(&mut self, chain: &mut HostChain, what: Stated) -> Result<(), Refused> {
-        let Some(left) = chain.statements_left.checked_sub(1) else {
+    /// Whether there was room for it.
+    fn state(&mut self, chain: &mut HostChain, what: Stated) -> Result<bool, Refused> {
+        let is_twice_signed = matches!(what, Stated::Equivocation { signed: true, .. });
+        let allowance =
+            if is_twice_signed { &mut chain.equivocations_left } else { &mut chain.statements_left };
+        let Some(left) = allowance.checked_sub(1) else {
             self.metrics.statement_dropped();
-            return Ok(());
+            return Ok(false);
         };
-        chain.statements_left = left;
+        *allowance = left;
         let statement = Statement { host: Some(self.host), at_ns: now_ns(), what };
-        self.job.statement(self.key, &statement).map_err(|error| Refused::internal(&error))
+        self.job.statement(self.key, &statement).map_err(|error| Refused::internal(&error))?;
+        Ok(true)
     }
 }
 
