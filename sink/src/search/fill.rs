@@ -1,7 +1,7 @@
 //! Fills the index from the stored batches, in the order of the store, and builds it anew when it is of no use. Never
 //! decides what is evidence, and never makes the store wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -305,22 +305,61 @@ impl Filler<'_> {
 }
 
 fn put_words(pending: &mut Pending, view: &View, place: Cursor) {
-    let mut found: HashSet<String> = HashSet::new();
-    let mut over = false;
+    let (mut found, mut over) = (0, false);
     texts(view, |text| {
         words(text, |word| {
-            if found.contains(word) {
-                return;
+            if found == WORDS_MAX {
+                over |= !pending.has(word, place);
+            } else {
+                found += usize::from(pending.word(word, place));
             }
-            if found.len() == WORDS_MAX {
-                over = true;
-                return;
-            }
-            found.insert(word.to_owned());
-            pending.word(word, place);
         });
     });
     if over {
         pending.word(OVER, place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use custody_record::{Status, Value, names};
+
+    use super::*;
+
+    /// An entry of so many different words, each twice.
+    fn view(words: usize) -> View {
+        // Type, host's name and host are words too.
+        let text: Vec<String> = (3..words).map(|word| format!("word{word}")).collect();
+        let text = [text.join(" "), text.join(" ")].join(" ");
+        View {
+            host: "host".to_owned(),
+            host_name: "name".to_owned(),
+            epoch: 1,
+            seq: 0,
+            entry_type: "exchange".to_owned(),
+            session_id: None,
+            exchange: None,
+            received: 1,
+            wall: 1,
+            status: Status::Stored,
+            record: None,
+            session: [(names::URL_PATH.into(), Value::from(text.as_str()))].into_iter().collect(),
+            labels: BTreeMap::new(),
+            unreadable: false,
+        }
+    }
+
+    #[test]
+    fn an_entry_of_more_words_than_are_indexed_is_told_apart() {
+        for (words, is_over) in [(WORDS_MAX - 1, false), (WORDS_MAX, false), (WORDS_MAX + 1, true)] {
+            let (mut pending, place) = (Pending::default(), Cursor::of(7, 1));
+            // Words of an entry before are none of this one.
+            put_words(&mut pending, &view(10), Cursor::of(7, 0));
+            put_words(&mut pending, &view(words), place);
+            assert_eq!(pending.has(OVER, place), is_over, "{words} words");
+            assert!(pending.has(&format!("word{}", words.min(WORDS_MAX) - 1), place));
+        }
     }
 }

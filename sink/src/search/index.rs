@@ -81,8 +81,8 @@ impl Pending {
         self.batches.push((number, batch));
     }
 
-    /// The entry at this place has this word. Places come in order.
-    pub(super) fn word(&mut self, word: &str, place: Cursor) {
+    /// The entry at this place has this word. Places come in order. Whether that is new.
+    pub(super) fn word(&mut self, word: &str, place: Cursor) -> bool {
         let places = match self.words.get_mut(word) {
             Some(places) => places,
             None => {
@@ -90,10 +90,17 @@ impl Pending {
                 self.words.entry(word.to_owned()).or_default()
             }
         };
-        if places.last() != Some(&place.0) {
+        let is_new = places.last() != Some(&place.0);
+        if is_new {
             self.bytes += size_of::<u64>();
             places.push(place.0);
         }
+        is_new
+    }
+
+    /// Whether this word of the entry at the newest place is known already.
+    pub(super) fn has(&self, word: &str, place: Cursor) -> bool {
+        self.words.get(word).and_then(|places| places.last()) == Some(&place.0)
     }
 }
 
