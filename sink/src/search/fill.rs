@@ -348,6 +348,7 @@ mod tests {
             session: [(names::URL_PATH.into(), Value::from(text.as_str()))].into_iter().collect(),
             labels: BTreeMap::new(),
             unreadable: false,
+            expired: false,
         }
     }
 
