@@ -1,7 +1,6 @@
 //! The configuration file: what it may say, what it means when it says nothing. `packaging/agent.toml`
 //! documents every key; a test holds the two together. Must not touch anything but the file it is given.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use custody_decoders::level::Level;
@@ -9,8 +8,10 @@ use custody_decoders::mask::MaskRules;
 use serde::{Deserialize, Serialize};
 
 mod policy;
+mod selectors;
 
 pub use policy::FreeAt;
+pub use selectors::{Network, Selectors};
 
 /// Where the packages put it.
 pub const DEFAULT_PATH: &str = "/etc/custody/agent.toml";
@@ -146,62 +147,6 @@ impl Default for Capture {
             exclude: Selectors::default(),
             include: Selectors::default(),
         }
-    }
-}
-
-/// Sockets and programs, by what they cannot choose for themselves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Selectors {
-    /// Executables, by path; the inode counts.
-    pub executables: Vec<PathBuf>,
-    /// Ports of either end.
-    pub ports: Vec<u16>,
-    /// Control groups, by path below the root of cgroup v2, with all below them.
-    pub cgroups: Vec<PathBuf>,
-    /// Networks of the peer.
-    pub networks: Vec<Network>,
-}
-
-impl Selectors {
-    /// Nothing is selected.
-    pub fn is_empty(&self) -> bool {
-        self == &Selectors::default()
-    }
-
-    /// Connections are selected by their addresses.
-    pub fn has_addresses(&self) -> bool {
-        !self.ports.is_empty() || !self.networks.is_empty()
-    }
-}
-
-/// A network such as `10.0.0.0/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Network {
-    /// Its address.
-    pub address: IpAddr,
-    /// Bits that count.
-    pub prefix: u8,
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let refusal = || format!("`{text}` is no network such as 10.0.0.0/8 or 2001:db8::/32");
-        let (address, prefix) = text.split_once('/').ok_or_else(refusal)?;
-        let address: IpAddr = address.parse().map_err(|_| refusal())?;
-        let prefix: u8 = prefix.parse().map_err(|_| refusal())?;
-        if prefix > if address.is_ipv4() { 32 } else { 128 } {
-            return Err(refusal());
-        }
-        Ok(Network { address, prefix })
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> String {
-        format!("{}/{}", network.address, network.prefix)
     }
 }
 
