@@ -4,10 +4,10 @@
 //! and keeps what it saw in a file of its own.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use custody_ledger::tlog::tile::{self, TILE_WIDTH, TileError, TileKind};
 use custody_ledger::tlog::witness::Seen;
 use custody_ledger::tlog::{
@@ -30,11 +30,13 @@ use crate::profile;
 use crate::select::duration;
 
 pub(crate) mod cosign;
+mod kept;
 mod tell;
 #[cfg(test)]
 mod tests;
 
 use cosign::{Cosigner, Offer};
+use kept::{Kept, folder_of, load, replace, save};
 use tell::{Teller, Told};
 
 /// Bundles of leaves that are compared in one look; then what was seen is kept, and the next look goes on.
@@ -48,16 +50,6 @@ const EVERY_AS_WITNESS: Duration = Duration::from_secs(1);
 const EVERY_MIN: Duration = Duration::from_millis(100);
 /// Sentences about contradictions that one look tells; further ones are counted.
 const SENTENCES_MAX: usize = 100;
-
-/// What is kept between looks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    witness: Witness,
-    /// Leaves that were compared with the tree, from the first on.
-    compared: u64,
-    /// Checkpoints of hosts that are none of this log, in all looks.
-    contradictions: u64,
-}
 
 /// What a look comes to.
 enum Look {
@@ -363,46 +355,4 @@ impl<G: AsyncFn(&str) -> Result<Option<Vec<u8>>, Failure>> Files<G> {
             self.read.insert(tile, bytes);
         }
     }
-}
-
-fn load(path: &Path) -> anyhow::Result<Option<Kept>> {
-    let shown = path.display();
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
-    };
-    let damaged = || {
-        format!(
-            "{shown} is damaged: restore it, or remove it; then the next checkpoint is believed, whatever was before"
-        )
-    };
-    let kept: Kept = serde_json::from_slice(&bytes).with_context(damaged)?;
-    ensure!(kept.witness.is_whole() && kept.compared <= kept.witness.checkpoint().size, damaged());
-    Ok(Some(kept))
-}
-
-/// What was seen once is never taken back by a crash.
-fn save(path: &Path, kept: &Kept) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder_of(path)).with_context(|| format!("cannot write {}", path.display()))?;
-    replace(path, &serde_json::to_vec(kept)?)
-}
-
-/// Durable when it returns.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".draft.{}", std::process::id()));
-    let draft = PathBuf::from(draft);
-    let write = || -> std::io::Result<()> {
-        std::fs::write(&draft, bytes)?;
-        std::fs::File::open(&draft)?.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        std::fs::File::open(folder_of(path))?.sync_all()
-    };
-    let failed = || format!("cannot write {}", path.display());
-    write().inspect_err(|_| drop(std::fs::remove_file(&draft))).with_context(failed)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
