@@ -7,14 +7,11 @@
 #[expect(dead_code, reason = "shared with the tests of appending, which use the rest")]
 mod support;
 
-use std::process::Command;
-
 use custody_ledger::segment::{Reader, RecordKind};
 use custody_ledger::statement::{Signed, Stated};
 use custody_ledger::verify::{Check, Finding};
 use custody_ledger::wire::{self, AppendResponse, RefusalCode};
 use custody_ledger::{Batch, Chain, SignedBatch, Statement};
-use custody_tests::stand::built;
 use hyper::Method;
 use support::{Host, Sink, batch};
 
@@ -46,13 +43,7 @@ fn stored(sink: &Sink) -> (Vec<Vec<u8>>, Vec<Stated>) {
 /// What `custody verify` says of the stopped sink.
 fn verify(sink: &mut Sink) -> (Option<i32>, String) {
     sink.stop();
-    let mut command = Command::new(built("custody"));
-    command
-        .args(["verify", "--from"])
-        .arg(sink.state())
-        .env("CUSTODY_HOME", sink.folder.path().join("nobody"));
-    let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    sink.verify()
 }
 
 /// Two acknowledged batches of an epoch, and the chain with the key that root finds: that of the batch after them.

@@ -20,18 +20,6 @@ use custody_ledger::{Chain, Draft, Echo, EntryType, SignedBatch, Statement, tree
 use hyper::Method;
 use support::{Host, Sink, batch};
 
-/// Appends, and gives what the host then waits for.
-async fn store(sink: &Sink, host: &Host, batches: &[&SignedBatch]) -> Vec<Awaited> {
-    let answer = sink.append(host, batches).await;
-    assert_eq!(answer.refusal, None);
-    let awaited = |(batch, receipt): (&&SignedBatch, &custody_ledger::SignedReceipt)| {
-        let received = receipt.verify(&host.sink).unwrap().received_ns;
-        let leaf = BatchLeaf::of_frame(&batch.frame, received).unwrap().hash();
-        Awaited { batch: batch.position, leaf }
-    };
-    batches.iter().zip(&answer.receipts).map(awaited).collect()
-}
-
 async fn ask(sink: &Sink, host: &Host, query: CommittedQuery) -> CommittedResponse {
     let path = wire::committed_path(host.id, &query);
     let (status, answer) =
@@ -128,7 +116,7 @@ async fn what_is_stored_is_committed_and_the_folder_is_a_log_for_any_file_server
     let batches = chain_of(&mut host.epoch(1, None), 600);
     let mut kept = None;
     for run in batches.chunks(150) {
-        let awaited = store(&sink, &host, &run.iter().collect::<Vec<_>>()).await;
+        let awaited = sink.store(&host, &run.iter().collect::<Vec<_>>()).await;
         kept = Some(commit(&sink, &host, kept, &awaited).await.unwrap());
     }
     let checkpoint = read_log(&sink);
@@ -146,7 +134,7 @@ async fn hosts_ask_for_their_own_batches_and_people_read_the_log() {
     let (host, other) = (sink.enrol().await, sink.enrol().await);
     let person = sink.enrol_with(&sink.token(&["--role", "auditor", "--name", "dana@corp"])).await.unwrap();
     let first = batch(&mut host.epoch(1, None), "a");
-    let awaited = store(&sink, &host, &[&first]).await;
+    let awaited = sink.store(&host, &[&first]).await;
     commit(&sink, &host, None, &awaited).await.unwrap();
     let get = async |who: &Host, path: &str| {
         sink.request(Some(&who.credentials), Method::GET, path, Vec::new()).await.unwrap()
@@ -202,7 +190,7 @@ async fn every_checkpoint_that_was_shown_outlives_kill_minus_nine() {
         sink.kill();
         sink.spawn();
     }
-    let awaited = store(&sink, &host, &waiting.iter().collect::<Vec<_>>()).await;
+    let awaited = sink.store(&host, &waiting.iter().collect::<Vec<_>>()).await;
     commit(&sink, &host, kept, &awaited).await.unwrap();
     sink.stop();
     read_log(&sink);
@@ -213,7 +201,7 @@ async fn a_store_without_a_log_gets_one_from_its_segments() {
     let mut sink = Sink::start();
     let host = sink.enrol().await;
     let batches = chain_of(&mut host.epoch(1, None), 300);
-    let awaited = store(&sink, &host, &batches.iter().collect::<Vec<_>>()).await;
+    let awaited = sink.store(&host, &batches.iter().collect::<Vec<_>>()).await;
     sink.stop();
     let before = read_log(&sink);
     // Only the database is gone: the same tree under the same checkpoint.
@@ -242,13 +230,13 @@ async fn a_sink_that_was_restored_from_an_old_copy_is_found_by_its_hosts() {
     let host = sink.enrol().await;
     let mut chain = host.epoch(1, None);
     let first = batch(&mut chain, "a");
-    let awaited = store(&sink, &host, &[&first]).await;
+    let awaited = sink.store(&host, &[&first]).await;
     let kept = commit(&sink, &host, None, &awaited).await.unwrap();
     sink.stop();
     copy(&sink.state(), &sink.folder.path().join("old"));
     sink.spawn();
     let lost = batch(&mut chain, "b");
-    let awaited = store(&sink, &host, &[&lost]).await;
+    let awaited = sink.store(&host, &[&lost]).await;
     let kept = commit(&sink, &host, Some(kept), &awaited).await.unwrap();
     assert_eq!(kept.checkpoint().size, 3);
     sink.stop();
@@ -292,13 +280,13 @@ async fn a_log_whose_segments_were_cut_or_changed_stops_the_sink() {
     let mut sink = Sink::start();
     let host = sink.enrol().await;
     let mut chain = host.epoch(1, None);
-    store(&sink, &host, &[&batch(&mut chain, "a")]).await;
+    sink.store(&host, &[&batch(&mut chain, "a")]).await;
     sink.stop();
     let (segments, old) = (sink.state().join("segments"), sink.folder.path().join("old"));
     copy(&segments, &old);
     copy(&sink.state().join("index.redb"), &sink.folder.path().join("old.redb"));
     sink.spawn();
-    store(&sink, &host, &[&batch(&mut chain, "b")]).await;
+    sink.store(&host, &[&batch(&mut chain, "b")]).await;
     sink.stop();
     let whole = read_log(&sink);
     // Segments and index of yesterday, the log of today.
@@ -320,7 +308,7 @@ async fn a_log_whose_segments_were_cut_or_changed_stops_the_sink() {
 async fn a_flipped_bit_in_a_tile_of_the_edge_stops_the_sink() {
     let mut sink = Sink::start();
     let host = sink.enrol().await;
-    store(&sink, &host, &[&batch(&mut host.epoch(1, None), "a")]).await;
+    sink.store(&host, &[&batch(&mut host.epoch(1, None), "a")]).await;
     sink.stop();
     for name in ["tile/0/000.p/2", "tile/entries/000.p/2"] {
         let path = sink.state().join("log").join(name);

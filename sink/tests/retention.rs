@@ -7,7 +7,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
 use custody_ledger::retention::{BatchMeta, Retention};
@@ -17,7 +16,6 @@ use custody_ledger::wire::RefusalCode;
 use custody_ledger::{Batch, Chain, Draft, Echo, EntryType, Seq, SignedBatch};
 use custody_record::search::{Found, SearchPage};
 use custody_record::{Kind, Record, Times, Value, names};
-use custody_tests::stand::built;
 use redb::ReadableDatabase;
 use support::{Credentials, Host, Sink, batch, batch_of};
 
@@ -25,20 +23,9 @@ use support::{Credentials, Host, Sink, batch, batch_of};
 const LOOKS: usize = 1_200;
 const AGE: &str = "[retention]\nbodies = \"1s\"";
 
-/// Exit code of `custody verify`, and what it said.
-fn verify(sink: &Sink) -> (Option<i32>, String) {
-    let mut command = Command::new(built("custody"));
-    command
-        .args(["verify", "--from"])
-        .arg(sink.state())
-        .env("CUSTODY_HOME", sink.folder.path().join("nobody"));
-    let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
 #[track_caller]
 fn assert_verified(sink: &Sink, sentence: &str) {
-    let (code, words) = verify(sink);
+    let (code, words) = sink.verify();
     assert!(code == Some(0) && words.contains(sentence), "{code:?}: {words}");
 }
 

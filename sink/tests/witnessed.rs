@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use custody_ledger::statement::{DenialReason, Stated};
 use custody_ledger::tlog::checkpoint::cosign;
-use custody_ledger::tlog::{Awaited, BatchLeaf, Checkpoint, Note, NoteKey, Policy, Witness};
+use custody_ledger::tlog::{Awaited, Checkpoint, Note, NoteKey, Policy, Witness};
 use custody_ledger::wire::{
     self, CANDIDATE_PATH, COSIGNATURES_PATH, CommittedQuery, CommittedResponse, CosignatureResponse,
     WITNESSED_PATH,
@@ -88,17 +88,6 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-async fn store(sink: &Sink, host: &Host, batches: &[&SignedBatch]) -> Vec<Awaited> {
-    let answer = sink.append(host, batches).await;
-    assert_eq!(answer.refusal, None);
-    let awaited = |(batch, receipt): (&&SignedBatch, &custody_ledger::SignedReceipt)| {
-        let received = receipt.verify(&host.sink).unwrap().received_ns;
-        let leaf = BatchLeaf::of_frame(&batch.frame, received).unwrap().hash();
-        Awaited { batch: batch.position, leaf }
-    };
-    batches.iter().zip(&answer.receipts).map(awaited).collect()
 }
 
 /// What the sink shows a host that waits for this batch to be committed, and for that one to be witnessed.
@@ -191,13 +180,13 @@ async fn what_two_witnesses_cosigned_is_witnessed_survives_all_and_convinces_an_
     let policy: Policy = text_of_policy.parse().unwrap();
     let mut chain = host.epoch(1, None);
     let mut batches: Vec<SignedBatch> = (0..3).map(|_| batch(&mut chain, "a")).collect();
-    let awaited = store(&sink, &host, &batches.iter().collect::<Vec<_>>()).await;
+    let awaited = sink.store(&host, &batches.iter().collect::<Vec<_>>()).await;
     let kept = witness(&sink, &host, None, &awaited, &policy).await;
 
     // One of two is gone: what is stored is committed, and no more.
     witnesses[1].kill();
     batches.push(batch(&mut chain, "b"));
-    let later = store(&sink, &host, &[&batches[3]]).await;
+    let later = sink.store(&host, &[&batches[3]]).await;
     let answer = ask(&sink, &host, Some(&kept), 3, 3, 20_000).await;
     let seen = Witness::see(Some(&kept), &host.sink, &answer, &later).unwrap();
     assert_eq!((seen.committed, &answer.witnessed), (1, &None));

@@ -66,7 +66,7 @@ async fn finishes(sink: &mut Sink, hosts: &Hosts, oracle: Oracle) -> Result<(), 
     sink.try_spawn_as(again).map_err(|error| format!("after all: {error}: {}", said(sink)))?;
     expired(sink).await.map_err(|error| format!("after all: {error}: {}", said(sink)))?;
     sink.stop();
-    match verify(sink) {
+    match sink.verify() {
         (Some(0), words) if words.contains("expired by policy") => Ok(()),
         (code, words) => Err(format!("after all custody verify says {code:?}: {words}")),
     }

@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use custody_tests::disk::power::Volume;
 use custody_tests::disk::{self, Call, Disk, Fault};
 use custody_tests::random::{self, Random};
-use custody_tests::stand::built;
 use support::{Sink, batch};
 
 use oracle::Oracle;
@@ -59,17 +58,6 @@ fn said(sink: &Sink) -> String {
     std::fs::read_to_string(sink.folder.path().join("said")).unwrap_or_default()
 }
 
-/// Exit code of `custody verify`, and what it said.
-fn verify(sink: &Sink) -> (Option<i32>, String) {
-    let mut command = Command::new(built("custody"));
-    command
-        .args(["verify", "--from"])
-        .arg(sink.state())
-        .env("CUSTODY_HOME", sink.folder.path().join("nobody"));
-    let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
 /// What came of one fault.
 struct Outcome {
     /// Whether the run came to that call at all.
@@ -98,7 +86,7 @@ async fn try_one(disk: &Disk, base: &Path, hosts: &Hosts, fault: &Fault) -> Resu
 /// Whatever the last run left: the sink starts, goes on, and has kept what it promised.
 async fn recovers(sink: &mut Sink, hosts: &Hosts, mut oracle: Oracle) -> Result<(), String> {
     // What stands there between death and recovery is never called altered.
-    let (code, words) = verify(sink);
+    let (code, words) = sink.verify();
     if !matches!(code, Some(0 | 4)) {
         return Err(format!("before recovery custody verify says {code:?}: {words}"));
     }
@@ -108,7 +96,7 @@ async fn recovers(sink: &mut Sink, hosts: &Hosts, mut oracle: Oracle) -> Result<
     oracle.compare(&sink.state()).map_err(|difference| format!("after recovery: {difference}"))?;
     went_on(sink, hosts, &mut oracle).await.map_err(|error| format!("{error}: {}", said(sink)))?;
     sink.stop();
-    let (code, words) = verify(sink);
+    let (code, words) = sink.verify();
     if code != Some(0) {
         return Err(format!("after recovery custody verify says {code:?}: {words}"));
     }
@@ -174,7 +162,7 @@ async fn first_start(disk: &Disk, fault: &Fault) -> Result<bool, String> {
         return Err(format!("{:?}", answer.refusal));
     }
     sink.stop();
-    match verify(&sink) {
+    match sink.verify() {
         (Some(0), _) => Ok(std::fs::read(log).is_ok_and(|log| !log.is_empty())),
         (code, words) => Err(format!("custody verify says {code:?}: {words}")),
     }

@@ -149,10 +149,7 @@ fn whatever_call_of_a_host_goes_wrong_the_next_start_goes_on_and_nothing_durable
         }
     });
     sink.stop();
-    let hosts = std::fs::read_dir(folder.path()).unwrap().map(|item| item.unwrap().path());
-    let went_back =
-        WentBack { untouched: hosts.filter(|path| path.is_dir()).collect(), ..WentBack::default() };
-    let judgement = Judgement::of(&sink.state(), folder.path(), &seen.lock().unwrap(), &went_back).unwrap();
+    let judgement = judge(&sink, folder.path(), &seen);
     let mut wrong = wrong.into_inner().unwrap();
     wrong.extend(judgement.wrong);
     let injected = injected.into_inner();

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use custody_ledger::segment::{Reader, Record, RecordKind};
 use custody_ledger::statement::Signed;
-use custody_ledger::tlog::{Checkpoint, CheckpointReference};
+use custody_ledger::tlog::{Awaited, BatchLeaf, Checkpoint, CheckpointReference};
 use custody_ledger::wire::{
     self, AppendResponse, ChainRegistration, EnrolRequest, EnrolResponse, ErrorResponse, HeadResponse,
     JoinToken, Refusal,
 };
 use custody_ledger::{
-    BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch, Statement,
+    BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch, SignedReceipt, Statement,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -326,6 +326,26 @@ impl Sink {
         let path = wire::batches_path(to);
         let (_, answer) = self.request(Some(&host.credentials), Method::POST, &path, body).await?;
         Ok(wire::decode(&answer)?)
+    }
+
+    /// Appends, and gives what the host then waits for.
+    pub(crate) async fn store(&self, host: &Host, batches: &[&SignedBatch]) -> Vec<Awaited> {
+        let answer = self.append(host, batches).await;
+        assert_eq!(answer.refusal, None);
+        let awaited = |(batch, receipt): (&&SignedBatch, &SignedReceipt)| {
+            let received = receipt.verify(&host.sink).unwrap().received_ns;
+            let leaf = BatchLeaf::of_frame(&batch.frame, received).unwrap().hash();
+            Awaited { batch: batch.position, leaf }
+        };
+        batches.iter().zip(&answer.receipts).map(awaited).collect()
+    }
+
+    /// Exit code of `custody verify` over its store, and what it said.
+    pub(crate) fn verify(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(custody_tests::stand::built("custody"));
+        command.args(["verify", "--from"]).arg(self.state());
+        let output = command.env("CUSTODY_HOME", self.folder.path().join("nobody")).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
     pub(crate) async fn head(&self, host: &Host) -> HeadResponse {
