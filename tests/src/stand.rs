@@ -191,6 +191,28 @@ impl Stand {
         }
     }
 
+    /// Waits until the running sink shows the reader at least `count` records that match. It shows only what is
+    /// durable: a moment after the record stands in its folder.
+    pub fn wait_shown(&self, filter: &str, count: usize) -> Result<()> {
+        self.wait_records(filter, count)?;
+        eventually(PATIENCE, "the sink shows what stands in its folder", || {
+            let mut tail = self.program("custody");
+            tail.args(["tail", "--since", "1d", "--no-follow", "-o", "json", "--where", filter]);
+            let shown = self.as_reader(&mut tail).output()?;
+            // 1 says that nothing matched yet.
+            if !matches!(shown.status.code(), Some(0 | 1)) {
+                bail!("custody tail ended with {}: {}", shown.status, String::from_utf8_lossy(&shown.stderr));
+            }
+            let lines: Vec<Value> = String::from_utf8(shown.stdout)?
+                .lines()
+                .map(serde_json::from_str)
+                .collect::<Result<_, _>>()?;
+            // What the tail says of itself has one key.
+            let entries = lines.iter().filter(|line| line.as_object().is_some_and(|fields| fields.len() > 1));
+            Ok((entries.count() >= count).then_some(()))
+        })
+    }
+
     /// Stops the agent in order, which sends what it holds.
     pub fn stop_agent(&mut self) -> Result<()> {
         let status = self.agent.take().context("no agent runs")?.stop(PATIENCE)?;

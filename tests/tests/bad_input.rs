@@ -157,7 +157,7 @@ fn a_hostile_payload_does_not_reach_the_terminal() -> Result<()> {
     let agent = "evil\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}31m‹card·redact›";
     let url = format!("http://127.0.0.1:{}/echo?hostile=1", nginx.http_port);
     output(Command::new("curl").args(["-s", "-A", agent]).arg(url))?;
-    stand.wait_records("url.query = \"hostile=1\"", 1)?;
+    stand.wait_shown("url.query = \"hostile=1\"", 1)?;
     for style in ["text", "wide", "json"] {
         // Of this exchange alone: other programs of this host may well say something that is masked.
         let own = "url.query = \"hostile=1\"";

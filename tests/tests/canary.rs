@@ -57,8 +57,8 @@ fn no_canary_survives_in_files_logs_answers_or_memory() -> Result<()> {
     for tls in [false, true] {
         over_postgres(&postgres, tls)?;
     }
-    stand.wait_records("url.query = \"last=1\"", 2)?;
-    stand.wait_records("db.query.text =~ \"AS last_of_all\"", 2)?;
+    stand.wait_shown("url.query = \"last=1\"", 2)?;
+    stand.wait_shown("db.query.text =~ \"AS last_of_all\"", 2)?;
     // What people are shown, by the sink and from its folder.
     for (name, style) in [("wide.txt", "wide"), ("lines.json", "json")] {
         let shown = stand.ask(&["tail", "--all", "--no-follow", "--since", "1h", "-o", style])?;

@@ -48,7 +48,8 @@ fn a_reader_sees_what_is_said_and_looks_it_up() -> Result<()> {
     assert!(reader(&["hosts"])?.contains("heard"));
 
     let filter = format!("type = \"exchange\" and server.port = {}", nginx.https_port);
-    let copied = stand.wait_records(&filter, 1)?;
+    stand.wait_shown(&filter, 1)?;
+    let copied = stand.records(&filter)?;
     let live = reader(&["tail", "--no-follow", "-n", "1", "-o", "json", "--where", &filter])?;
     let live: serde_json::Value = serde_json::from_str(live.lines().last().context("a line")?)?;
     assert_eq!(live, copied[0], "the sink and its folder say the same");
