@@ -62,20 +62,17 @@ impl Revocations {
     }
 
     /// Whether a certificate that was issued then, seconds since 1970, is revoked. One of the very second of the
-    /// revocation is. What cannot be read counts as revoked: nobody is let in by a damaged file.
-    pub fn is_revoked(&self, identity: &Identity, issued_s: i64) -> bool {
+    /// revocation is, and each while a file of nonsense stands for its identity: nobody is let in by a damaged file. An
+    /// error says that it cannot be known now: nobody is let in by it either, and nobody is called revoked.
+    pub fn is_revoked(&self, identity: &Identity, issued_s: i64) -> Result<bool, FileError> {
         let path = self.path(identity);
-        match fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "a revocation cannot be read");
-                true
-            }
-            Ok(text) => {
-                let until = text.split_once(' ').and_then(|(seconds, _)| seconds.parse::<i64>().ok());
-                until.is_none_or(|until| issued_s <= until)
-            }
-        }
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            read => read.map_err(failed("read", &path))?,
+        };
+        let text = String::from_utf8_lossy(&text);
+        let until = text.split_once(' ').and_then(|(seconds, _)| seconds.parse::<i64>().ok());
+        Ok(until.is_none_or(|until| issued_s <= until))
     }
 
     /// When the folder changed last, as far as its file system tells moments apart.
@@ -118,11 +115,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let revocations = Revocations::open(folder.path()).unwrap();
         let now = i64::try_from(now_ns() / 1_000_000_000).unwrap();
-        assert!(!revocations.is_revoked(&dana(Role::Reader), now));
+        assert!(!revocations.is_revoked(&dana(Role::Reader), now).unwrap());
         revocations.revoke(&dana(Role::Reader), None).unwrap();
-        assert!(revocations.is_revoked(&dana(Role::Reader), now));
-        assert!(!revocations.is_revoked(&dana(Role::Reader), now + 3600));
-        assert!(!revocations.is_revoked(&dana(Role::Auditor), now), "another credential");
+        assert!(revocations.is_revoked(&dana(Role::Reader), now).unwrap());
+        assert!(!revocations.is_revoked(&dana(Role::Reader), now + 3600).unwrap());
+        assert!(!revocations.is_revoked(&dana(Role::Auditor), now).unwrap(), "another credential");
     }
 
     #[test]
@@ -130,9 +127,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let revocations = Revocations::open(folder.path()).unwrap();
         let host = Identity::Host(custody_ledger::HostId::from_bytes([1; 16]));
-        fs::write(revocations.path(&host), "nonsense").unwrap();
-        assert!(revocations.is_revoked(&host, i64::MAX));
+        fs::write(revocations.path(&host), b"nonsense \xff").unwrap();
+        assert!(revocations.is_revoked(&host, i64::MAX).unwrap());
         assert!(revocations.list().unwrap().is_empty() && revocations.has(&host));
+    }
+
+    #[test]
+    fn a_revocation_that_cannot_be_read_now_is_an_error_and_no_revocation() {
+        let folder = tempfile::tempdir().unwrap();
+        let revocations = Revocations::open(folder.path()).unwrap();
+        fs::create_dir(revocations.path(&dana(Role::Reader))).unwrap();
+        let error = revocations.is_revoked(&dana(Role::Reader), 0).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read"), "{error}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
 use custody_ledger::statement::DenialReason;
-use custody_ledger::wire;
+use custody_ledger::wire::{self, RefusalCode};
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept::Acceptor;
@@ -133,9 +133,18 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Refuses who is no longer believed.
+    /// Refuses who is no longer believed. What is said of a caller is evidence: where nobody can say whether this one is
+    /// revoked, it is told to come again, and nothing is stated of it.
     fn demand_unrevoked(&self, services: &Services) -> Result<(), Refused> {
-        if !services.is_revoked(self) {
+        let revoked = services.revocations.is_revoked(&self.subject.identity, self.issued_s);
+        let is_revoked = revoked.map_err(|error| {
+            tracing::error!(%error, "a revocation cannot be read: nobody of this identity is let in");
+            Refused::new(
+                RefusalCode::Unavailable,
+                "the sink cannot read its revocations now; its log says why",
+            )
+        })?;
+        if !is_revoked {
             return Ok(());
         }
         services.metrics.revoked();
@@ -197,8 +206,9 @@ impl Services {
         self.store.hangs() || self.tree.busy_for().is_some_and(|busy| busy > self.store.commit_max())
     }
 
-    /// Whether this caller is no longer believed. Requests are refused before they begin; what lasts asks again.
+    /// Whether this caller is no longer believed, or nobody can say. Requests are refused before they begin; what lasts
+    /// asks again.
     pub fn is_revoked(&self, caller: &Caller) -> bool {
-        self.revocations.is_revoked(&caller.subject.identity, caller.issued_s)
+        self.revocations.is_revoked(&caller.subject.identity, caller.issued_s).unwrap_or(true)
     }
 }
