@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use custody_agent::identity::Identity;
+use custody_ledger::batch::EntryView;
 use custody_ledger::segment::{Reader, RecordKind};
 use custody_ledger::statement::{Signed, Stated};
 use custody_ledger::{Batch, EntryType, Hash, HostId, Statement, tree};
@@ -50,6 +51,8 @@ struct Stored {
     /// By the index of its leaf: the hash of a batch.
     leaves: Vec<Option<Hash>>,
     equivocations: BTreeSet<(oracle::Place, Hash)>,
+    /// Batches by their hashes.
+    batches: HashSet<Hash>,
     /// Records that a host had no room for and counted, by host.
     dropped: HashMap<HostId, u64>,
     /// Entries by which hosts say that the log is not the one that they know.
@@ -64,13 +67,11 @@ impl Stored {
             match record.kind {
                 RecordKind::Batch => {
                     leaf = Some(Batch::decode_header(&record.payload)?.1.hash);
+                    stored.batches.extend(leaf);
                     let batch = Batch::decode(&record.payload)?;
-                    let of = |kind| batch.entries.iter().filter(move |entry| entry.header.entry_type == kind);
-                    stored.alarms += of(EntryType::LogAlarm).count() as u64;
-                    for gap in of(EntryType::Gap).filter_map(|entry| entry.body) {
-                        let count = no_room_for(gap.bytes)?;
-                        *stored.dropped.entry(batch.header.host).or_default() += count;
-                    }
+                    let alarms = of_type(&batch, EntryType::LogAlarm);
+                    stored.alarms += alarms.count() as u64;
+                    *stored.dropped.entry(batch.header.host).or_default() += no_room_for(&batch)?;
                     for body in bodies(&record.payload)? {
                         *stored.records.entry(body).or_default() += 1;
                     }
@@ -91,14 +92,22 @@ impl Stored {
     }
 }
 
-/// How many records a gap stands for because the spool had no room for them.
-fn no_room_for(gap: &[u8]) -> Result<u64> {
-    let fields = Record::decode(gap)?.fields;
-    let is_full = fields.get(names::GAP_CAUSE) == Some(&custody_record::Value::from("spool_full"));
-    match fields.get(names::GAP_EVENTS) {
-        Some(custody_record::Value::Unsigned(count)) if is_full => Ok(*count),
-        _ => Ok(0),
+fn of_type<'b>(batch: &'b Batch<'b>, kind: EntryType) -> impl Iterator<Item = &'b EntryView<'b>> {
+    batch.entries.iter().filter(move |entry| entry.header.entry_type == kind)
+}
+
+/// For how many records the gaps of a batch stand because the spool had no room for them.
+fn no_room_for(batch: &Batch<'_>) -> Result<u64> {
+    let mut all = 0;
+    for gap in of_type(batch, EntryType::Gap).filter_map(|entry| entry.body) {
+        let fields = Record::decode(gap.bytes)?.fields;
+        let is_full = fields.get(names::GAP_CAUSE) == Some(&custody_record::Value::from("spool_full"));
+        if let (true, Some(custody_record::Value::Unsigned(count))) = (is_full, fields.get(names::GAP_EVENTS))
+        {
+            all += count;
+        }
     }
+    Ok(all)
 }
 
 /// The bodies of a batch that are no agent's own.
@@ -108,26 +117,42 @@ fn bodies(frame: &[u8]) -> Result<Vec<Hash>> {
     offered.map(|entry| Ok(tree::hash_of(entry.body.context("a body is withheld")?.bytes))).collect()
 }
 
-/// Bodies in spools and in what was put aside, anywhere below a folder.
-fn on_host(folder: &Path, found: &mut HashSet<Hash>) -> Result<()> {
-    for item in std::fs::read_dir(folder)? {
-        let path = item?.path();
-        if path.is_dir() {
-            on_host(&path, found)?;
-            continue;
-        }
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("seg") => {
-                let file = std::io::BufReader::new(std::fs::File::open(path)?);
-                for record in Reader::open(file).into_iter().flatten().map_while(Result::ok) {
-                    found.extend(bodies(&record.payload)?);
-                }
+/// What is in spools and was put aside, anywhere below a folder.
+#[derive(Default)]
+struct Kept {
+    /// Bodies that hosts offered.
+    records: HashSet<Hash>,
+    /// Frames by the hashes of their batches: copies of a state hold the same ones.
+    frames: HashMap<Hash, Vec<u8>>,
+}
+
+impl Kept {
+    fn read(&mut self, folder: &Path) -> Result<()> {
+        for item in std::fs::read_dir(folder)? {
+            let path = item?.path();
+            if path.is_dir() {
+                self.read(&path)?;
+                continue;
             }
-            Some("batch") => found.extend(bodies(&std::fs::read(path)?)?),
-            _ => {}
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("seg") => {
+                    let file = std::io::BufReader::new(std::fs::File::open(path)?);
+                    for record in Reader::open(file).into_iter().flatten().map_while(Result::ok) {
+                        self.take(record.payload)?;
+                    }
+                }
+                Some("batch") => self.take(std::fs::read(path)?)?,
+                _ => {}
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn take(&mut self, frame: Vec<u8>) -> Result<()> {
+        self.records.extend(bodies(&frame)?);
+        self.frames.insert(Batch::decode_header(&frame)?.1.hash, frame);
+        Ok(())
+    }
 }
 
 /// Hashes of what one start offered, in order. What was not written whole was not offered.
@@ -217,13 +242,18 @@ impl Judgement {
     /// Of each start what is recorded is all that it offered up to some record: it may have died before the rest was
     /// durable, unless it was stopped. What is in between and not at the sink is on the host, put aside, or in a state that
     /// was taken away; of hosts that never went back it is at the sink. For what its spool had no room a gap of the host
-    /// stands with the count.
+    /// stands with the count, at the sink or where its batch is kept.
     fn records(&mut self, stored: &Stored, folder: &Path, went_back: &WentBack) -> Result<()> {
-        let mut kept = HashSet::new();
-        on_host(folder, &mut kept)?;
+        let mut kept = Kept::default();
+        kept.read(folder)?;
         let (mut all, mut lost) = (HashSet::new(), Vec::new());
         let (mut aside, mut counted, mut tails, mut stopped) = (0, 0, 0, 0);
         let mut dropped = stored.dropped.clone();
+        for (_, frame) in kept.frames.iter().filter(|(hash, _)| !stored.batches.contains(*hash)) {
+            let batch = Batch::decode(frame)?;
+            *dropped.entry(batch.header.host).or_default() += no_room_for(&batch)?;
+        }
+        let kept = kept.records;
         for start in starts(folder)? {
             let offered = offered(&start)?;
             let is_there = |hash: &Hash| stored.records.contains_key(hash);
