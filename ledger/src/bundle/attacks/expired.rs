@@ -1,0 +1,198 @@
+//! Bodies that are told as expired and have not. What rejects a bundle stands in the table of attacks; what is told as left
+//! out instead is shown below.
+
+use super::super::report::RetentionCheck;
+use super::super::stand::{ALL, EARLY, LATE, gone_of, of_age, sealed};
+use super::*;
+use crate::retention::Retention;
+use crate::statement::Stated;
+
+const fn stop(check: RetentionCheck) -> Stop {
+    Stop::Bundle(BundleCheck::Retention(check))
+}
+
+const STATEMENT: Stop = stop(RetentionCheck::Statement);
+const SIGNER: Stop = stop(RetentionCheck::Signature);
+const NAMED: Stop = stop(RetentionCheck::Host);
+const PLACE: Stop = stop(RetentionCheck::Place);
+const ORDER: Stop = stop(RetentionCheck::Order);
+const ABOUT: Stop = stop(RetentionCheck::About);
+const HERE: Stop = stop(RetentionCheck::Body);
+const AGE: Stop = stop(RetentionCheck::Age);
+const BATCHES: Stop = stop(RetentionCheck::Batches);
+
+/// The session, all of whose bodies this stands before.
+fn gone_by(stand: &Stand, stated: &Placed) -> Bundle {
+    let mut bundle = stand.session();
+    bundle.expire(stated, 0, 0..3);
+    bundle
+}
+
+/// The same by the one statement that the sink made, whoever signed it.
+fn stated(payload: Vec<u8>) -> Bundle {
+    let stand = Stand::aged(&[payload]);
+    gone_by(&stand, &stand.stated[0])
+}
+
+fn all_of(batches: u64) -> Retention {
+    gone_of(ALL, &[(HOST, batches)])
+}
+
+impl List<'_> {
+    pub(super) fn of_what_expired(&mut self) {
+        self.of_the_statement();
+        self.of_what_it_is_about();
+        self.of_its_place_in_the_file();
+    }
+
+    fn of_the_statement(&mut self) {
+        let by_another = stated(sealed(0xa2, Stated::Retention(all_of(8))));
+        self.add("expiry_that_another_key_stated", &[SIGNER], &by_another);
+        let mut bundle = stated(of_age(all_of(8)));
+        let middle = bundle.stated[0].1.0.len() / 2;
+        bundle.stated[0].1.0[middle] ^= 1;
+        self.bytes("expiry_whose_statement_was_changed", &[SIGNER], false, Whose::Own, bundle.encode());
+        let other = stated(sealed(0xa0, Stated::Admitted { identity: "reader dana@corp".to_owned() }));
+        self.bytes(
+            "expiry_by_a_statement_of_something_else",
+            &[STATEMENT],
+            false,
+            Whose::Own,
+            other.encode(),
+        );
+        let mut bundle = stated(of_age(all_of(8)));
+        bundle.stated[0].1.0 = bundle.enrolment.0.clone();
+        self.bytes("expiry_by_an_enrolment", &[STATEMENT], false, Whose::Own, bundle.encode());
+        let of_other = stated(of_age(gone_of(ALL, &[(OTHER, 6)])));
+        self.add("expiry_of_another_host", &[NAMED, BATCHES], &of_other);
+        // The sink's owner signs it and never shows it to the log.
+        let mut bundle = stated(of_age(all_of(8)));
+        bundle.stated[0].1.0 = of_age(all_of(7));
+        self.add("expiry_that_is_not_in_the_log", &[INCLUSION], &bundle);
+        let mut bundle = stated(of_age(all_of(8)));
+        bundle.stated[0].1.1.index = 15;
+        self.add("expiry_at_the_place_of_another_leaf", &[INCLUSION, PLACE], &bundle);
+        let mut bundle = stated(of_age(all_of(8)));
+        bundle.stated[0].1.1.received_ns = 1;
+        self.add("expiry_with_a_time_that_nobody_signed", &[FORMAT], &bundle);
+        let stand = Stand::stated_before(&[of_age(gone_of(0..17, &[(HOST, 8)]))]);
+        let before = gone_by(&stand, &stand.stated[0]);
+        self.add("expiry_stated_before_the_batches_came", &[PLACE], &before);
+        let hour = Retention { age_s: 91 * 86_400, ..all_of(8) };
+        self.add("expiry_before_its_time", &[AGE], &stated(of_age(hour)));
+        let never = Retention { age_s: u64::MAX, ..all_of(8) };
+        self.add("expiry_at_an_age_that_nothing_has", &[AGE], &stated(of_age(never)));
+    }
+
+    fn of_what_it_is_about(&mut self) {
+        self.add("expiry_of_more_batches_than_were_stated", &[BATCHES], &stated(of_age(all_of(2))));
+        let old = Stand::old();
+        // The one of the first segment, replayed for a batch of the second one.
+        let mut bundle = old.session();
+        bundle.expire(&old.stated[0], 1, 1..3);
+        self.add("expiry_of_another_segment", &[ABOUT], &bundle);
+        let mut bundle = old.session();
+        bundle.expire(&old.stated[1], 0, 0..3);
+        self.add("expiry_of_what_lies_behind", &[ABOUT], &bundle);
+        // Named twice, as if the statement had named twice as many batches.
+        let stand = Stand::aged(&[of_age(all_of(2))]);
+        let mut bundle = gone_by(&stand, &stand.stated[0]);
+        bundle.expire(&stand.stated[0], 2, 2..3);
+        self.add("expiry_stated_once_and_shown_twice", &[ORDER], &bundle);
+        let stand = Stand::aged(&[of_age(gone_of(2..9, &[(HOST, 1)])), of_age(gone_of(3..9, &[(HOST, 2)]))]);
+        let mut bundle = gone_by(&stand, &stand.stated[0]);
+        bundle.expire(&stand.stated[1], 1, 1..3);
+        self.add("expiry_of_the_same_records_stated_twice", &[ORDER], &bundle);
+        let mut bundle = old.old_session();
+        bundle.batches[1].0 = old.session().batches[1].0.clone();
+        self.add("expiry_of_a_body_that_is_here", &[HERE], &bundle);
+        let mut bundle = old.old_session();
+        bundle.batches[1].1.content = Hash([1; 32]);
+        self.add("expiry_of_a_batch_of_another_content", &[INCLUSION], &bundle);
+        let mut bundle = old.old_session();
+        bundle.batches[1].0 = rebuilt(&bundle.batches[1].0, |entries| {
+            entries[1].alter(|header| header.body = Hash([9; 32]));
+        });
+        self.add("expiry_of_a_body_that_was_never_there", &[TREE, ENTRY_LINK], &bundle);
+        let mut bundle = old.old_session();
+        bundle.batches[1].1.received_ns -= 1_000_000_000;
+        self.add("expiry_of_a_batch_made_older", &[INCLUSION], &bundle);
+    }
+
+    fn of_its_place_in_the_file(&mut self) {
+        let old = Stand::old().old_session().encode();
+        let mut add = |name, bytes| self.bytes(name, &[FORMAT], false, Whose::Own, bytes);
+        add("expiry_in_a_bundle_of_the_first_version", [b"CUSTBDL1", &old[8..]].concat());
+        let field = |tag: &[u8; 4]| old.windows(4).position(|four| four == tag).unwrap();
+        let (stmt, btch) = (field(b"stmt"), field(b"btch"));
+        add("expiry_stated_twice_before_one_batch", [&old[..btch], &old[stmt..]].concat());
+        let second = stmt + 4 + old[stmt + 4..].windows(4).position(|four| four == b"stmt").unwrap();
+        let behind = second + old[second..].windows(4).position(|four| four == b"btch").unwrap();
+        let end = old.len() - 8;
+        let moved = [&old[..second], &old[behind..end], &old[second..behind], &old[end..]];
+        add("expiry_of_nothing_that_follows", moved.concat());
+        let head = field(b"head");
+        add(
+            "expiry_before_the_way_of_keys",
+            [&old[..head], &old[stmt..btch], &old[head..stmt], &old[btch..]].concat(),
+        );
+        let mut bytes = old.clone();
+        bytes[stmt + 4..stmt + 8].copy_from_slice(&(512 * 1024 + 1_u32).to_be_bytes());
+        add("oversized_length_of_a_statement", bytes);
+    }
+}
+
+/// What is told as left out, and how it would pass for expired without the check.
+#[test]
+fn a_body_has_expired_only_where_a_statement_is_about_what_came() {
+    let old = Stand::old();
+    let mut missing = old.old_session();
+    missing.stated.clear();
+    let mut one_missing = old.old_session();
+    one_missing.stated.pop();
+    let early = Stand::aged(&[of_age(gone_of(EARLY, &[(HOST, 3)]))]);
+    let mut beyond = early.session();
+    beyond.expire(&early.stated[0], 0, 0..3);
+    let never = Stand::aged_without_bodies_of_batch_3(&[of_age(gone_of(LATE, &[(HOST, 4), (OTHER, 2)]))]);
+    let mut never_came = never.session();
+    never_came.expire(&never.stated[0], 1, 1..3);
+    for (bundle, check, (expired, redacted), without) in [
+        (missing, RetentionCheck::Stated, (0, 6), 6),
+        (one_missing, RetentionCheck::Stated, (2, 4), 6),
+        (beyond, RetentionCheck::Stated, (2, 4), 6),
+        (never_came, RetentionCheck::Came, (2, 2), 4),
+    ] {
+        let bytes = bundle.encode();
+        let told = || checked(&bytes, &old.policy).unwrap();
+        assert_eq!((told().expired, told().redacted), (expired, redacted), "{check:?}");
+        assert!(!told().is_whole(), "the session lacks what nobody let go");
+        LEFT_OUT.set(vec![BundleCheck::Retention(check)]);
+        let passes = told().expired;
+        LEFT_OUT.set(Vec::new());
+        assert_eq!(passes, without, "{check:?}");
+    }
+}
+
+#[test]
+fn a_bundle_says_what_expired_and_by_which_statement() {
+    let old = Stand::old();
+    let report = checked(&old.old_session().encode(), &old.policy).unwrap();
+    assert_eq!((report.verified, report.redacted, report.expired), (0, 0, 6));
+    assert!(report.is_whole(), "what went by policy is not missing");
+    assert_eq!(report.session.map(|session| (session.entries, session.expired)), Some((4, 4)));
+    let told: Vec<_> = report.expiries.iter().map(|one| (one.age_s, one.bodies)).collect();
+    assert_eq!(told, [(90 * 86_400, 2), (90 * 86_400, 4)]);
+}
+
+/// Every byte of a statement and of its place is covered.
+#[test]
+fn every_flipped_byte_of_a_statement_is_rejected() {
+    let old = Stand::old();
+    let honest = old.old_session().encode();
+    let field = |tag: &[u8; 4]| honest.windows(4).position(|four| four == tag).unwrap();
+    for at in (0..8).chain(field(b"stmt")..field(b"btch")) {
+        let mut bytes = honest.clone();
+        bytes[at] ^= 0x10;
+        assert!(checked(&bytes, &old.policy).is_err(), "byte {at} is covered by nothing");
+    }
+}
