@@ -142,35 +142,111 @@ impl List<'_> {
     }
 }
 
-/// What is told as left out, and how it would pass for expired without the check.
+/// An attack of the table above, as its row of docs/attacks.md tells it.
+fn found(name: &str) {
+    let row = custody_tests::attacks::named(name);
+    let vector = name.strip_prefix("an_").unwrap().strip_suffix("_is_found").unwrap();
+    let attacks = attacks();
+    let attack = attacks.iter().find(|attack| attack.name == vector).unwrap();
+    assert!(attack.passes_without, "the table shows that it passes without its checks");
+    let rejected = match checked(&attack.bytes, &attack.policy.policy(&Stand::new())) {
+        Err(VerifyError::Rejected(rejected)) => rejected,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rejected.name(), row.seen_by);
+    assert!(rejected.detail.contains(row.reads), "{}", rejected.detail);
+}
+
 #[test]
-fn a_body_has_expired_only_where_a_statement_is_about_what_came() {
-    let old = Stand::old();
-    let mut missing = old.old_session();
-    missing.stated.clear();
-    let mut one_missing = old.old_session();
-    one_missing.stated.pop();
+fn an_expiry_that_another_key_stated_is_found() {
+    found("an_expiry_that_another_key_stated_is_found");
+}
+
+#[test]
+fn an_expiry_of_another_host_is_found() {
+    found("an_expiry_of_another_host_is_found");
+}
+
+#[test]
+fn an_expiry_that_is_not_in_the_log_is_found() {
+    found("an_expiry_that_is_not_in_the_log_is_found");
+}
+
+#[test]
+fn an_expiry_stated_before_the_batches_came_is_found() {
+    found("an_expiry_stated_before_the_batches_came_is_found");
+}
+
+#[test]
+fn an_expiry_before_its_time_is_found() {
+    found("an_expiry_before_its_time_is_found");
+}
+
+#[test]
+fn an_expiry_of_a_batch_made_older_is_found() {
+    found("an_expiry_of_a_batch_made_older_is_found");
+}
+
+#[test]
+fn an_expiry_of_another_segment_is_found() {
+    found("an_expiry_of_another_segment_is_found");
+}
+
+#[test]
+fn an_expiry_of_more_batches_than_were_stated_is_found() {
+    found("an_expiry_of_more_batches_than_were_stated_is_found");
+}
+
+#[test]
+fn an_expiry_stated_once_and_shown_twice_is_found() {
+    found("an_expiry_stated_once_and_shown_twice_is_found");
+}
+
+#[test]
+fn an_expiry_of_a_body_that_is_here_is_found() {
+    found("an_expiry_of_a_body_that_is_here_is_found");
+}
+
+#[test]
+fn an_expiry_of_a_body_that_was_never_there_is_found() {
+    found("an_expiry_of_a_body_that_was_never_there_is_found");
+}
+
+/// So many bodies are told as expired and as left out, and so many would pass for expired without the check.
+fn told(bundle: &Bundle, check: RetentionCheck, (expired, redacted): (u64, u64), without: u64) {
+    let (bytes, policy) = (bundle.encode(), Stand::new().policy);
+    let told = || checked(&bytes, &policy).unwrap();
+    assert_eq!((told().expired, told().redacted), (expired, redacted));
+    assert!(!told().is_whole(), "the session lacks what nobody let go");
+    LEFT_OUT.set(vec![BundleCheck::Retention(check)]);
+    let passes = told().expired;
+    LEFT_OUT.set(Vec::new());
+    assert_eq!(passes, without);
+}
+
+#[test]
+fn bodies_that_no_statement_is_about_have_not_expired() {
+    let mut bundle = Stand::old().old_session();
+    bundle.stated.pop();
+    told(&bundle, RetentionCheck::Stated, (2, 4), 6);
+    bundle.stated.clear();
+    told(&bundle, RetentionCheck::Stated, (0, 6), 6);
+}
+
+#[test]
+fn bodies_of_batches_behind_what_is_stated_have_not_expired() {
     let early = Stand::aged(&[of_age(gone_of(EARLY, &[(HOST, 3)]))]);
-    let mut beyond = early.session();
-    beyond.expire(&early.stated[0], 0, 0..3);
-    let never = Stand::aged_without_bodies_of_batch_3(&[of_age(gone_of(LATE, &[(HOST, 4), (OTHER, 2)]))]);
-    let mut never_came = never.session();
-    never_came.expire(&never.stated[0], 1, 1..3);
-    for (bundle, check, (expired, redacted), without) in [
-        (missing, RetentionCheck::Stated, (0, 6), 6),
-        (one_missing, RetentionCheck::Stated, (2, 4), 6),
-        (beyond, RetentionCheck::Stated, (2, 4), 6),
-        (never_came, RetentionCheck::Came, (2, 2), 4),
-    ] {
-        let bytes = bundle.encode();
-        let told = || checked(&bytes, &old.policy).unwrap();
-        assert_eq!((told().expired, told().redacted), (expired, redacted), "{check:?}");
-        assert!(!told().is_whole(), "the session lacks what nobody let go");
-        LEFT_OUT.set(vec![BundleCheck::Retention(check)]);
-        let passes = told().expired;
-        LEFT_OUT.set(Vec::new());
-        assert_eq!(passes, without, "{check:?}");
-    }
+    let mut bundle = early.session();
+    bundle.expire(&early.stated[0], 0, 0..3);
+    told(&bundle, RetentionCheck::Stated, (2, 4), 6);
+}
+
+#[test]
+fn bodies_that_never_came_have_not_expired() {
+    let stand = Stand::aged_without_bodies_of_batch_3(&[of_age(gone_of(LATE, &[(HOST, 4), (OTHER, 2)]))]);
+    let mut bundle = stand.session();
+    bundle.expire(&stand.stated[0], 1, 1..3);
+    told(&bundle, RetentionCheck::Came, (2, 2), 4);
 }
 
 #[test]
