@@ -153,6 +153,11 @@ fn refused(rejected: &Rejected, style: &Style) -> Vec<String> {
              newer checkpoint, or the witnesses why they do not cosign",
             "NOT WITNESSED: this bundle shows nothing to who demands these witnesses.",
         ),
+        BundleCheck::Retention(_) => (
+            "  what the sink states of bodies that go by age does not fit to what is here: either the bundle was changed since it \
+             was written, or the sink let them go otherwise than it says",
+            "ALTERED: nothing in this bundle can be relied on under this policy.",
+        ),
         _ => (
             "  either the bundle was changed since it was written, or the policy is that of another sink",
             "ALTERED: nothing in this bundle can be relied on under this policy.",
@@ -173,11 +178,14 @@ fn entries(number: u64) -> String {
 fn shown(report: &Report, gaps: &[String], arguments: &VerifyArgs, style: &Style) -> Vec<String> {
     let palette = style.palette;
     let (mark, paint, word) = if report.is_whole() {
-        (
-            "✔",
-            Paint::Good,
-            "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out.",
-        )
+        let word = match report.expired {
+            0 => "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out.",
+            _ => {
+                "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out, but for content that \
+                 expired by policy."
+            }
+        };
+        ("✔", Paint::Good, word)
     } else {
         (
             "…",
@@ -256,7 +264,11 @@ fn expired(report: &Report, style: &Style) -> Vec<Line> {
     }
     if report.expired > 0 {
         told.extend([
-            ("", "  the sink signed that into its log before they went: who made this bundle did not leave them out".to_owned()),
+            (
+                "",
+                "  the sink signed that into its log before they went: nobody can get them from it any more"
+                    .to_owned(),
+            ),
             ("", "  verified of them: that they were there, when, of what type and how long".to_owned()),
         ]);
     }

@@ -3,6 +3,7 @@
 
 use super::super::report::RetentionCheck;
 use super::super::stand::{ALL, EARLY, LATE, gone_of, of_age, sealed};
+use super::super::{Statements, WriteError, Writer};
 use super::*;
 use crate::retention::Retention;
 use crate::statement::Stated;
@@ -258,6 +259,34 @@ fn a_bundle_says_what_expired_and_by_which_statement() {
     assert_eq!(report.session.map(|session| (session.entries, session.expired)), Some((4, 4)));
     let told: Vec<_> = report.expiries.iter().map(|one| (one.age_s, one.bodies)).collect();
     assert_eq!(told, [(90 * 86_400, 2), (90 * 86_400, 4)]);
+}
+
+/// A store whose segment is being replaced may give one batch with bodies and the next one without.
+#[test]
+fn who_makes_a_bundle_gives_nothing_that_was_stated_and_passes_nothing_over_that_was_not() {
+    let old = Stand::old();
+    let write = |stated: &[&Placed]| {
+        let Bundle { range, checkpoint, enrolment, way, batches, .. } = old.session();
+        let mut statements = Statements::default();
+        for ((payload, place), records) in stated.iter().zip([EARLY, LATE]) {
+            statements.push(&gone_of(records, &[]), payload.clone(), place.clone()).unwrap();
+        }
+        let (enrolment, place) = enrolment;
+        let expired = !statements.is_empty();
+        let mut writer = Writer::begin(Vec::new(), &range, &checkpoint, &enrolment, &place, expired).unwrap();
+        way.iter().for_each(|head| writer.way(head).unwrap());
+        // The first of them is gone already, the others are on the disk still.
+        let stored = [redacted(&old.first[2].0, |_| true), old.first[3].0.clone(), old.first[4].0.clone()];
+        for (frame, (_, place)) in stored.iter().zip(&batches) {
+            writer.stored(frame, place, true, &mut statements)?;
+        }
+        writer.end()
+    };
+    let made = write(&[&old.stated[0], &old.stated[1]]).unwrap();
+    assert!(made == old.old_session().encode(), "a body left the store that was stated to go");
+    assert!(matches!(write(&[]), Err(WriteError::Unstated(number)) if number.0 == 2));
+    let report = checked(&write(&[&old.stated[0]]).unwrap(), &old.policy).unwrap();
+    assert_eq!((report.expired, report.verified, report.redacted), (2, 4, 0));
 }
 
 /// Every byte of a statement and of its place is covered.
