@@ -75,6 +75,13 @@ fn session_id(host: &Host, chain: &Chain) -> String {
     SessionId::of(host.id.as_bytes(), epoch.counter, epoch.nonce.as_bytes(), 2).as_str().to_owned()
 }
 
+/// Waits until all that the sink has written is under its checkpoint: two makers give the same bytes only under the same one.
+async fn until_committed(sink: &Sink) {
+    while sink.checkpoint().size < sink.records().len() as u64 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 fn holds(file: &str, words: &str) -> bool {
     let bytes = std::fs::read(file).unwrap();
     bytes.windows(words.len()).any(|window| window == words.as_bytes())
@@ -90,6 +97,7 @@ async fn a_session_is_exported_and_an_outsider_verifies_it_with_the_policy_alone
     store(&sink, &other, &[batch(&mut other.epoch(1, None), "of another host")]).await;
     store(&sink, &host, &batches[2..]).await;
     let (auditor, id) = (Person::log_in(&sink, "dana@corp"), session_id(&host, &chain));
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, policy) = (file("s.bundle"), file("policy.txt"));
 
@@ -195,6 +203,7 @@ async fn late_in_a_long_epoch_an_anchor_stands_for_the_way_of_keys() {
         store(&sink, &host, some).await;
     }
     let auditor = Person::log_in(&sink, "dana@corp");
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, policy) = (file("late.bundle"), file("policy.txt"));
     let range = format!("{}/1/4150-4160", host.id);
@@ -255,6 +264,7 @@ async fn what_has_expired_is_shown_and_exported_without_its_content() {
     store(&sink, &host, &batches).await;
     let (auditor, id) = (Person::log_in(&sink, "dana@corp"), session_id(&host, &chain));
     until_expired(&sink, 8).await;
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, policy) = (file("s.bundle"), file("policy.txt"));
     let said = auditor.says(0, &["export", &id, "-o", &bundle, "--policy-out", &policy]);
@@ -310,6 +320,7 @@ async fn of_a_range_whose_beginning_expired_both_makers_tell_what_is_left() {
     store(&sink, &host, &batches[3..]).await;
     let mut next = host.epoch(2, None);
     store(&sink, &host, &[batch(&mut next, "later")]).await;
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, whole, policy) = (file("s.bundle"), file("whole.bundle"), file("policy.txt"));
     let (early, late) = (file("early.bundle"), file("late.bundle"));
