@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use custody_ledger::bundle::{Part, Reader, Writer, verify};
+use custody_ledger::bundle::{Opening, Part, Reader, Writer, verify};
 use custody_ledger::tlog::Policy;
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     };
     if let Ok(report) = verify(data, &POLICY, &mut each) {
         assert_eq!(report.name_claimed, "web-1");
-        assert!(report.verified + report.redacted > 0, "a bundle of nothing was accepted");
+        assert!(report.verified + report.redacted + report.expired > 0, "a bundle of nothing was accepted");
     }
     if let Ok(policy) = std::str::from_utf8(data).unwrap_or_default().parse::<Policy>() {
         assert_eq!(policy.to_string().parse(), Ok(policy), "a policy says something else the second time");
@@ -34,13 +34,14 @@ fuzz_target!(|data: &[u8]| {
 /// The bundle out of its pieces; `None` of bytes that are none.
 fn written_again(data: &[u8]) -> Option<Vec<u8>> {
     let (mut reader, opening) = Reader::open(data).ok()?;
-    let writer =
-        Writer::begin(Vec::new(), &opening.range, &opening.checkpoint, &opening.enrolment, &opening.place);
+    let Opening { expired, range, checkpoint, enrolment, place } = opening;
+    let writer = Writer::begin(Vec::new(), &range, &checkpoint, &enrolment, &place, expired);
     let mut writer = writer.expect("what was read is within the limits");
     loop {
         let put = match reader.part().ok()? {
             Part::Way(head) => writer.way(&head),
             Part::Anchor(head, place) => writer.anchor(&head, &place),
+            Part::Statement(payload, place) => writer.statement(&payload, &place),
             Part::Batch(frame, place) => writer.batch(&frame, &place),
             Part::End => return writer.end().ok(),
         };

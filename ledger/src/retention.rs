@@ -48,6 +48,27 @@ pub struct ExpiredOf {
 }
 
 impl Retention {
+    /// Whether the record of this index in the log is among those that it is about.
+    pub fn covers(&self, index: u64) -> bool {
+        (self.first..self.end).contains(&index)
+    }
+
+    /// Whether it stands behind all that it is about, where this is its own index.
+    pub fn stands_behind(&self, index: u64) -> bool {
+        self.end <= index
+    }
+
+    /// Whether what came at `received_ns` was old enough when this was stated, both ns since 1970.
+    pub fn is_due(&self, received_ns: u64, at_ns: u64) -> bool {
+        u128::from(received_ns) + u128::from(self.age_s) * 1_000_000_000 <= u128::from(at_ns)
+    }
+
+    /// Of how many batches of this host it lets bodies go; `None` where it does not name the host.
+    pub fn batches_of(&self, host: HostId) -> Option<u64> {
+        let of_host = self.hosts.iter().filter(|of| of.host == host).map(|of| of.batches);
+        of_host.reduce(u64::saturating_add)
+    }
+
     /// Bodies of all hosts.
     pub fn bodies(&self) -> u64 {
         self.hosts.iter().map(|of| of.bodies).fold(0, u64::saturating_add)

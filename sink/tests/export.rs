@@ -75,6 +75,13 @@ fn session_id(host: &Host, chain: &Chain) -> String {
     SessionId::of(host.id.as_bytes(), epoch.counter, epoch.nonce.as_bytes(), 2).as_str().to_owned()
 }
 
+/// Waits until all that the sink has written is under its checkpoint: two makers give the same bytes only under the same one.
+async fn until_committed(sink: &Sink) {
+    while sink.checkpoint().size < sink.records().len() as u64 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 fn holds(file: &str, words: &str) -> bool {
     let bytes = std::fs::read(file).unwrap();
     bytes.windows(words.len()).any(|window| window == words.as_bytes())
@@ -90,6 +97,7 @@ async fn a_session_is_exported_and_an_outsider_verifies_it_with_the_policy_alone
     store(&sink, &other, &[batch(&mut other.epoch(1, None), "of another host")]).await;
     store(&sink, &host, &batches[2..]).await;
     let (auditor, id) = (Person::log_in(&sink, "dana@corp"), session_id(&host, &chain));
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, policy) = (file("s.bundle"), file("policy.txt"));
 
@@ -195,6 +203,7 @@ async fn late_in_a_long_epoch_an_anchor_stands_for_the_way_of_keys() {
         store(&sink, &host, some).await;
     }
     let auditor = Person::log_in(&sink, "dana@corp");
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, policy) = (file("late.bundle"), file("policy.txt"));
     let range = format!("{}/1/4150-4160", host.id);
@@ -239,6 +248,13 @@ async fn who_may_not_read_exports_nothing_and_a_request_for_nothing_is_refused()
     }
 }
 
+/// Waits until so many bodies have gone.
+async fn until_expired(sink: &Sink, bodies: u64) {
+    while sink.metric("bodies_expired").await.unwrap() < bodies {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_expired_is_shown_and_exported_without_its_content() {
     let mut sink = Sink::start_with("[retention]\nbodies = \"1s\"");
@@ -247,21 +263,31 @@ async fn what_has_expired_is_shown_and_exported_without_its_content() {
     let batches = conversation(&mut chain);
     store(&sink, &host, &batches).await;
     let (auditor, id) = (Person::log_in(&sink, "dana@corp"), session_id(&host, &chain));
-    while sink.metric("bodies_expired").await.unwrap() < 8 {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until_expired(&sink, 8).await;
+    until_committed(&sink).await;
     let file = in_folder(&sink);
     let (bundle, policy) = (file("s.bundle"), file("policy.txt"));
-    auditor.says(0, &["export", &id, "-o", &bundle, "--policy-out", &policy]);
+    let said = auditor.says(0, &["export", &id, "-o", &bundle, "--policy-out", &policy]);
+    assert!(said.contains("5 whose content has expired by policy"), "{said}");
     let citation = format!("{}/1/3", host.id);
     assert!(auditor.says(0, &["show", &citation]).contains("expired: the sink let it go by age"));
     assert!(auditor.says(0, &["show", &id]).contains("SESSION"));
     sink.stop();
     let state = sink.state();
     let state = state.to_str().unwrap();
-    let said = auditor.says(4, &["verify", &bundle, "--policy", &policy]);
-    assert!(said.contains("the content of 4 entries of the session itself"), "{said}");
-    second_verifier("incomplete", &bundle, &policy);
+    // Who has nothing but the policy sees that the sink let it go, and that nobody left it out.
+    let outsider = Person { program: program(), home: sink.folder.path().join("nobody") };
+    let said = outsider.says(0, &["verify", &bundle, "--policy", &policy]);
+    for words in ["expired   by policy: 5 bodies", "bodies older than 1 s", "VERIFIED", "the sink's word"] {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    assert!(!said.contains("redacted"), "{said}");
+    let json = outsider.says(0, &["verify", &bundle, "--policy", &policy, "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let report = &json["report"];
+    assert_eq!((&report["expired"], &report["redacted"]), (&5.into(), &0.into()), "{json}");
+    assert_eq!((&report["expiries"][0]["age_s"], &report["session"]["expired"]), (&1.into(), &4.into()));
+    second_verifier("verified verified=0 redacted=0", &bundle, &policy);
     assert!(
         auditor.says(0, &["show", &citation, "--from", state]).contains("expired: the sink let it go by age")
     );
@@ -270,4 +296,57 @@ async fn what_has_expired_is_shown_and_exported_without_its_content() {
     let again = file("again.bundle");
     auditor.says(0, &["export", &id, "-o", &again, "--from", state]);
     assert!(std::fs::read(&again).unwrap() == std::fs::read(&bundle).unwrap(), "two makers, two bundles");
+}
+
+/// A session whose beginning is older than the age, and whose end is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_range_whose_beginning_expired_both_makers_tell_what_is_left() {
+    let mut sink = Sink::start_with("[retention]\nbodies = \"1s\"");
+    let (host, other) = (sink.enrol().await, sink.enrol().await);
+    let mut chain = host.epoch(1, None);
+    let batches = conversation(&mut chain);
+    store(&sink, &host, &batches[..1]).await;
+    store(&sink, &other, &[batch(&mut other.epoch(1, None), "of another host")]).await;
+    // In a segment of its own.
+    until_expired(&sink, 3).await;
+    store(&sink, &host, &batches[1..3]).await;
+    until_expired(&sink, 7).await;
+    let (auditor, id) = (Person::log_in(&sink, "dana@corp"), session_id(&host, &chain));
+    sink.stop();
+    let configuration = sink.folder.path().join("sink.toml");
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    std::fs::write(&configuration, text.replace("\"1s\"", "\"90d\"")).unwrap();
+    sink.spawn();
+    store(&sink, &host, &batches[3..]).await;
+    let mut next = host.epoch(2, None);
+    store(&sink, &host, &[batch(&mut next, "later")]).await;
+    until_committed(&sink).await;
+    let file = in_folder(&sink);
+    let (bundle, whole, policy) = (file("s.bundle"), file("whole.bundle"), file("policy.txt"));
+    let (early, late) = (file("early.bundle"), file("late.bundle"));
+    auditor.says(0, &["export", &id, "-o", &bundle, "--policy-out", &policy]);
+    auditor.says(0, &["export", &format!("{}/1/0-7", host.id), "-o", &whole, "--whole"]);
+    auditor.says(0, &["export", &format!("{}/1/0-1", host.id), "-o", &early]);
+    auditor.says(0, &["export", &format!("{}/1/6-7", host.id), "-o", &late]);
+    let magic = |file: &str| std::fs::read(file).unwrap()[..8].to_vec();
+    assert_eq!((magic(&late), magic(&early)), (b"CUSTBDL1".to_vec(), b"CUSTBDL2".to_vec()));
+    second_verifier("verified verified=1 redacted=0", &bundle, &policy);
+    second_verifier("verified verified=2 redacted=0", &whole, &policy);
+    second_verifier("verified verified=2 redacted=0", &late, &policy);
+    let said = auditor.says(0, &["verify", &whole, "--policy", &policy]);
+    assert!(said.contains("by policy: 2 bodies") && said.contains("by policy: 4 bodies"), "{said}");
+    sink.stop();
+    let state = sink.state();
+    for (what, made, flag) in [
+        (id.clone(), &bundle, None),
+        (format!("{}/1/0-7", host.id), &whole, Some("--whole")),
+        (format!("{}/1/0-1", host.id), &early, None),
+        (format!("{}/1/6-7", host.id), &late, None),
+    ] {
+        let again = file("again.bundle");
+        let arguments = ["export", &what, "-o", &again, "--from", state.to_str().unwrap()];
+        auditor.says(0, &[&arguments[..], flag.as_slice()].concat());
+        assert!(std::fs::read(&again).unwrap() == std::fs::read(made).unwrap(), "two makers, two bundles");
+        std::fs::remove_file(&again).unwrap();
+    }
 }

@@ -404,3 +404,57 @@ async fn a_witnessed_checkpoint_that_the_segments_do_not_give_stops_the_sink() {
         refuses("that these segments do not give");
     }
 }
+
+/// Lets the one witness sign until the log's own checkpoint is witnessed.
+fn until_witnessed(sink: &Sink, follower: &Follower) {
+    let is_there = || sink.state().join("log/checkpoint.witnessed").exists();
+    while !is_there() || witnessed_size(sink) < sink.checkpoint().size {
+        follower.once(0);
+    }
+}
+
+/// The witnesses' newest checkpoint may be of before the sink stated that bodies go: it shows nothing of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_what_expired_is_witnessed_when_the_statement_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut follower = Follower::new(folder.path(), "audit");
+    let key = follower.public.clone();
+    let witnesses = format!("[witnesses]\nkeys = [\"{key}\"]\nquorum = 1");
+    let mut sink = Sink::prepare(&format!("{witnesses}\n[retention]\nbodies = \"forever\""));
+    sink.spawn();
+    follower.log_in(&sink, "ada@corp");
+    let host = sink.enrol().await;
+    let auditor = Person::log_in(&sink, "eve@corp");
+    sink.store(&host, &[&batch(&mut host.epoch(1, None), "a")]).await;
+    let file = in_folder(&sink);
+    let (plain, demanding) = (file("plain.txt"), file("demanding.txt"));
+    auditor.says(0, &["export", "--policy-out", &plain]);
+    std::fs::write(&demanding, policy_text(&sink, &host, &[&key])).unwrap();
+    until_witnessed(&sink, &follower);
+    let range = format!("{}/1/0-0", host.id);
+    let (whole, unwitnessed, witnessed) =
+        (file("whole.bundle"), file("unwitnessed.bundle"), file("witnessed.bundle"));
+    auditor.says(0, &["export", &range, "-o", &whole]);
+    second_verifier("verified verified=1", &whole, &demanding);
+
+    sink.stop();
+    let configuration = sink.folder.path().join("sink.toml");
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    std::fs::write(&configuration, text.replace("\"forever\"", "\"1s\"")).unwrap();
+    sink.spawn();
+    while sink.metric("bodies_expired").await.unwrap() < 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    auditor.says(0, &["export", &range, "-o", &unwitnessed]);
+    second_verifier("verified verified=0 redacted=0", &unwitnessed, &plain);
+    second_verifier("rejected witnesses", &unwitnessed, &demanding);
+    until_witnessed(&sink, &follower);
+    auditor.says(0, &["export", &range, "-o", &witnessed]);
+    let said = auditor.says(0, &["verify", &witnessed, "--policy", &demanding]);
+    assert!(said.contains("by policy: 1 body") && said.contains("audit.example/w1: cosigned"), "{said}");
+    second_verifier("verified verified=0 redacted=0", &witnessed, &demanding);
+    sink.stop();
+    let again = file("again.bundle");
+    auditor.says(0, &["export", &range, "-o", &again, "--from", sink.state().to_str().unwrap()]);
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&witnessed).unwrap(), "two makers, two bundles");
+}

@@ -20,7 +20,7 @@ ZERO = bytes(32)
 NO_SESSION = 2**64 - 1
 BUNDLE_MAX, BATCH_MAX, BATCH_HEADER_MAX, ENTRY_HEADER_MAX = 1 << 30, 2 << 20, 60 << 10, 4 << 10
 BODY_MAX, ENTRIES_MAX, BATCHES_MAX, WAY_MAX, LINE_MAX = 256 << 10, 1024, 65536, 65536, 64
-NOTE_MAX, ENROLMENT_MAX, PROOF_HASHES_MAX, DEPTH_MAX = 64 << 10, 64 << 10, 128, 16
+NOTE_MAX, ENROLMENT_MAX, STATEMENT_MAX, PROOF_HASHES_MAX, DEPTH_MAX = 64 << 10, 64 << 10, 512 << 10, 128, 16
 
 
 class Rejected(Exception):
@@ -402,6 +402,46 @@ class Entry:
         self.leaf = leaf_hash(self.bytes)
 
 
+def read_signed(data, check):
+    """What a sink signed: message, key and signature."""
+    try:
+        outer = unpack(data)
+        return field(outer, "message", bytes), field(outer, "sink", bytes, 32), field(outer, "signature", bytes, 64)
+    except Rejected:
+        raise Rejected(check) from None
+
+
+class Statement:
+    """What a sink says of bodies that go by age."""
+
+    def __init__(self, data, policy):
+        message, key, signature = read_signed(data, "retention.statement")
+        demand("retention.signature", signed(key, b"custody/1 statement\n" + message, signature))
+        try:
+            statement = unpack(message)
+            self.at, what = field(statement, "at_ns", int), field(statement, "what", dict)
+            demand("format", list(what) == ["retention"])
+            retention = field(what, "retention", dict)
+            self.age, self.segment = field(retention, "age_s", int), field(retention, "segment", int)
+            self.first, self.end = field(retention, "first", int), field(retention, "end", int)
+            self.hosts = [
+                (field(of, "host", bytes, 16), *(field(of, name, int) for name in ("batches", "bodies", "bytes")))
+                for of in field(retention, "hosts", list)
+            ]
+        except Rejected:
+            raise Rejected("retention.statement") from None
+        demand("retention.signature", key == policy.sink)
+        self.named, self.used, self.begun, self.bodies = 0, 0, False, 0
+
+    def names(self, host):
+        of_host = [batches for one, batches, *_ in self.hosts if one == host]
+        self.named = sum(of_host)
+        return bool(of_host)
+
+    def covers(self, index):
+        return self.first <= index < self.end
+
+
 class Head:
     """Where the chain stands."""
 
@@ -421,12 +461,16 @@ class Verification:
         self.verified = self.redacted = self.gaps = self.around = self.batches = self.epochs = 0
         self.keys, self.seen, self.lost = "enrolled", None, False
         self.of_session = self.redacted_of_session = 0
+        self.expired, self.expired_of_session, self.expiries = 0, 0, 0
+        self.stated = None
         self.closed = False
 
     def run(self, data):
         demand("format", len(data) <= BUNDLE_MAX)
         fields = Fields(data)
-        demand("format", fields.take(8) == b"CUSTBDL1")
+        magic = fields.take(8)
+        demand("format", magic in (b"CUSTBDL1", b"CUSTBDL2"))
+        self.may_expire = magic == b"CUSTBDL2"
         self.read_range(self.wanted(fields, b"rang", 88))
         try:
             note = self.wanted(fields, b"note", NOTE_MAX).decode()
@@ -443,20 +487,27 @@ class Verification:
         demand("range", self.seen and self.seen[0] == self.last_epoch and self.seen[1] >= self.last)
 
     def parts(self, fields):
-        way, anchored = 0, False
+        way, anchored, statements, stated = 0, False, 0, False
         while True:
             tag = fields.take(4)
-            if tag == b"head" and not anchored and self.batches == 0 and way < WAY_MAX:
+            leads = self.batches == 0 and not anchored and not stated
+            if tag == b"head" and leads and way < WAY_MAX:
                 way += 1
                 self.way(Batch(fields.prefixed(BATCH_HEADER_MAX + 68)))
-            elif tag == b"anch" and not anchored and self.batches == 0 and way == 0:
+            elif tag == b"anch" and leads and way == 0:
                 anchored = True
                 self.anchor(Batch(fields.prefixed(BATCH_HEADER_MAX + 68)), self.place(fields))
+            elif tag == b"stmt" and self.may_expire and not stated:
+                stated, statements = True, statements + 1
+                statement = fields.prefixed(STATEMENT_MAX)
+                self.statement(statement, self.place(fields))
             elif tag == b"btch" and self.batches < BATCHES_MAX:
+                stated = False
                 frame = fields.prefixed(BATCH_MAX)
                 self.batch(frame, self.place(fields))
             else:
-                demand("format", tag == b"last" and self.batches > 0)
+                demand("format", tag == b"last" and self.batches > 0 and not stated)
+                demand("format", self.may_expire == (statements > 0))
                 demand("format", fields.number(4) == 0 and fields.rest() == 0)
                 return
 
@@ -478,10 +529,8 @@ class Verification:
         self.session = None if session == NO_SESSION else session
 
     def enrolment(self, data, place):
+        message, key, signature = read_signed(data, "enrolment")
         try:
-            outer = unpack(data)
-            message, key = field(outer, "message", bytes), field(outer, "sink", bytes, 32)
-            signature = field(outer, "signature", bytes, 64)
             inner = unpack(message)
             host, self.host_key = field(inner, "host", bytes, 16), field(inner, "key", bytes, 32)
             self.newest = self.host_key
@@ -490,8 +539,12 @@ class Verification:
         demand("enrolment", signed(key, b"custody/1 statement\n" + message, signature))
         demand("enrolment", key == self.policy.sink)
         demand("host", host == self.host)
+        self.record(b"\2", data, place)
+
+    def record(self, kind, data, place):
+        """Something that the sink signed, and that is no batch, stands at its place. Nobody vouches for times there."""
         demand("format", place.received == bytes(8) and place.content == ZERO)
-        self.inclusion(leaf_hash(b"custody/1 leaf record\n\2" + sha256(data)), place)
+        self.inclusion(leaf_hash(b"custody/1 leaf record\n" + kind + sha256(data)), place)
 
     def inclusion(self, leaf, place):
         demand("inclusion", included(leaf, place.index, self.size, self.root, place.proof))
@@ -521,10 +574,38 @@ class Verification:
         self.keys = f"anchored:{batch.number}"
         self.head = Head(batch, ZERO)
 
+    def statement(self, data, place):
+        statement = Statement(data, self.policy)
+        demand("retention.host", statement.names(self.host))
+        self.record(b"\3", data, place)
+        demand("retention.place", statement.end <= place.index)
+        demand("retention.order", self.stated is None or statement.first >= self.stated.end)
+        self.stated = statement
+
+    def lacks_what_expired(self, batch, frame, place):
+        """Whether the bodies that a batch lacks have expired."""
+        statement = self.stated
+        if statement is None:
+            return False
+        covered = statement.covers(place.index)
+        demand("retention.about", covered or statement.begun)
+        statement.begun = True
+        if not covered:
+            return False
+        demand("retention.body", all(entry.body is None for entry in batch.entries))
+        if sha256(frame) == place.content:
+            return False
+        received = int.from_bytes(place.received, "big")
+        demand("retention.age", received + statement.age * 10**9 <= statement.at)
+        statement.used += 1
+        demand("retention.batches", statement.used <= statement.named)
+        return True
+
     def batch(self, frame, place):
         batch = Batch(frame)
         self.inclusion(batch.leaf(place), place)
         demand("content", not batch.is_whole() or sha256(frame) == place.content)
+        expired = self.lacks_what_expired(batch, frame, place)
         first = self.batches == 0
         if first:
             holds = batch.first <= self.first < batch.first + batch.count
@@ -536,7 +617,7 @@ class Verification:
         self.batches += 1
         self.epochs += first or batch.opening is not None
         for entry in batch.entries:
-            self.count(entry)
+            self.count(entry, expired)
 
     def follow(self, batch):
         """The next step of the chain."""
@@ -585,19 +666,25 @@ class Verification:
             same = len(entry.body) == entry.body_length
             demand("chain.body", same and sha256(b"\3", entry.salt, entry.body) == entry.body_hash)
 
-    def count(self, entry):
+    def count(self, entry, expired):
         self.seen = (entry.epoch, entry.seq)
         at = (entry.epoch[0], entry.seq)
         if not (self.first_epoch[0], self.first) <= at <= (self.last_epoch[0], self.last):
             self.around += 1
             return
-        absent = entry.body is None
+        expired = expired and entry.body is None
+        absent = entry.body is None and not expired
+        if expired:
+            self.expiries += self.stated.bodies == 0
+            self.stated.bodies += 1
+        self.expired += expired
         self.gaps += entry.type == "gap"
-        self.verified += not absent
+        self.verified += entry.body is not None
         self.redacted += absent
         if self.session is not None and self.session in (entry.session, entry.seq):
             self.of_session += 1
             self.redacted_of_session += absent
+            self.expired_of_session += expired
             self.closed |= entry.type == "session.close"
 
     def counts(self):
@@ -605,10 +692,11 @@ class Verification:
         if self.session is not None:
             closed = "true" if self.closed else "false"
             session = f"{self.session}:{self.of_session}:{self.redacted_of_session}:{closed}"
+        expired = f" expired={self.expired}:{self.expired_of_session}:{self.expiries}" if self.expired else ""
         return (
             f"verified={self.verified} redacted={self.redacted} gaps={self.gaps} around={self.around} "
             f"batches={self.batches} epochs={self.epochs} keys={self.keys} session={session} "
-            f"witnesses={self.cosigned}"
+            f"witnesses={self.cosigned}{expired}"
         )
 
 

@@ -53,6 +53,7 @@ mod tests {
         include_str!("../../ledger/src/verify/attacks.rs"),
         include_str!("../../ledger/src/tlog/attacks.rs"),
         include_str!("../../ledger/src/tlog/attacks/witnessed.rs"),
+        include_str!("../../ledger/src/bundle/attacks/expired.rs"),
         include_str!("../../cli/src/commands/verify/attacks.rs"),
         include_str!("../../sink/tests/host.rs"),
     ];
@@ -69,7 +70,7 @@ mod tests {
             assert!(SOURCES.iter().any(|source| source.contains(&test)), "{name} is no test");
         }
         for attack in all {
-            assert!(["disk", "sink", "host", "both"].contains(&attack.has), "{attack:?}");
+            assert!(["disk", "sink", "host", "both", "bundle"].contains(&attack.has), "{attack:?}");
         }
     }
 }

@@ -186,7 +186,10 @@ async fn download(client: &Client, path: &str, draft: &Draft) -> Result<(), Fail
 }
 
 fn write_failed(error: WriteError) -> Failure {
-    Failure::usage(error)
+    match error {
+        WriteError::Unstated(_) | WriteError::Frame(_) => Failure::negative(error),
+        WriteError::Io(_) | WriteError::TooLarge { .. } => Failure::usage(error),
+    }
 }
 
 fn put_policy(file: Option<&Path>, policy: &Policy) -> Result<(), Failure> {
@@ -265,14 +268,18 @@ fn words(report: &Report) -> String {
         0 => String::new(),
         number => format!(", and {} in between without their content", count(number)),
     };
+    let expired = match report.expired {
+        0 => String::new(),
+        number => format!(", and {} whose content has expired by policy", count(number)),
+    };
     let missing = if report.is_whole() { "" } else { "; something is missing, `custody verify` says what" };
     let host = custody_record::text::escape(&report.name_claimed);
     match report.session {
         Some(session) => {
             let open = if session.closed { "" } else { ", whose end is not here yet" };
-            format!("{} of a session of {host}{open}{redacted}{missing}", entries(session.entries))
+            format!("{} of a session of {host}{open}{redacted}{expired}{missing}", entries(session.entries))
         }
-        None => format!("{} of {host}{redacted}{missing}", entries(report.verified)),
+        None => format!("{} of {host}{redacted}{expired}{missing}", entries(report.verified)),
     }
 }
 

@@ -15,6 +15,8 @@ use crate::verify::Check;
 use crate::verify::attacks::LeavingOut;
 use crate::{Batch, EntryHeader, EntryType, Hash, LogKey, Salt, Seq};
 
+mod expired;
+
 thread_local! {
     static LEFT_OUT: std::cell::RefCell<Vec<BundleCheck>> = const { std::cell::RefCell::new(Vec::new()) };
 }
@@ -128,6 +130,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     list.of_the_file();
     list.of_the_owner_of_the_sink();
     list.of_rotations();
+    list.of_what_expired();
     list.attacks
 }
 

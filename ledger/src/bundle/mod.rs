@@ -2,21 +2,23 @@
 //! in a range, and that nothing in between was left out. docs/bundle.md is the format for other readers.
 //!
 //! ```text
-//! bundle = "CUSTBDL1" ‖ field*                 numbers are big-endian
+//! bundle = "CUSTBDL1" ‖ field*                 numbers are big-endian; "CUSTBDL2" where a `stmt` is in it
 //! field  = tag 4 ‖ len32 ‖ content             in this order:
 //! rang     host 16 ‖ first: epoch counter 8, nonce 16, seq 8 ‖ last: the same ‖ session's seq 8 (all ones: none)
 //! note     the signed checkpoint, as text
 //! enro     the enrolment as its sink signed it ‖ then `prov`, its place
 //! head*    the way of keys: len32 ‖ batch header ‖ signature 64, from batch 0 to the one before the first;
 //! anch     or instead of it that last one alone ‖ then `prov`
+//! stmt     before the first batch that it is about: a statement that bodies go by age, as its sink signed it ‖ then `prov`
 //! btch     a batch's frame, bodies left out as wanted ‖ then `prov`; one pair for each batch of the range
-//! prov     leaf index 8 ‖ received 8 ‖ SHA-256 of the whole frame 32 ‖ hash 32 *    (for `enro` both are zero)
+//! prov     leaf index 8 ‖ received 8 ‖ SHA-256 of the whole frame 32 ‖ hash 32 *    (zeros for `enro` and `stmt`)
 //! last     empty: the end
 //! ```
 //!
 //! All headers and signatures are the bytes that were signed. Read and written piece by piece: a bundle may be larger
 //! than memory. Never parses a body, and opens no file.
 
+mod expired;
 mod read;
 mod report;
 mod verify;
@@ -30,15 +32,20 @@ mod stand;
 mod vectors;
 
 pub use read::{Opening, Part, ReadError, Reader};
-pub use report::{BundleCheck, KeyChain, Rejected, Report, SessionReport, VerifyError};
+pub use report::{
+    BundleCheck, Expiry, KeyChain, Rejected, Report, RetentionCheck, SessionReport, VerifyError,
+};
 pub use verify::verify;
-pub use write::{WAY_WRITTEN_MAX, WriteError, Writer, head_of};
+pub use write::{STATEMENTS_BYTES_MAX, Statements, WAY_WRITTEN_MAX, WriteError, Writer, head_of};
 
 use crate::codec::Fields;
 use crate::ids::{EpochId, EpochNonce, Hash, HostId, Seq};
 
-/// First bytes of each bundle.
+/// First bytes of a bundle in which no statement says that bodies expired.
 pub const MAGIC: &[u8; 8] = b"CUSTBDL1";
+/// First bytes of one in which some do. Who knows only the first version takes it for no bundle at all: read without the
+/// statements, it would tell as left out what has expired.
+pub const MAGIC_EXPIRED: &[u8; 8] = b"CUSTBDL2";
 /// Longest bundle that is written or read, bytes.
 pub const BUNDLE_BYTES_MAX: u64 = 1 << 30;
 /// Most batches of one bundle.
@@ -47,6 +54,8 @@ pub const BATCHES_MAX: u64 = 65_536;
 pub const WAY_MAX: u64 = 65_536;
 /// Longest enrolment, bytes.
 pub(crate) const ENROLMENT_BYTES_MAX: usize = 64 * 1024;
+/// Longest statement, bytes: it names [`crate::retention::RETENTION_HOSTS_MAX`] hosts at most, in less than 80 bytes each.
+pub(crate) const STATEMENT_BYTES_MAX: usize = 512 * 1024;
 /// Length of the range.
 const RANGE_BYTES: usize = 88;
 /// What stands for "no session".

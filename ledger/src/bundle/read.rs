@@ -4,7 +4,10 @@ use std::io::{self, Read};
 
 use super::report::BundleCheck;
 use super::verify::is_left_out;
-use super::{BATCHES_MAX, BUNDLE_BYTES_MAX, ENROLMENT_BYTES_MAX, MAGIC, Proof, RANGE_BYTES, Range, WAY_MAX};
+use super::{
+    BATCHES_MAX, BUNDLE_BYTES_MAX, ENROLMENT_BYTES_MAX, MAGIC, MAGIC_EXPIRED, Proof, RANGE_BYTES, Range,
+    STATEMENT_BYTES_MAX, WAY_MAX,
+};
 use crate::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES_MAX};
 use crate::tlog::note::NOTE_BYTES_MAX;
 use crate::tlog::proof::PROOF_HASHES_MAX;
@@ -23,6 +26,8 @@ pub enum ReadError {
 /// How a bundle begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
+    /// Whether it is of the version in which statements say that bodies expired.
+    pub expired: bool,
     /// What it says that it is about.
     pub range: Range,
     /// The signed checkpoint.
@@ -40,6 +45,8 @@ pub enum Part {
     Way(Vec<u8>),
     /// The head of the batch before the first one, with its place, instead of a way.
     Anchor(Vec<u8>, Proof),
+    /// A statement that bodies go by age, with its place; the next piece is the first batch that it is about.
+    Statement(Vec<u8>, Proof),
     /// A frame with its place.
     Batch(Vec<u8>, Proof),
     /// The end, with nothing behind it.
@@ -53,13 +60,29 @@ pub struct Reader<R> {
     way: u64,
     anchored: bool,
     batches: u64,
+    /// It is of the version that has statements.
+    expired: bool,
+    statements: u64,
+    /// A statement was read, and the batch that it stands before was not.
+    stated: bool,
 }
 
 impl<R: Read> Reader<R> {
     /// Reads how it begins.
     pub fn open(source: R) -> Result<(Self, Opening), ReadError> {
-        let mut reader = Reader { source, bytes: 0, way: 0, anchored: false, batches: 0 };
-        if reader.take(MAGIC.len(), "the first line")? != MAGIC {
+        let mut reader = Reader {
+            source,
+            bytes: 0,
+            way: 0,
+            anchored: false,
+            batches: 0,
+            expired: false,
+            statements: 0,
+            stated: false,
+        };
+        let magic = reader.take(MAGIC.len(), "the first line")?;
+        reader.expired = magic == MAGIC_EXPIRED;
+        if magic != MAGIC && !reader.expired {
             return Err(ReadError::Malformed("the first line"));
         }
         let range = reader.wanted(*b"rang", RANGE_BYTES, "the range")?;
@@ -68,7 +91,8 @@ impl<R: Read> Reader<R> {
         let checkpoint = String::from_utf8(checkpoint).map_err(|_| ReadError::Malformed("the checkpoint"))?;
         let enrolment = reader.wanted(*b"enro", ENROLMENT_BYTES_MAX, "the enrolment")?;
         let place = reader.place()?;
-        Ok((reader, Opening { range, checkpoint, enrolment, place }))
+        let expired = reader.expired;
+        Ok((reader, Opening { expired, range, checkpoint, enrolment, place }))
     }
 
     /// The next piece. Not to be called after the end.
@@ -76,19 +100,23 @@ impl<R: Read> Reader<R> {
         let tag = self.take(4, "the end")?;
         let head_max = BATCH_HEADER_BYTES_MAX + 68;
         match tag.as_slice() {
-            b"head" if !self.anchored && self.batches == 0 && self.way < WAY_MAX => {
+            b"head" if !self.anchored && self.leads() && self.way < WAY_MAX => {
                 self.way += 1;
                 Ok(Part::Way(self.content(head_max, "the way of keys")?))
             }
-            b"anch" if !self.anchored && self.batches == 0 && self.way == 0 => {
+            b"anch" if !self.anchored && self.leads() && self.way == 0 => {
                 self.anchored = true;
                 Ok(Part::Anchor(self.content(head_max, "the anchor")?, self.place()?))
             }
+            b"stmt" if self.expired && !self.stated => {
+                (self.stated, self.statements) = (true, self.statements + 1);
+                Ok(Part::Statement(self.content(STATEMENT_BYTES_MAX, "a statement")?, self.place()?))
+            }
             b"btch" if self.batches < BATCHES_MAX => {
-                self.batches += 1;
+                (self.stated, self.batches) = (false, self.batches + 1);
                 Ok(Part::Batch(self.content(BATCH_BYTES_MAX, "a batch")?, self.place()?))
             }
-            b"last" if self.batches > 0 => {
+            b"last" if self.batches > 0 && !self.stated && self.expired == (self.statements > 0) => {
                 self.content(0, "the end")?;
                 let more = self.source.by_ref().take(1).read_to_end(&mut Vec::new())?;
                 if more == 0 || is_left_out(BundleCheck::Format) {
@@ -99,6 +127,11 @@ impl<R: Read> Reader<R> {
             }
             _ => Err(ReadError::Malformed("a field")),
         }
+    }
+
+    /// Whether what leads to the first batch may still go on.
+    fn leads(&self) -> bool {
+        self.batches == 0 && !self.stated
     }
 
     fn place(&mut self) -> Result<Proof, ReadError> {

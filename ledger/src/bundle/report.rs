@@ -34,11 +34,44 @@ pub enum BundleCheck {
     Chain,
     /// The batches hold the whole range, and begin and end with it.
     Range,
+    /// Bodies that are told as expired have: one of the steps of that.
+    Retention(RetentionCheck),
+}
+
+/// What must hold for a body to have expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetentionCheck {
+    /// What stands before the batch is a statement about bodies that go by age.
+    Statement,
+    /// It is signed by the policy's sink.
+    Signature,
+    /// It names the bundle's host.
+    Host,
+    /// It stands in the log behind all that it is about.
+    Place,
+    /// It is about what came behind that of which the statement before it in the bundle is.
+    Order,
+    /// It is about the batch that it stands before.
+    About,
+    /// Nothing is here of what it says to have gone.
+    Body,
+    /// The batch was as old as it says when it was made.
+    Age,
+    /// It names as many batches of the host.
+    Batches,
+    /// A statement is about the batch. Without one its absent bodies have not expired: the bundle is not rejected for that.
+    Stated,
+    /// The batch lacks what it came with. Bodies that never came have not expired: the bundle is not rejected for that.
+    Came,
 }
 
 impl fmt::Display for BundleCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = format!("{self:?}");
+        let name = match self {
+            BundleCheck::Retention(step) => format!("retention.{step:?}"),
+            check => format!("{check:?}"),
+        };
         f.write_str(&name.to_lowercase())
     }
 }
@@ -105,10 +138,23 @@ pub struct SessionReport {
     pub seq: Seq,
     /// Entries of the session.
     pub entries: u64,
-    /// Of these, how many have no body here.
+    /// Of these, how many have no body here, and no statement that it expired.
     pub redacted: u64,
+    /// How many have none because it expired.
+    pub expired: u64,
     /// Its end is here.
     pub closed: bool,
+}
+
+/// A statement by which bodies of the range expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Expiry {
+    /// When the sink says that it made it, ns since 1970.
+    pub stated_ns: u64,
+    /// The age at which its policy let them go, seconds since the sink received them.
+    pub age_s: u64,
+    /// How many bodies of the range.
+    pub bodies: u64,
 }
 
 /// What a bundle shows.
@@ -126,8 +172,14 @@ pub struct Report {
     pub keys: KeyChain,
     /// Entries of the range whose body is here and holds.
     pub verified: u64,
-    /// Entries of the range whose body is not here: withheld, or expired. The header's hash stands for it.
+    /// Entries of the range whose body is not here, and no statement that it expired. The header's hash stands for it.
     pub redacted: u64,
+    /// Entries of the range whose body expired: the sink had signed before that it lets it go by age.
+    pub expired: u64,
+    /// By which statements, in the order of the log.
+    pub expiries: Vec<Expiry>,
+    /// Statements beyond those that are kept; their bodies are in `expired`.
+    pub expiries_more: u64,
     /// Entries of the range that say that something was lost.
     pub gaps: u64,
     /// Entries around the range, in its first and last batch.

@@ -17,6 +17,9 @@ use crate::tlog::note::KeyKind;
 use crate::tlog::{BatchLeaf, Checkpoint, MemoryTree, Note, NoteKey, Policy, Witnesses, leaf, proof};
 use crate::*;
 
+mod expired;
+pub(super) use expired::{ALL, EARLY, LATE, gone_of, of_age, sealed};
+
 pub(super) const HOST: HostId = HostId::from_bytes([7; 16]);
 pub(super) const OTHER: HostId = HostId::from_bytes([8; 16]);
 /// The session that the first host has in its first epoch: entries 4, 5, 7 and 9.
@@ -165,6 +168,8 @@ pub(super) struct Stand {
     pub(super) second: Vec<Placed>,
     /// The other host's, of the same epoch and numbers.
     pub(super) other: Vec<Placed>,
+    /// What the sink stated: by itself nothing.
+    pub(super) stated: Vec<Placed>,
 }
 
 pub(super) fn enrol(host: HostId, host_key: u8) -> Vec<u8> {
@@ -178,9 +183,8 @@ pub(super) fn enrol(host: HostId, host_key: u8) -> Vec<u8> {
     Signed::seal(&signer(0xa0), &enrolment).unwrap()
 }
 
-fn enrolment_leaf(payload: &[u8]) -> Hash {
-    let (kind, payload) = (RecordKind::Enrolment, payload.to_vec());
-    let record = Record { kind, meta: Vec::new(), payload, offset: 0, length: 0 };
+fn leaf_of(kind: RecordKind, payload: &[u8]) -> Hash {
+    let record = Record { kind, meta: Vec::new(), payload: payload.to_vec(), offset: 0, length: 0 };
     tree::leaf(&leaf::of_record(&record).unwrap())
 }
 
@@ -211,6 +215,15 @@ impl Stand {
 
     /// With a log over what somebody made of the first host's epochs.
     pub(super) fn forged(forge: impl FnOnce(&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>)) -> Self {
+        Stand::stating(forge, &[], &[])
+    }
+
+    /// The same, with what the sink stated before all batches, and behind them.
+    fn stating(
+        forge: impl FnOnce(&mut Vec<Vec<u8>>, &mut Vec<Vec<u8>>),
+        before: &[Vec<u8>],
+        behind: &[Vec<u8>],
+    ) -> Self {
         let log = LogKey::from_pair(pair(0xa1));
         let enrolments = [enrol(HOST, 0xb0), enrol(OTHER, 0xb1)];
         let mut lines = lines().map(|line| line.made);
@@ -218,13 +231,18 @@ impl Stand {
         forge(first, second);
         let received = |index: u64| NOON_NS + index * 1_000_000_000;
         let mut tree = MemoryTree::default();
-        enrolments.iter().for_each(|payload| tree.push(enrolment_leaf(payload)));
+        enrolments.iter().for_each(|payload| tree.push(leaf_of(RecordKind::Enrolment, payload)));
+        before.iter().for_each(|payload| tree.push(leaf_of(RecordKind::Statement, payload)));
         for frame in lines.iter().flatten() {
             tree.push(BatchLeaf::of_frame(frame, received(tree.size())).unwrap().hash());
         }
+        let batches_end = tree.size();
+        behind.iter().for_each(|payload| tree.push(leaf_of(RecordKind::Statement, payload)));
         let hashes = |index| proof::inclusion(&tree, index, tree.size()).unwrap().unwrap();
         let unsaid = |index| Proof { index, received_ns: 0, content: Hash::ZERO, hashes: hashes(index) };
-        let mut index = 1;
+        let stated = (2..).zip(before).chain((batches_end..).zip(behind));
+        let stated = stated.map(|(index, payload)| (payload.clone(), unsaid(index))).collect();
+        let mut index = 1 + before.len() as u64;
         let [first, second, other] = lines.map(|frames| {
             let placed = frames.into_iter().map(|frame| {
                 index += 1;
@@ -246,6 +264,7 @@ impl Stand {
             first,
             second,
             other,
+            stated,
         }
     }
 
@@ -326,6 +345,7 @@ impl Stand {
                 .map(|(frame, _)| head_of(frame).unwrap().to_vec())
                 .collect(),
             anchor: None,
+            stated: Vec::new(),
             batches: self.first[batches].to_vec(),
         }
     }
@@ -339,6 +359,7 @@ impl Stand {
             enrolment: self.enrolment.clone(),
             way: vec![head_of(&self.second[0].0).unwrap().to_vec()],
             anchor: None,
+            stated: Vec::new(),
             batches: self.second[1..2].to_vec(),
         }
     }
@@ -373,16 +394,24 @@ pub(super) struct Bundle {
     pub(super) enrolment: Placed,
     pub(super) way: Vec<Vec<u8>>,
     pub(super) anchor: Option<Placed>,
+    /// Statements, each with the number of the batch that it stands before.
+    pub(super) stated: Vec<(usize, Placed)>,
     pub(super) batches: Vec<Placed>,
 }
 
 impl Bundle {
     pub(super) fn encode(&self) -> Vec<u8> {
         let (enrolment, place) = &self.enrolment;
-        let mut writer = Writer::begin(Vec::new(), &self.range, &self.checkpoint, enrolment, place).unwrap();
+        let expired = !self.stated.is_empty();
+        let mut writer =
+            Writer::begin(Vec::new(), &self.range, &self.checkpoint, enrolment, place, expired).unwrap();
         self.way.iter().for_each(|head| writer.way(head).unwrap());
         self.anchor.iter().for_each(|(head, place)| writer.anchor(head, place).unwrap());
-        self.batches.iter().for_each(|(frame, place)| writer.batch(frame, place).unwrap());
+        for (number, (frame, place)) in self.batches.iter().enumerate() {
+            let before = self.stated.iter().filter(|(before, _)| *before == number);
+            before.for_each(|(_, (payload, place))| writer.statement(payload, place).unwrap());
+            writer.batch(frame, place).unwrap();
+        }
         writer.end().unwrap()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::attacks::{Whose, attacks, checked};
-use super::stand::{Bundle, HOST, Stand, WITNESSES, redacted};
+use super::stand::{Bundle, EARLY, HOST, LATE, OTHER, Stand, WITNESSES, gone_of, of_age, redacted};
 use super::{KeyChain, Report};
 
 fn folder() -> PathBuf {
@@ -37,7 +37,39 @@ fn good(stand: &Stand) -> Vec<(&'static str, Whose, Bundle)> {
     ];
     let witnessed = [("session_that_two_witnesses_cosigned", Whose::Witnessed, cosigned)];
     let own = own.map(|(name, bundle)| (name, Whose::Own, bundle)).into_iter();
-    own.chain(witnessed).collect()
+    own.chain(witnessed).chain(old()).collect()
+}
+
+/// What must be read of bundles that were made when bodies had expired.
+fn old() -> Vec<(&'static str, Whose, Bundle)> {
+    let old = Stand::old();
+    let early = Stand::aged(&[of_age(gone_of(EARLY, &[(HOST, 3)]))]);
+    let mut half = early.session();
+    half.expire(&early.stated[0], 0, 0..1);
+    let mut half_left_out = half.clone();
+    half_left_out.batches[1].0 = redacted(&half.batches[1].0, |_| true);
+    let mut anchored = old.anchored();
+    (anchored.stated, anchored.batches) = (old.old_session().stated, old.old_session().batches);
+    let mut over_a_restart = old.both_epochs();
+    over_a_restart.expire(&old.stated[1], 0, 0..5);
+    let mut unstated = old.old_session();
+    unstated.stated.clear();
+    let never = Stand::aged_without_bodies_of_batch_3(&[of_age(gone_of(LATE, &[(HOST, 4), (OTHER, 2)]))]);
+    let mut never_came = never.session();
+    never_came.expire(&never.stated[0], 1, 1..3);
+    let mut cosigned = old.old_session();
+    cosigned.checkpoint = old.cosigned(&WITNESSES);
+    let own = [
+        ("session_that_expired", old.old_session()),
+        ("session_that_expired_with_an_anchor", anchored),
+        ("session_whose_beginning_expired", half),
+        ("session_whose_beginning_expired_and_a_body_was_left_out", half_left_out),
+        ("entries_that_expired_over_a_restart", over_a_restart),
+        ("session_that_expired_as_nobody_states", unstated),
+        ("session_that_expired_but_for_what_never_came", never_came),
+    ];
+    let own = own.map(|(name, bundle)| (name, Whose::Own, bundle)).into_iter();
+    own.chain([("session_that_expired_and_two_witnesses_cosigned", Whose::Witnessed, cosigned)]).collect()
 }
 
 /// What a reader must have counted, as one line.
@@ -49,8 +81,14 @@ fn counts(report: &Report) -> String {
     let session = report.session.map_or("-".to_owned(), |session| {
         format!("{}:{}:{}:{}", session.seq, session.entries, session.redacted, session.closed)
     });
+    let of_session = report.session.map_or(0, |session| session.expired);
+    // Bundles of before have nothing of this, and their lines stay as they were.
+    let expired = match report.expired {
+        0 => String::new(),
+        number => format!(" expired={number}:{of_session}:{}", report.expiries.len()),
+    };
     format!(
-        "verified={} redacted={} gaps={} around={} batches={} epochs={} keys={keys} session={session} witnesses={}",
+        "verified={} redacted={} gaps={} around={} batches={} epochs={} keys={keys} session={session} witnesses={}{expired}",
         report.verified,
         report.redacted,
         report.gaps,

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use super::expired::Expiries;
 use super::report::{BundleCheck, KeyChain, Rejected, Report, SessionReport, VerifyError};
 use super::{Opening, Part, Point, Proof, Range, Reader};
 use crate::batch::{Batch, BatchHeader, EntryView};
@@ -10,7 +11,7 @@ use crate::entry::{EntryHeader, EntryType};
 use crate::ids::{BatchNumber, Hash, Position, PublicKey, Seq};
 use crate::keys::{self, Context};
 use crate::line;
-use crate::segment::{Record, RecordKind};
+use crate::segment::RecordKind;
 use crate::statement::{Enrolment, Signed};
 use crate::tlog::checkpoint::CheckpointError;
 use crate::tlog::policy::Cosigned;
@@ -21,11 +22,11 @@ use crate::verify::{Finding, Head, follow};
 /// Findings that are kept; more are counted.
 const FINDINGS_KEPT_MAX: usize = 256;
 
-fn demand(check: BundleCheck, holds: bool, detail: &str) -> Result<(), Rejected> {
+pub(super) fn demand(check: BundleCheck, holds: bool, detail: &str) -> Result<(), Rejected> {
     if holds || is_left_out(check) { Ok(()) } else { Err(reject(check, detail)) }
 }
 
-fn reject(check: BundleCheck, detail: impl ToString) -> Rejected {
+pub(super) fn reject(check: BundleCheck, detail: impl ToString) -> Rejected {
     Rejected { check, detail: detail.to_string(), fault: None }
 }
 
@@ -57,6 +58,7 @@ pub fn verify(
         match reader.part()? {
             Part::Way(head) => verification.way(&head)?,
             Part::Anchor(head, place) => verification.anchor(&head, &place)?,
+            Part::Statement(payload, place) => verification.statement(&payload, &place)?,
             Part::Batch(frame, place) => verification.batch(&frame, &place, each)?,
             Part::End => return Ok(verification.finish()?),
         }
@@ -73,6 +75,7 @@ struct Verification {
     newest: Option<PublicKey>,
     /// The newest entry that was seen.
     seen: Option<Point>,
+    expiries: Expiries,
     report: Report,
 }
 
@@ -95,9 +98,18 @@ impl Verification {
             keys: KeyChain::Enrolled,
             verified: 0,
             redacted: 0,
+            expired: 0,
+            expiries: Vec::new(),
+            expiries_more: 0,
             gaps: 0,
             around: 0,
-            session: range.session.map(|seq| SessionReport { seq, entries: 0, redacted: 0, closed: false }),
+            session: range.session.map(|seq| SessionReport {
+                seq,
+                entries: 0,
+                redacted: 0,
+                expired: 0,
+                closed: false,
+            }),
             batches: 0,
             epochs: 0,
             findings: Vec::new(),
@@ -110,7 +122,17 @@ impl Verification {
             size: checkpoint.size,
             cosigned,
         };
-        Ok(Verification { range, enrolment, checkpoint, head: None, newest: None, seen: None, report })
+        let expiries = Expiries::new(range.host, policy.sink);
+        Ok(Verification {
+            range,
+            enrolment,
+            checkpoint,
+            head: None,
+            newest: None,
+            seen: None,
+            expiries,
+            report,
+        })
     }
 
     /// One step of the way of keys. No batch header holds the last entry's hash, so the head lacks it.
@@ -169,6 +191,14 @@ impl Verification {
         demand(BundleCheck::Way, placed, "the way of keys is that of another host or epoch")
     }
 
+    /// What says that bodies of the batches that follow expired.
+    fn statement(&mut self, payload: &[u8], place: &Proof) -> Result<(), Rejected> {
+        let next = self.expiries.open(payload, place.index)?;
+        let what = "the statement that bodies expired";
+        check_record(RecordKind::Statement, payload, place, &self.checkpoint, what)?;
+        self.expiries.enter(next)
+    }
+
     fn batch(
         &mut self,
         frame: &[u8],
@@ -184,6 +214,7 @@ impl Verification {
             same,
             "a batch with all its bodies is not the one that the sink received",
         )?;
+        let expired = self.expiries.batch(&batch, frame, place)?;
         let is_first = self.report.batches == 0;
         if is_first {
             self.check_first(&batch)?;
@@ -202,7 +233,7 @@ impl Verification {
             self.find(finding);
         }
         for entry in &step.batch.entries {
-            self.entry(entry, each);
+            self.entry(entry, expired, each);
         }
         self.head = Some(step.head);
         Ok(())
@@ -250,7 +281,8 @@ impl Verification {
         }
     }
 
-    fn entry(&mut self, entry: &EntryView<'_>, each: &mut dyn FnMut(&EntryView<'_>)) {
+    /// `expired`: bodies that its batch lacks have.
+    fn entry(&mut self, entry: &EntryView<'_>, expired: bool, each: &mut dyn FnMut(&EntryView<'_>)) {
         let header = &entry.header;
         let at = Point { epoch: header.epoch, seq: header.seq };
         self.seen = Some(at);
@@ -259,28 +291,35 @@ impl Verification {
             return;
         }
         let report = &mut self.report;
-        if report.verified + report.redacted == 0 {
+        if report.verified + report.redacted + report.expired == 0 {
             report.first_wall_claimed_ns = header.wall_ns;
         }
         report.last_wall_claimed_ns = header.wall_ns;
         report.gaps += u64::from(header.entry_type == EntryType::Gap);
         let absent = entry.body.is_none();
+        let (expired, redacted) = (absent && expired, absent && !expired);
         report.verified += u64::from(!absent);
-        report.redacted += u64::from(absent);
+        report.redacted += u64::from(redacted);
+        report.expired += u64::from(expired);
         if let Some(session) = &mut report.session
             && belongs(header, session.seq)
         {
             session.entries += 1;
-            session.redacted += u64::from(absent);
+            session.redacted += u64::from(redacted);
+            session.expired += u64::from(expired);
             session.closed |= header.entry_type == EntryType::SessionClose;
+        }
+        if expired {
+            self.expiries.count();
         }
         each(entry);
     }
 
-    fn finish(self) -> Result<Report, Rejected> {
+    fn finish(mut self) -> Result<Report, Rejected> {
         let last = self.range.last;
         let ends = self.seen.is_some_and(|seen| seen.epoch == last.epoch && seen.seq >= last.seq);
         demand(BundleCheck::Range, ends, "the batches end before the last entry of the range")?;
+        (self.report.expiries, self.report.expiries_more) = self.expiries.finish();
         Ok(self.report)
     }
 }
@@ -330,19 +369,22 @@ fn open_enrolment(
     demand(BundleCheck::Enrolment, right, "the enrolment is signed by another key than the policy's")?;
     let same = enrolment.host == opening.range.host;
     demand(BundleCheck::Host, same, "the enrolment is that of another host")?;
-    let record = Record {
-        kind: RecordKind::Enrolment,
-        meta: Vec::new(),
-        payload: opening.enrolment.clone(),
-        offset: 0,
-        length: 0,
-    };
-    // Nobody vouches for these two, so they say nothing.
-    let unsaid = opening.place.received_ns == 0 && opening.place.content == Hash::ZERO;
-    demand(BundleCheck::Format, unsaid, "the enrolment's place says more than an enrolment's leaf does")?;
-    let leaf = leaf::of_record(&record).map_err(|error| reject(BundleCheck::Enrolment, error))?;
-    check_inclusion(&tree::leaf(&leaf), &opening.place, checkpoint, "the enrolment")?;
+    check_record(RecordKind::Enrolment, &opening.enrolment, &opening.place, checkpoint, "the enrolment")?;
     Ok(enrolment)
+}
+
+/// Something that the sink signed, and that is no batch, is the record that stands at that place.
+fn check_record(
+    kind: RecordKind,
+    payload: &[u8],
+    place: &Proof,
+    checkpoint: &Checkpoint,
+    what: &str,
+) -> Result<(), Rejected> {
+    // Nobody vouches for these two, so they say nothing.
+    let unsaid = place.received_ns == 0 && place.content == Hash::ZERO;
+    demand(BundleCheck::Format, unsaid, &format!("the place of {what} says more than its leaf does"))?;
+    check_inclusion(&leaf::of_payload(kind, payload), place, checkpoint, what)
 }
 
 fn check_inclusion(leaf: &Hash, place: &Proof, checkpoint: &Checkpoint, what: &str) -> Result<(), Rejected> {

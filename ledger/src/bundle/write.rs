@@ -1,15 +1,22 @@
-//! Writes a bundle piece by piece, in the one order that a reader takes. Whoever calls has the pieces and says what is
-//! left out; nothing is checked here but limits.
+//! Writes a bundle piece by piece, in the one order that a reader takes. Whoever calls has the pieces; what is left out of
+//! them, and why, is said here. Nothing is checked but limits.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use super::{BATCHES_MAX, BUNDLE_BYTES_MAX, MAGIC, Point, Proof, Range, WAY_MAX};
+use super::{BATCHES_MAX, BUNDLE_BYTES_MAX, MAGIC, MAGIC_EXPIRED, Point, Proof, Range, WAY_MAX};
 use crate::batch::{Batch, FrameError};
 use crate::codec::Fields;
 use crate::entry::{EntryHeader, EntryType};
+use crate::ids::BatchNumber;
+use crate::retention::Retention;
+use crate::tree;
 
 /// Longest way of keys that is worth its bytes; those who make bundles write an anchor where it would be longer.
 pub const WAY_WRITTEN_MAX: u64 = 4_096;
+
+/// Bytes of statements that who makes a bundle holds at most: each names all hosts of a segment of the store.
+pub const STATEMENTS_BYTES_MAX: u64 = 16 << 20;
 
 /// A bundle that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -25,27 +32,81 @@ pub enum WriteError {
         /// How many are allowed.
         limit: u64,
     },
+    /// A batch cannot be read.
+    #[error("a batch that is stored cannot be read: {0}")]
+    Frame(#[from] FrameError),
+    /// Bodies are gone, and who makes the bundle has no statement about them.
+    #[error(
+        "content of batch {0} is gone, and no statement that it expired is at hand: where it expired just now, export again; \
+         `custody verify` of the store says what is wrong with it"
+    )]
+    Unstated(BatchNumber),
+}
+
+/// The statements of retention that a bundle needs, in the order of the log.
+#[derive(Debug, Default)]
+pub struct Statements {
+    waiting: VecDeque<Statement>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Statement {
+    first: u64,
+    end: u64,
+    payload: Vec<u8>,
+    place: Proof,
+    written: bool,
+}
+
+impl Statements {
+    /// Takes the next one: as it is stored, with its place. It must be about a batch of the bundle.
+    pub fn push(&mut self, retention: &Retention, payload: Vec<u8>, place: Proof) -> Result<(), WriteError> {
+        self.bytes = self.bytes.saturating_add(payload.len() as u64);
+        if self.bytes > STATEMENTS_BYTES_MAX {
+            let what = "bytes of statements about what expired";
+            return Err(WriteError::TooLarge { what, limit: STATEMENTS_BYTES_MAX });
+        }
+        let Retention { first, end, .. } = *retention;
+        self.waiting.push_back(Statement { first, end, payload, place, written: false });
+        Ok(())
+    }
+
+    /// Whether nothing of the bundle expired.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The one that is about the record of this index. Those about records before it are dropped.
+    fn about(&mut self, index: u64) -> Option<&mut Statement> {
+        while self.waiting.pop_front_if(|statement| statement.end <= index).is_some() {}
+        self.waiting.front_mut().filter(|statement| statement.first <= index)
+    }
 }
 
 /// See the module.
 pub struct Writer<W> {
     out: W,
+    range: Range,
     bytes: u64,
     way: u64,
     batches: u64,
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins: what it is about, the checkpoint, and the host's enrolment with its place.
+    /// Begins: what it is about, the checkpoint, and the host's enrolment with its place. `expired`: some statement that
+    /// bodies expired will be written.
     pub fn begin(
         out: W,
         range: &Range,
         checkpoint: &str,
         enrolment: &[u8],
         place: &Proof,
+        expired: bool,
     ) -> Result<Self, WriteError> {
-        let mut writer = Writer { out, bytes: MAGIC.len() as u64, way: 0, batches: 0 };
-        writer.out.write_all(MAGIC)?;
+        let magic = if expired { MAGIC_EXPIRED } else { MAGIC };
+        let mut writer = Writer { out, range: *range, bytes: magic.len() as u64, way: 0, batches: 0 };
+        writer.out.write_all(magic)?;
         writer.field(*b"rang", &range.encode())?;
         writer.field(*b"note", checkpoint.as_bytes())?;
         writer.field(*b"enro", enrolment)?;
@@ -65,7 +126,35 @@ impl<W: Write> Writer<W> {
         self.field(*b"prov", &place.encode())
     }
 
-    /// The next batch of the range.
+    /// A statement that bodies go by age. What follows is the first batch that it is about.
+    pub fn statement(&mut self, payload: &[u8], place: &Proof) -> Result<(), WriteError> {
+        self.field(*b"stmt", payload)?;
+        self.field(*b"prov", &place.encode())
+    }
+
+    /// The next batch of the range as a store holds it. Bodies that the bundle is not for are left out of it, unless `whole`
+    /// is wanted; of a batch that a statement is about all are, also where they are on the disk still.
+    pub fn stored(
+        &mut self,
+        frame: &[u8],
+        place: &Proof,
+        whole: bool,
+        statements: &mut Statements,
+    ) -> Result<(), WriteError> {
+        let Some(statement) = statements.about(place.index) else {
+            if tree::hash_of(frame) != place.content {
+                let (header, _) = Batch::decode_header(frame)?;
+                return Err(WriteError::Unstated(header.number));
+            }
+            return self.batch(&self.range.redacted(frame, whole)?, place);
+        };
+        if !std::mem::replace(&mut statement.written, true) {
+            self.statement(&statement.payload, &statement.place)?;
+        }
+        self.batch(&Batch::decode(frame)?.redacted(|_| true), place)
+    }
+
+    /// The next batch of the range, as it stands in the bundle.
     pub fn batch(&mut self, frame: &[u8], place: &Proof) -> Result<(), WriteError> {
         self.batches = count(self.batches, BATCHES_MAX, "batches")?;
         self.field(*b"btch", frame)?;

@@ -89,12 +89,21 @@ impl<'a> BatchLeaf<'a> {
 /// The leaf of a record as it stands in a segment of the sink.
 pub fn of_record(record: &Record) -> Result<Vec<u8>, LeafError> {
     if record.kind != RecordKind::Batch {
-        let payload = tree::hash_of(&record.payload);
-        return Ok([RECORD_LINE, &[record.kind.to_byte()], &payload.0].concat());
+        return Ok(of_other(record.kind, &record.payload));
     }
     let meta = BatchMeta::of(record)?;
     let receipt: Receipt = codec::decode("receipt", &meta.receipt)?;
     let mut leaf = BatchLeaf::of_frame(&record.payload, receipt.received_ns)?;
     leaf.content = meta.content.unwrap_or(leaf.content);
     Ok(leaf.encode())
+}
+
+/// The leaf of what is no batch.
+fn of_other(kind: RecordKind, payload: &[u8]) -> Vec<u8> {
+    [RECORD_LINE, &[kind.to_byte()], &tree::hash_of(payload).0].concat()
+}
+
+/// Its hash in the tree, for who has the payload and not the store.
+pub(crate) fn of_payload(kind: RecordKind, payload: &[u8]) -> Hash {
+    tree::leaf(&of_other(kind, payload))
 }

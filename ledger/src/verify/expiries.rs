@@ -106,7 +106,11 @@ impl Expiries {
     /// behind another explains nothing.
     pub fn stated(&mut self, index: u64, at_ns: u64, retention: Retention) {
         if self.stated.last().is_none_or(|last| retention.first >= last.retention.end) {
-            let named = retention.hosts.iter().map(|of| (of.host, of.batches)).collect();
+            let mut named: BTreeMap<HostId, u64> = BTreeMap::new();
+            for of in &retention.hosts {
+                let batches = named.entry(of.host).or_default();
+                *batches = batches.saturating_add(of.batches);
+            }
             self.stated.push(Stated { index, at_ns, retention, named });
         }
     }
@@ -121,7 +125,7 @@ impl Expiries {
             let behind = self.stated.partition_point(|stated| stated.retention.first <= gone.index);
             let place = behind.checked_sub(1);
             let stated = place.and_then(|place| Some((place, self.stated.get(place)?)));
-            let reason = match stated.filter(|(_, stated)| gone.index < stated.retention.end) {
+            let reason = match stated.filter(|(_, stated)| stated.retention.covers(gone.index)) {
                 None => Some(NotExpired::NotStated),
                 Some((place, stated)) => {
                     let used = used.entry((place, gone.host)).or_default();
@@ -152,12 +156,10 @@ impl Expiries {
 
 /// `used`: how many batches of this host were found gone by this statement, this one included.
 fn reason_against(stated: &Stated, gone: &Gone, used: u64) -> Option<NotExpired> {
-    let Retention { age_s, end, .. } = stated.retention;
     let named = stated.named.get(&gone.host).copied().unwrap_or(0);
-    let due_ns = gone.received_ns.saturating_add(age_s.saturating_mul(1_000_000_000));
-    if end > stated.index {
+    if !stated.retention.stands_behind(stated.index) {
         Some(NotExpired::StatedBefore)
-    } else if due_ns > stated.at_ns {
+    } else if !stated.retention.is_due(gone.received_ns, stated.at_ns) {
         Some(NotExpired::TooYoung)
     } else if used > named {
         Some(NotExpired::OtherHost)

@@ -12,12 +12,10 @@ use axum::body::Body;
 use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderValue, Response, header};
 use custody_ledger::bundle::{
-    BATCHES_MAX, Point, Proof, Range, WAY_WRITTEN_MAX, WriteError, Writer, head_of,
+    BATCHES_MAX, Point, Proof, Range, Statements, WAY_WRITTEN_MAX, WriteError, Writer, head_of,
 };
-use custody_ledger::segment::RecordKind;
-use custody_ledger::statement::{Enrolment, Signed};
 use custody_ledger::wire::RefusalCode;
-use custody_ledger::{Batch, BatchNumber, EntryType, Hash, HostId, Seq};
+use custody_ledger::{BatchNumber, EntryType, Hash, HostId, Seq};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -25,8 +23,12 @@ use tokio::sync::watch;
 use super::sight::Sight;
 use super::{LOOK_MAX, blocking, not_found, pieces, store_trouble};
 use crate::http::{Caller, Refused, Services, State};
-use crate::store::{BatchRow, HostRow, Place, Store, StoreError};
+use crate::store::{BatchRow, HostRow, Store, StoreError};
 use crate::tree::{Published, TreeError};
+
+mod records;
+
+use records::{Stated, enrolment, stated};
 
 /// How long to wait for the checkpoint over what was asked for; one is due within a second.
 const COMMIT_WAIT: Duration = Duration::from_secs(20);
@@ -207,8 +209,6 @@ enum ExportError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Tree(#[from] TreeError),
-    #[error("a batch that is stored cannot be read: {0}")]
-    Frame(#[from] custody_ledger::batch::FrameError),
     #[error("{0} is not where the index says")]
     Missing(String),
     #[error("the reader's certificate was revoked")]
@@ -221,16 +221,26 @@ struct Export {
     published: Arc<Published>,
     enrolment: Vec<u8>,
     place: Proof,
+    /// What says that bodies of the range expired.
+    stated: Vec<Stated>,
     whole: bool,
 }
 
 impl Export {
     /// Waits for a checkpoint over all of it, and finds the enrolment. Blocks.
     fn prepare(services: &Services, chosen: Chosen, whole: bool, runtime: &Handle) -> Result<Self, Refused> {
-        let trouble = |error: ExportError| Refused::internal(&error);
+        let trouble = |error: ExportError| match error {
+            ExportError::Write(error @ WriteError::TooLarge { .. }) => {
+                Refused::new(RefusalCode::TooLarge, error.to_string())
+            }
+            error => Refused::internal(&error),
+        };
         let id = chosen.range.host;
+        let stated = stated(services, &chosen).map_err(trouble)?;
+        let newest = stated.iter().map(|one| one.index).max();
         let covers = |published: &Published| -> Result<bool, Refused> {
-            Ok(committed(services, id, &chosen.last, published).map_err(trouble)?.is_some())
+            let stated = newest.is_none_or(|index| index < published.checkpoint.size);
+            Ok(stated && committed(services, id, &chosen.last, published).map_err(trouble)?.is_some())
         };
         // A witnessed checkpoint is worth more, where it has all of it.
         let published = match services.tree.witnessing().newest() {
@@ -238,15 +248,18 @@ impl Export {
             _ => wait_for(services.tree.subscribe(), runtime, covers)?,
         };
         let (enrolment, index) = enrolment(services, id, &published).map_err(trouble)?;
-        let inclusion = services.tree.inclusion(index, &published).map_err(|error| trouble(error.into()))?;
-        let place =
-            Proof { index, received_ns: 0, content: Hash::ZERO, hashes: inclusion.unwrap_or_default() };
-        Ok(Export { chosen, published, enrolment, place, whole })
+        let place = of_record(services, index, &published).map_err(trouble)?;
+        Ok(Export { chosen, published, enrolment, place, stated, whole })
     }
 
-    fn write(&self, services: &Services, caller: &Caller, out: impl Write) -> Result<(), ExportError> {
+    fn write(mut self, services: &Services, caller: &Caller, out: impl Write) -> Result<(), ExportError> {
+        let mut statements = Statements::default();
+        for Stated { index, retention, payload } in std::mem::take(&mut self.stated) {
+            statements.push(&retention, payload, of_record(services, index, &self.published)?)?;
+        }
         let Chosen { range, first, last, .. } = &self.chosen;
-        let mut writer = Writer::begin(out, range, &self.published.note, &self.enrolment, &self.place)?;
+        let (note, expired) = (&self.published.note, !statements.is_empty());
+        let mut writer = Writer::begin(out, range, note, &self.enrolment, &self.place, expired)?;
         self.lead(services, first, &mut writer)?;
         let end = (last.batch.epoch.counter, last.batch.number.0);
         let mut next = (first.batch.epoch.counter, first.batch.number.0);
@@ -265,7 +278,7 @@ impl Export {
                 }
                 let (frame, content) = services.store.frame_and_content(range.host, &row)?;
                 place.content = content;
-                writer.batch(&range.redacted(&frame, self.whole)?, &place)?;
+                writer.stored(&frame, &place, self.whole, &mut statements)?;
                 next = (at.0, at.1.saturating_add(1));
             }
         }
@@ -342,6 +355,12 @@ fn placed(
     Ok(same.map(place).collect())
 }
 
+/// The place of a record that is no batch.
+fn of_record(services: &Services, index: u64, published: &Published) -> Result<Proof, ExportError> {
+    let hashes = services.tree.inclusion(index, published)?.unwrap_or_default();
+    Ok(Proof { index, received_ns: 0, content: Hash::ZERO, hashes })
+}
+
 /// The place of this one, if it is under the checkpoint.
 fn committed(
     services: &Services,
@@ -352,44 +371,4 @@ fn committed(
     let from = (row.batch.epoch.counter, row.batch.number.0);
     let first = placed(services, host, from, published)?.into_iter().next();
     Ok(first.filter(|(found, _)| found.batch == row.batch))
-}
-
-/// The signed enrolment of a host and its leaf. No index knows it: it lies before the host's first batch, most often not
-/// far, and each record between the two is one leaf.
-fn enrolment(
-    services: &Services,
-    host: HostId,
-    published: &Published,
-) -> Result<(Vec<u8>, u64), ExportError> {
-    let missing = || ExportError::Missing("the host's enrolment".to_owned());
-    let first = placed(services, host, (0, 0), published)?.into_iter().next();
-    let (first, place) = first.ok_or_else(missing)?;
-    let (mut from, mut step) = (first.place.segment, 1);
-    loop {
-        let mut found: Option<(Vec<u8>, u64)> = None;
-        services.store.records(Place { segment: from, offset: 0 }, |record| {
-            let is_first = record.kind == RecordKind::Batch
-                && Batch::decode_header(&record.payload).is_ok_and(|(_, position)| position == first.batch);
-            if is_first {
-                return Ok(false);
-            }
-            if let Some((_, behind)) = &mut found {
-                *behind += 1;
-            }
-            let enrolled =
-                || Signed::open::<Enrolment>(&record.payload).is_ok_and(|(one, _)| one.host == host);
-            if record.kind == RecordKind::Enrolment && enrolled() {
-                found = Some((record.payload.clone(), 0));
-            }
-            Ok(true)
-        })?;
-        if let Some((payload, behind)) = found {
-            let index = place.index.checked_sub(behind.saturating_add(1)).ok_or_else(missing)?;
-            return Ok((payload, index));
-        }
-        if from == 0 {
-            return Err(missing());
-        }
-        (from, step) = (from.saturating_sub(step), step * 2);
-    }
 }

@@ -6,9 +6,9 @@ use std::io::{BufReader, Seek, SeekFrom};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use custody_ledger::retention::{BatchMeta, content_of};
+use custody_ledger::retention::{BatchMeta, Retention, content_of};
 use custody_ledger::segment::{self, Reader, Record, RecordKind};
-use custody_ledger::statement::{Signed, Statement};
+use custody_ledger::statement::{Signed, Stated, Statement};
 use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, Hash, HostId, ReceiptLevel, Salt, Seq};
 
 use super::files::failed;
@@ -182,6 +182,24 @@ impl Store {
                 Ok(statement)
             })
             .collect()
+    }
+
+    /// Hands over each statement that bodies go by age, from this place on: where it lies, as it is stored, and what it says.
+    pub fn retentions<E: From<StoreError>>(
+        &self,
+        from: Place,
+        mut take: impl FnMut(Place, Vec<u8>, Retention) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let _still = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in self.index.statements_of_no_host(from)? {
+            let record = self.segments.read(place)?;
+            let (statement, _) = Signed::open::<Statement>(&record.payload)
+                .map_err(|error| StoreError::Damaged { detail: error.to_string() })?;
+            if let Stated::Retention(retention) = statement.what {
+                take(place, record.payload, retention)?;
+            }
+        }
+        Ok(())
     }
 
     /// What has to be known of a host, by its code.

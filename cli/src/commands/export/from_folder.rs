@@ -1,14 +1,14 @@
 //! A bundle out of a copy of a store: two walks, one that finds where everything is, one that writes. Holds the log's
 //! hashes (64 bytes a record) and a line for each batch of one host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use anyhow::{Context, anyhow};
-use custody_ledger::bundle::{Point, Proof, Range, WAY_WRITTEN_MAX, WriteError, Writer, head_of};
-use custody_ledger::retention::content_of;
+use custody_ledger::bundle::{Point, Proof, Range, Statements, WAY_WRITTEN_MAX, WriteError, Writer, head_of};
+use custody_ledger::retention::{Retention, content_of};
 use custody_ledger::segment::{Record, RecordKind};
-use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::statement::{self, Enrolment, Signed, Statement};
 use custody_ledger::tlog::{Checkpoint, MemoryTree, Policy, Witnesses, leaf, proof};
 use custody_ledger::{Batch, EpochId, Hash, HostId, PublicKey, Receipt, Seq, SignedReceipt, codec, tree};
 use custody_record::Sessions;
@@ -30,6 +30,17 @@ pub(super) struct Store<'f> {
     /// Name, signed enrolment and its leaf.
     hosts: BTreeMap<HostId, (String, Vec<u8>, u64)>,
     batches: BTreeMap<HostId, Vec<Row>>,
+    /// What says that bodies expired, by host.
+    stated: BTreeMap<HostId, Vec<Stated>>,
+}
+
+/// A statement that bodies of some records expired.
+#[derive(Clone, Copy)]
+struct Stated {
+    /// Its own place.
+    index: u64,
+    first: u64,
+    end: u64,
 }
 
 /// A checkpoint, and as it was signed.
@@ -60,6 +71,7 @@ impl<'f> Store<'f> {
         let note = log.note.clone().ok_or_else(missing)?;
         let (mut tree, mut hosts) = (MemoryTree::default(), BTreeMap::new());
         let (mut batches, mut key): (BTreeMap<HostId, Vec<Row>>, _) = (BTreeMap::new(), None);
+        let mut stated: BTreeMap<HostId, Vec<Stated>> = BTreeMap::new();
         folder.records(|record| -> Result<(), Failure> {
             let index = tree.size();
             let leaf = leaf::of_record(&record)
@@ -78,7 +90,13 @@ impl<'f> Store<'f> {
                         batches.entry(host).or_default().push(row);
                     }
                 }
-                RecordKind::Statement | RecordKind::Other(_) => {}
+                RecordKind::Statement => {
+                    let Some(Retention { first, end, hosts, .. }) = retention(&record) else { return Ok(()) };
+                    for of in hosts {
+                        stated.entry(of.host).or_default().push(Stated { index, first, end });
+                    }
+                }
+                RecordKind::Other(_) => {}
             }
             Ok(())
         })?;
@@ -102,7 +120,7 @@ impl<'f> Store<'f> {
         let under = open(note).map_err(Failure::negative)?;
         let witnessed = log.witnessed.clone().map(open).transpose().map_err(Failure::negative)?;
         let policy = Policy { sink, log: key, witnesses: Witnesses::default() };
-        Ok(Store { folder, under, witnessed, policy, tree, hosts, batches })
+        Ok(Store { folder, under, witnessed, policy, tree, hosts, batches, stated })
     }
 
     /// Chooses the range, and writes it in the second walk.
@@ -113,12 +131,15 @@ impl<'f> Store<'f> {
             .get(&range.host)
             .context("the host was never enrolled here")
             .map_err(Failure::negative)?;
-        let newest = rows.iter().map(|row| row.index).chain([*index]).max().unwrap_or(u64::MAX);
+        let stated = self.stated(range.host, &rows);
+        let newest = rows.iter().map(|row| row.index).chain(stated.iter().copied()).chain([*index]).max();
+        let newest = newest.unwrap_or(u64::MAX);
         let witnessed = self.witnessed.as_ref().filter(|under| newest < under.checkpoint.size);
         let under = witnessed.unwrap_or(&self.under);
         let place = self.place(under, *index, 0, Hash::ZERO)?;
-        let mut writer =
-            Some(Writer::begin(out, &range, &under.note, enrolment, &place).map_err(super::write_failed)?);
+        let mut statements = self.statements(under, &stated)?;
+        let writer = Writer::begin(out, &range, &under.note, enrolment, &place, !statements.is_empty());
+        let mut writer = Some(writer.map_err(super::write_failed)?);
         let (first, last) = (rows.first().map_or(0, |row| row.index), rows.last().map_or(0, |row| row.index));
         // What leads to the first batch: all batches of its epoch before it, or the last one of them.
         let of_host = self.batches.get(&range.host).map_or(&[][..], Vec::as_slice);
@@ -144,8 +165,7 @@ impl<'f> Store<'f> {
                 }
             } else if let Some(row) = batches.next_if(|row| row.index == at) {
                 let place = self.place(under, at, row.received_ns, content().map_err(|_| damaged())?)?;
-                let frame = range.redacted(frame, whole).map_err(|_| damaged())?;
-                writer.batch(&frame, &place).map_err(super::write_failed)?;
+                writer.stored(frame, &place, whole, &mut statements).map_err(super::write_failed)?;
             }
             Ok(())
         })?;
@@ -153,10 +173,41 @@ impl<'f> Store<'f> {
         ended.map(drop).map_err(super::write_failed)
     }
 
+    /// Which statements are about these batches.
+    fn stated(&self, host: HostId, rows: &[Row]) -> BTreeSet<u64> {
+        let of_host = self.stated.get(&host).map_or(&[][..], Vec::as_slice);
+        let about = |stated: &&Stated| {
+            let next = rows.partition_point(|row| row.index < stated.first);
+            rows.get(next).is_some_and(|row| row.index < stated.end)
+        };
+        of_host.iter().filter(about).map(|stated| stated.index).collect()
+    }
+
+    /// These statements as they are stored: a walk of its own, for they stand behind the batches that they are about.
+    fn statements(&self, under: &Under, stated: &BTreeSet<u64>) -> Result<Statements, Failure> {
+        let (mut statements, mut index) = (Statements::default(), 0);
+        if stated.is_empty() {
+            return Ok(statements);
+        }
+        self.folder.records(|record| -> Result<(), Failure> {
+            let at = index;
+            index += 1;
+            if stated.contains(&at)
+                && let Some(retention) = retention(&record)
+            {
+                let place = self.place(under, at, 0, Hash::ZERO)?;
+                statements.push(&retention, record.payload, place).map_err(super::write_failed)?;
+            }
+            Ok(())
+        })?;
+        Ok(statements)
+    }
+
     fn place(&self, under: &Under, index: u64, received_ns: u64, content: Hash) -> Result<Proof, Failure> {
         let hashes = proof::inclusion(&self.tree, index, under.checkpoint.size).ok().flatten();
-        let hashes =
-            hashes.context("a batch is not under the log's checkpoint yet").map_err(Failure::negative)?;
+        let hashes = hashes
+            .context("something that the bundle needs is not under the log's checkpoint yet")
+            .map_err(Failure::negative)?;
         Ok(Proof { index, received_ns, content, hashes })
     }
 
@@ -235,6 +286,14 @@ impl<'f> Store<'f> {
             (None, _) => Err(Failure::negative(anyhow!("there is no host {name} here"))),
             _ => Err(Failure::negative(anyhow!("several hosts have this name: give the host's id instead"))),
         }
+    }
+}
+
+/// What a statement says of bodies that go by age; `None` of another one.
+fn retention(record: &Record) -> Option<Retention> {
+    match Signed::open::<Statement>(&record.payload).ok()?.0.what {
+        statement::Stated::Retention(retention) => Some(retention),
+        _ => None,
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use custody_ledger::batch::EntryView;
-use custody_ledger::bundle::{self, BundleCheck, KeyChain, MAGIC, Rejected, Report, VerifyError};
+use custody_ledger::bundle::{
+    self, BundleCheck, KeyChain, MAGIC, MAGIC_EXPIRED, Rejected, Report, VerifyError,
+};
 use custody_ledger::tlog::Policy;
 use custody_ledger::tlog::policy::POLICY_BYTES_MAX;
 use custody_ledger::{EntryType, segment};
@@ -14,7 +16,7 @@ use custody_record::text::{self, Style as Paint, escape};
 use custody_record::{Record, names};
 use serde::Serialize;
 
-use super::words::finding_words;
+use super::words::{age_words, finding_words};
 use crate::args::{Format, VerifyArgs};
 use crate::commands::export::session_of;
 use crate::outcome::{Exit, Failure, Outcome};
@@ -23,6 +25,8 @@ use crate::progress::{Progress, Told};
 
 /// Gaps that are told one by one.
 const GAPS_MAX: usize = 20;
+/// Statements about what expired that are told one by one; all that are kept stand in the JSON form.
+const EXPIRIES_MAX: usize = 5;
 
 pub(super) fn run(file: &Path, arguments: &VerifyArgs) -> Outcome {
     let shown = || format!("cannot read {}", file.display());
@@ -30,9 +34,15 @@ pub(super) fn run(file: &Path, arguments: &VerifyArgs) -> Outcome {
     let source = File::open(file).with_context(shown).map_err(Failure::usage)?;
     let bytes = source.metadata().with_context(shown).map_err(Failure::usage)?.len();
     (&source).take(MAGIC.len() as u64).read_to_end(&mut magic).with_context(shown).map_err(Failure::usage)?;
-    if magic != MAGIC {
-        let what =
-            if magic == segment::MAGIC { "a segment: name the folder of its store" } else { "no bundle" };
+    if magic != MAGIC && magic != MAGIC_EXPIRED {
+        let version = MAGIC.len() - 1;
+        let what = match magic.as_slice() {
+            magic if magic == segment::MAGIC => "a segment: name the folder of its store",
+            magic if magic.starts_with(&MAGIC[..version]) => {
+                "a bundle of a version that this custody does not know"
+            }
+            _ => "no bundle",
+        };
         return Err(Failure::usage(anyhow!("{} is {what}", file.display())));
     }
     if arguments.sink_key.is_some() || arguments.checkpoint.is_some() {
@@ -89,7 +99,7 @@ struct Printed<'a> {
     /// The first gaps in words.
     gaps: &'a [String],
     /// What nobody vouches for.
-    claims: [&'static str; 3],
+    claims: Vec<&'static str>,
 }
 
 /// What stands in a bundle and is only said.
@@ -98,6 +108,10 @@ const CLAIMS: [&str; 3] = [
     "times by the host's clock, and times of receipt by the sink's",
     "that what the host recorded is what happened: from the moment that somebody else ruled it, it may have lied",
 ];
+
+/// The same, where something expired.
+const CLAIM_OF_RETENTION: &str =
+    "that what expired is gone everywhere, and that its age was agreed: the sink's word";
 
 fn tell(result: Result<Report, Rejected>, gaps: Vec<String>, arguments: &VerifyArgs) -> Outcome {
     let (verdict, exit) = match &result {
@@ -109,6 +123,8 @@ fn tell(result: Result<Report, Rejected>, gaps: Vec<String>, arguments: &VerifyA
     let mut lines = Lines::new();
     if arguments.output.format == Format::Json {
         let rejected = result.as_ref().err();
+        let expired = result.as_ref().is_ok_and(|report| report.expired > 0);
+        let of_retention = expired.then_some(CLAIM_OF_RETENTION);
         lines.json(&Printed {
             verdict,
             check: rejected.map(Rejected::name),
@@ -116,7 +132,7 @@ fn tell(result: Result<Report, Rejected>, gaps: Vec<String>, arguments: &VerifyA
             report: result.as_ref().ok(),
             session_id: result.as_ref().ok().and_then(session_of).map(|id| id.as_str().to_owned()),
             gaps: if result.is_ok() { &gaps } else { &[] },
-            claims: CLAIMS,
+            claims: CLAIMS.into_iter().chain(of_retention).collect(),
         })?;
     } else {
         let style = Style::of(&arguments.output);
@@ -136,6 +152,11 @@ fn refused(rejected: &Rejected, style: &Style) -> Vec<String> {
             "  nobody whom the policy asks for says that this is the log that others were shown: ask for a bundle under a \
              newer checkpoint, or the witnesses why they do not cosign",
             "NOT WITNESSED: this bundle shows nothing to who demands these witnesses.",
+        ),
+        BundleCheck::Retention(_) => (
+            "  what the sink states of bodies that go by age does not fit to what is here: either the bundle was changed since it \
+             was written, or the sink let them go otherwise than it says",
+            "ALTERED: nothing in this bundle can be relied on under this policy.",
         ),
         _ => (
             "  either the bundle was changed since it was written, or the policy is that of another sink",
@@ -157,11 +178,14 @@ fn entries(number: u64) -> String {
 fn shown(report: &Report, gaps: &[String], arguments: &VerifyArgs, style: &Style) -> Vec<String> {
     let palette = style.palette;
     let (mark, paint, word) = if report.is_whole() {
-        (
-            "✔",
-            Paint::Good,
-            "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out.",
-        )
+        let word = match report.expired {
+            0 => "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out.",
+            _ => {
+                "VERIFIED: this is what the host recorded; nothing was changed, reordered or taken out, but for content that \
+                 expired by policy."
+            }
+        };
+        ("✔", Paint::Good, word)
     } else {
         (
             "…",
@@ -181,8 +205,8 @@ fn shown(report: &Report, gaps: &[String], arguments: &VerifyArgs, style: &Style
         report.epochs,
         if report.epochs == 1 { "" } else { "s" },
     )];
-    let told =
-        here(report).into_iter().chain(not_here(report, gaps)).chain(believed(report, arguments, style));
+    let told = here(report).into_iter().chain(expired(report, style)).chain(not_here(report, gaps));
+    let told = told.chain(believed(report, arguments, style));
     lines.extend(told.map(|(word, sentence)| format!("  {word:9} {sentence}")));
     lines.push(palette.paint(paint, word).into_owned());
     lines
@@ -204,10 +228,7 @@ fn here(report: &Report) -> Vec<Line> {
     if report.redacted > 0 {
         let number = entries(report.redacted);
         told.extend([
-            (
-                "redacted",
-                format!("{number} without content, left out by who made this bundle, or expired before"),
-            ),
+            ("redacted", format!("{number} without content, left out by who made this bundle")),
             ("", "  verified of them: that they are there, when, of what type and how long".to_owned()),
         ]);
     }
@@ -217,6 +238,39 @@ fn here(report: &Report) -> Vec<Line> {
             "around",
             format!("{number} before or behind the range, in the batches that it begins and ends in"),
         ));
+    }
+    told
+}
+
+/// What went by age. That is not missing: the sink had said so before, where everybody can see it.
+fn expired(report: &Report, style: &Style) -> Vec<Line> {
+    let bodies =
+        |number: u64| format!("{} {}", text::count(number), if number == 1 { "body" } else { "bodies" });
+    let date = |ns: u64| style.date(i64::try_from(ns).unwrap_or(i64::MAX));
+    let mut told = Vec::new();
+    for (index, one) in report.expiries.iter().take(EXPIRIES_MAX).enumerate() {
+        let by = format!(
+            "by policy: {}, by the statement of {}, bodies older than {}",
+            bodies(one.bodies),
+            date(one.stated_ns),
+            age_words(one.age_s)
+        );
+        told.push((if index == 0 { "expired" } else { "" }, by));
+    }
+    let more = report.expiries.len().saturating_sub(EXPIRIES_MAX) as u64 + report.expiries_more;
+    if more > 0 {
+        let all = bodies(report.expired);
+        told.push(("", format!("and by {} more statements; {all} in all", text::count(more))));
+    }
+    if report.expired > 0 {
+        told.extend([
+            (
+                "",
+                "  the sink signed that into its log before they went: nobody can get them from it any more"
+                    .to_owned(),
+            ),
+            ("", "  verified of them: that they were there, when, of what type and how long".to_owned()),
+        ]);
     }
     told
 }
@@ -269,19 +323,24 @@ fn believed(report: &Report, arguments: &VerifyArgs, style: &Style) -> Vec<Line>
         ("", format!("  the host's clock: {clock}")),
         ("", format!("  when the sink received, as it says itself: {received}")),
         ("", "  that the host told the truth".to_owned()),
+    ];
+    let trusted = [
         (
             "policy",
             format!("{}: if it came from the same hand as the bundle, both may be made up,", escape(&policy)),
         ),
         ("", "  and this shows much less".to_owned()),
     ];
-    keys.into_iter().chain([("log", log)]).chain(witnesses).chain(claims).collect()
+    let age =
+        "  that what expired is gone everywhere, and that this age was agreed: the sink's word".to_owned();
+    let age = (report.expired > 0).then_some(("", age));
+    keys.into_iter().chain([("log", log)]).chain(witnesses).chain(claims).chain(age).chain(trusted).collect()
 }
 
 /// What a gap says, as far as it can be read.
 fn gap_words(entry: &EntryView<'_>) -> String {
     let seq = entry.header.seq;
-    let Some(body) = entry.body else { return format!("entry {seq}: its content was left out") };
+    let Some(body) = entry.body else { return format!("entry {seq}: its content is not here") };
     let Ok(record) = Record::decode(body.bytes) else { return format!("entry {seq}: it cannot be read") };
     let field = |name: &str| record.fields.get(name).map(|value| value.display().into_owned());
     let parts = [

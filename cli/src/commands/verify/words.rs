@@ -104,7 +104,7 @@ fn expired_words(expired: &ExpiredBodies) -> [String; 2] {
 }
 
 /// `90 days`, `36 hours`, `10 s`.
-fn age_words(seconds: u64) -> String {
+pub(super) fn age_words(seconds: u64) -> String {
     for (unit, word) in [(86_400, "days"), (3_600, "hours"), (60, "minutes")] {
         if seconds >= 2 * unit && seconds.is_multiple_of(unit) {
             return format!("{} {word}", text::count(seconds / unit));

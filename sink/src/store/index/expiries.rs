@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use custody_ledger::{HostId, codec};
 use redb::{Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 
-use super::{BATCHES, BatchRow, EXPIRIES, ExpiryRow, HOSTS, HostRow, Index, Moved, STATEMENTS, StoreError};
+use super::{
+    BATCHES, BatchRow, EXPIRIES, ExpiryRow, HOSTS, HostRow, Index, Moved, Place, STATEMENTS, StoreError,
+};
 
 impl Index {
     /// What was stated to expire, by segment.
@@ -17,6 +19,20 @@ impl Index {
             Ok((segment.value(), codec::decode("expiry row", row.value())?))
         };
         table.iter()?.map(row).collect()
+    }
+
+    /// Where statements lie, from this place on, that are about no host: those of retention, and some others.
+    pub(in crate::store) fn statements_of_no_host(&self, from: Place) -> Result<Vec<Place>, StoreError> {
+        let table = self.database.begin_read()?.open_table(STATEMENTS)?;
+        let mut places = Vec::new();
+        for row in table.range((from.segment, from.offset)..)? {
+            let (place, about) = row?;
+            if about.value() == [0; 16] {
+                let (segment, offset) = place.value();
+                places.push(Place { segment, offset });
+            }
+        }
+        Ok(places)
     }
 
     /// Moves the records of a segment to where they lie now, and marks it as done. Answers how many bytes fewer are stored
