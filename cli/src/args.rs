@@ -139,7 +139,7 @@ pub(crate) struct HostsArgs {
 pub(crate) struct TailArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// End after what is there; do not wait for more.
+    /// End after what is there; do not wait for more. Exit code 1 when nothing matched.
     #[arg(long)]
     pub(crate) no_follow: bool,
     #[command(flatten)]

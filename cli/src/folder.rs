@@ -9,19 +9,57 @@ use anyhow::{Context, bail};
 use custody_ledger::retention::BatchMeta;
 use custody_ledger::segment::{self, Reader, RecordKind, SegmentError};
 use custody_ledger::statement::{Enrolment, Signed};
+use custody_ledger::tlog::Checkpoint;
+use custody_ledger::tlog::checkpoint::log_key;
 use custody_ledger::verify::{Head, follow};
-use custody_ledger::{Batch, HostId, ReceiptLevel, codec};
+use custody_ledger::{Batch, HostId, codec};
 use custody_record::search::{Cursor, Evidence};
 use custody_record::{Assembler, Facts, Status, View};
+
+use crate::log_folder::LogFolder;
 
 mod turns;
 
 /// Deepest folder that is looked into.
 const DEPTH_MAX: usize = 4;
+/// Number of the first segment of a store.
+const FIRST_SEGMENT: u64 = 1;
 
 /// The segments of a store, in order.
 pub(crate) struct Folder {
     files: Vec<PathBuf>,
+    covers: Covers,
+}
+
+/// Leaves that the folder's checkpoints claim to cover: `verify` proves it.
+#[derive(Default)]
+struct Covers {
+    committed: u64,
+    witnessed: u64,
+}
+
+impl Covers {
+    /// Nothing is claimed for what lies in a log that cannot be read: what is wrong with it is `verify`'s question.
+    fn of(directory: &Path) -> Self {
+        let Ok(log) = LogFolder::find(directory) else { return Covers::default() };
+        let Ok(key) = log.key() else { return Covers::default() };
+        let size = |note: &Option<String>| {
+            let checkpoint = Checkpoint::open_text(note.as_ref()?, &log_key(key.key)).ok()?;
+            Some(checkpoint.size)
+        };
+        Covers { committed: size(&log.note).unwrap_or(0), witnessed: size(&log.witnessed).unwrap_or(0) }
+    }
+
+    /// How far the record with this leaf is safe.
+    fn level(&self, leaf: u64) -> Status {
+        if leaf < self.witnessed {
+            Status::Witnessed
+        } else if leaf < self.committed {
+            Status::Committed
+        } else {
+            Status::Stored
+        }
+    }
 }
 
 /// Something in the files that is not as it should be.
@@ -35,6 +73,8 @@ pub(crate) struct Damage {
 
 impl Folder {
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
+        // Before the segments are looked at: a running sink goes on meanwhile.
+        let covers = Covers::of(directory);
         let mut files = Vec::new();
         collect(directory, 0, &mut files)
             .with_context(|| format!("cannot read the store in {}", directory.display()))?;
@@ -46,7 +86,7 @@ impl Folder {
                 segment::FILE_SUFFIX
             );
         }
-        Ok(Folder { files })
+        Ok(Folder { files, covers })
     }
 
     /// Bytes of all segments.
@@ -59,20 +99,39 @@ impl Folder {
         &self,
         mut take: impl FnMut(segment::Record) -> Result<(), E>,
     ) -> Result<Vec<Damage>, E> {
-        let mut damages = Vec::new();
+        self.leaves(|record, _| take(record))
+    }
+
+    /// [`Folder::records`], with the number of each one's leaf in the log; `None` behind records that are not here.
+    fn leaves<E>(
+        &self,
+        mut take: impl FnMut(segment::Record, Option<u64>) -> Result<(), E>,
+    ) -> Result<Vec<Damage>, E> {
+        let (mut damages, mut leaf) = (Vec::new(), Some(0));
         for (index, path) in self.files.iter().enumerate() {
             let tail = index + 1 == self.files.len();
+            let number = path.file_name().and_then(|name| segment::file_number(name.to_str()?));
+            leaf = leaf.filter(|_| number == Some(FIRST_SEGMENT + index as u64));
             let mut damage = |error| damages.push(Damage { file: path.clone(), error, tail });
             let reader = File::open(path)
                 .map_err(SegmentError::Io)
                 .and_then(|file| Reader::open(BufReader::new(file)));
             match reader {
-                Err(error) => damage(error),
+                Err(error) => {
+                    leaf = None;
+                    damage(error);
+                }
                 Ok(reader) => {
                     for record in reader {
                         match record {
-                            Ok(record) => take(record)?,
-                            Err(error) => damage(error),
+                            Ok(record) => {
+                                take(record, leaf)?;
+                                leaf = leaf.map(|leaf| leaf + 1);
+                            }
+                            Err(error) => {
+                                leaf = None;
+                                damage(error);
+                            }
                         }
                     }
                 }
@@ -96,7 +155,8 @@ impl Folder {
         let mut heads: BTreeMap<HostId, Head> = BTreeMap::new();
         let mut assembler = Assembler::default();
         let mut number = 0;
-        self.records(|record| {
+        self.leaves(|record, leaf| {
+            let status = leaf.map_or(Status::Stored, |leaf| self.covers.level(leaf));
             match record.kind {
                 RecordKind::Enrolment => {
                     if let Ok((enrolment, _)) = Signed::open::<Enrolment>(&record.payload) {
@@ -112,7 +172,7 @@ impl Folder {
                     } else {
                         Evidence::unverified("it was not checked")
                     };
-                    let views = views_of(&batch, &record.meta, host, &mut assembler);
+                    let views = views_of(&batch, &record.meta, status, host, &mut assembler);
                     for (index, (view, entry)) in (0..).zip(views.into_iter().zip(&batch.entries)) {
                         let evidence = evidence.clone().of_body(entry.body.is_some(), view.expired);
                         take(Placed { view, place: Cursor::of(number - 1, index), evidence })?;
@@ -171,6 +231,7 @@ fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io:
 fn views_of(
     batch: &Batch<'_>,
     meta: &[u8],
+    status: Status,
     host: Option<&Enrolment>,
     assembler: &mut Assembler,
 ) -> Vec<View> {
@@ -178,8 +239,7 @@ fn views_of(
     let meta = codec::decode::<BatchMeta>("receipt", meta);
     let expired = meta.as_ref().is_ok_and(|meta| meta.content.is_some());
     let receipt = meta.and_then(|meta| codec::decode::<custody_ledger::Receipt>("receipt", &meta.receipt));
-    let (received, status) =
-        receipt.map_or((0, Status::Stored), |receipt| (receipt.received_ns, status(receipt.level)));
+    let received = receipt.map_or(0, |receipt| receipt.received_ns);
     let host_id = batch.header.host.to_string();
     let nobody = BTreeMap::new();
     let facts = |entry: &custody_ledger::batch::EntryView<'_>| -> View {
@@ -202,12 +262,4 @@ fn views_of(
         })
     };
     batch.entries.iter().map(facts).collect()
-}
-
-fn status(level: ReceiptLevel) -> Status {
-    match level {
-        ReceiptLevel::Stored => Status::Stored,
-        ReceiptLevel::Committed => Status::Committed,
-        ReceiptLevel::Witnessed => Status::Witnessed,
-    }
 }

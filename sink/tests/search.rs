@@ -82,7 +82,8 @@ fn statements(page: &SearchPage) -> Vec<String> {
     hits(page).iter().filter_map(|hit| hit.entry.text(names::DB_QUERY_TEXT).map(Into::into)).collect()
 }
 
-/// Three hosts, each with a session and some batches, stored in turns; each round in a segment of its own.
+/// Three hosts, each with a session and some batches, stored in turns; each round in a segment of its own. All of it is
+/// committed, so that what is said of it stays.
 async fn several_hosts(sink: &mut Sink) -> Vec<Host> {
     let mut hosts = Vec::new();
     for _ in 0..3 {
@@ -109,7 +110,14 @@ async fn several_hosts(sink: &mut Sink) -> Vec<Host> {
             assert_eq!(sink.append(host, &[&batch]).await.receipts.len(), 1);
         }
     }
+    all_committed(sink);
     hosts.into_iter().map(|(host, _)| host).collect()
+}
+
+/// A sink that stops puts all that it has under a checkpoint.
+fn all_committed(sink: &mut Sink) {
+    sink.stop();
+    sink.spawn();
 }
 
 const QUERIES: &[&str] = &[
@@ -395,6 +403,7 @@ async fn a_copy_of_the_store_gives_the_answers_of_the_sink() {
     let mut sink = Sink::start();
     several_hosts(&mut sink).await;
     a_program_speaks(&sink).await;
+    all_committed(&mut sink);
     let home = sink.folder.path().join("home");
     let token = sink.command().args(["enroll", "--role", "reader", "--name", "dana@corp"]).output().unwrap();
     custody(&home, &["login", String::from_utf8(token.stdout).unwrap().trim()]);

@@ -49,10 +49,15 @@ fn a_reader_sees_what_is_said_and_looks_it_up() -> Result<()> {
 
     let filter = format!("type = \"exchange\" and server.port = {}", nginx.https_port);
     stand.wait_shown(&filter, 1)?;
-    let copied = stand.records(&filter)?;
-    let live = reader(&["tail", "--no-follow", "-n", "1", "-o", "json", "--where", &filter])?;
-    let live: serde_json::Value = serde_json::from_str(live.lines().last().context("a line")?)?;
-    assert_eq!(live, copied[0], "the sink and its folder say the same");
+    // Each of them says `stored` until it sees the checkpoint over it.
+    let (live, copied) = eventually(PATIENCE, "the exchange under a checkpoint", || {
+        let live = reader(&["tail", "--no-follow", "-n", "1", "-o", "json", "--where", &filter])?;
+        let live: serde_json::Value = serde_json::from_str(live.lines().last().context("a line")?)?;
+        let copied = stand.records(&filter)?.swap_remove(0);
+        let are_committed = [&live, &copied].iter().all(|one| one["status"] == "committed");
+        Ok(are_committed.then_some((live, copied)))
+    })?;
+    assert_eq!(live, copied, "the sink and its folder say the same");
     assert_eq!(field(&live, "custody.tls"), "tls");
 
     stand.stop_sink()?;

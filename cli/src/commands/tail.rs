@@ -36,10 +36,11 @@ pub(crate) async fn run(arguments: &TailArgs) -> Outcome {
         ("n", lines.map(|lines| lines.to_string())),
         ("follow", Some(follow.to_string())),
     ];
-    from_sink(&path("/v1/tail", &query), &mut printer).await
+    from_sink(&path("/v1/tail", &query), !follow, &mut printer).await
 }
 
-async fn from_sink(path: &str, printer: &mut Printer) -> Outcome {
+/// `ends`: nothing is followed, and an answer without entries says that there are none.
+async fn from_sink(path: &str, ends: bool, printer: &mut Printer) -> Outcome {
     let (client, profile) = sink()?;
     let mut stream = client.lines(path).await?;
     let mut exit = Exit::Ok;
@@ -72,7 +73,7 @@ async fn from_sink(path: &str, printer: &mut Printer) -> Outcome {
         }
     }
     printer.lines.flush()?;
-    Ok(exit)
+    Ok(if ends && printer.seen == 0 && exit == Exit::Ok { Exit::Negative } else { exit })
 }
 
 struct Wanted {
@@ -137,7 +138,7 @@ impl Printer {
         }
         self.style.now = now();
         if let (Notice::Hosts { shown, known }, true) = (notice, std::io::stdout().is_terminal()) {
-            let header = format!("{} · {} · {shown} of {known} hosts · stored", escape(url), escape(who));
+            let header = format!("{} · {} · {shown} of {known} hosts", escape(url), escape(who));
             let header = self.style.palette.paint(custody_record::text::Style::Dim, &header).into_owned();
             return self.lines.put(&header);
         }

@@ -30,7 +30,7 @@ pub(super) async fn entry(
         let entry = store.entry(host.enrolment.host, epoch, Seq(seq)).map_err(store_trouble)?;
         let entry =
             entry.ok_or_else(|| not_found(format!("this host has no entry {epoch}/{seq} at this sink")))?;
-        Viewer::new().view(store, host, &entry).map(|(_, view)| view).map_err(store_trouble)
+        Viewer::new(&services.tree).view(store, host, &entry).map(|(_, view)| view).map_err(store_trouble)
     });
     json(&view.await?)
 }

@@ -16,7 +16,7 @@ use super::sight::Sight;
 use super::views::{self, Viewer};
 use super::{LOOK_MAX, blocking, json, not_found, store_trouble};
 use crate::clock::now_ns;
-use crate::http::{Caller, Refused, State};
+use crate::http::{Caller, Refused, Services, State};
 use crate::store::{HostRow, Store, StoreError};
 
 /// Rows of one answer when no number was asked for.
@@ -38,20 +38,20 @@ pub(super) async fn list(
     let sight = Sight::of(&caller)?;
     tracing::info!(reader = sight.reader, "sessions read");
     let wanted = Wanted::of(query)?;
-    let rows = blocking(move || newest(&services.store, &sight, &wanted).map_err(store_trouble));
+    let rows = blocking(move || newest(&services, &sight, &wanted).map_err(store_trouble));
     json(&rows.await?)
 }
 
 /// The newest rows, oldest first. Looks further back as long as there are too few.
-fn newest(store: &Store, sight: &Sight, wanted: &Wanted) -> Result<Vec<SessionView>, StoreError> {
-    let (hosts, _) = past::hosts(store, sight, wanted)?;
+fn newest(services: &Services, sight: &Sight, wanted: &Wanted) -> Result<Vec<SessionView>, StoreError> {
+    let (hosts, _) = past::hosts(&services.store, sight, wanted)?;
     let lines = wanted.lines.unwrap_or(ROWS);
     let now = views::signed(now_ns());
     let mut rows = Vec::new();
     for window in WINDOWS {
         let since = wanted.since.or(window.map(|window| now.saturating_sub(window)));
         let looked;
-        (rows, looked) = rows_since(store, &hosts, wanted, since)?;
+        (rows, looked) = rows_since(services, &hosts, wanted, since)?;
         if rows.len() >= lines || wanted.since.is_some() || looked >= LOOK_MAX {
             break;
         }
@@ -61,12 +61,13 @@ fn newest(store: &Store, sight: &Sight, wanted: &Wanted) -> Result<Vec<SessionVi
 }
 
 fn rows_since(
-    store: &Store,
+    services: &Services,
     hosts: &[HostRow],
     wanted: &Wanted,
     since: Option<i64>,
 ) -> Result<(Vec<SessionView>, u64), StoreError> {
-    let (mut past, mut viewer) = (Past::open(store, hosts, since)?, Viewer::new());
+    let store = &services.store;
+    let (mut past, mut viewer) = (Past::open(store, hosts, since)?, Viewer::new(&services.tree));
     let (mut sessions, mut fitting, mut looked) = (Sessions::default(), HashSet::new(), 0);
     while let Some((host, entry)) = past.next()? {
         looked += 1;
@@ -103,22 +104,22 @@ pub(super) async fn page(
     let wanted = Wanted::of(query)?;
     let page = blocking(move || {
         let hosts = sight.hosts(&services.store).map_err(store_trouble)?;
-        page_of(&services.store, &hosts, &prefix, wanted.exchange)
+        page_of(&services, &hosts, &prefix, wanted.exchange)
     });
     json(&page.await?)
 }
 
 /// The one session of these hosts whose id begins so, with its entries or those of one exchange.
 pub(super) fn page_of(
-    store: &Store,
+    services: &Services,
     hosts: &[HostRow],
     prefix: &SessionPrefix,
     exchange: Option<u64>,
 ) -> Result<SessionPage, Refused> {
-    let found = find(store, hosts, prefix).map_err(store_trouble)?;
+    let found = find(&services.store, hosts, prefix).map_err(store_trouble)?;
     match &found[..] {
         [] => Err(not_found(format!("there is no session {} at this sink", prefix.as_str()))),
-        [one] => read(store, one, exchange).map_err(store_trouble),
+        [one] => read(services, one, exchange).map_err(store_trouble),
         several => {
             let ids: Vec<&str> = several.iter().map(|found| found.id.as_str()).collect();
             Err(not_found(format!("{} begins several sessions: {}", prefix.as_str(), ids.join(", "))))
@@ -159,8 +160,9 @@ fn find<'h>(
     Ok(found)
 }
 
-fn read(store: &Store, found: &Found<'_>, exchange: Option<u64>) -> Result<SessionPage, StoreError> {
-    let (mut sessions, mut viewer) = (Sessions::default(), Viewer::new());
+fn read(services: &Services, found: &Found<'_>, exchange: Option<u64>) -> Result<SessionPage, StoreError> {
+    let store = &services.store;
+    let (mut sessions, mut viewer) = (Sessions::default(), Viewer::new(&services.tree));
     let (mut entries, mut bytes, mut looked, mut truncated) = (Vec::new(), 0, 0, false);
     for entry in store.entries(found.host.enrolment.host, (found.epoch.counter, found.seq))? {
         let entry = entry?;

@@ -110,7 +110,7 @@ async fn follow(
     // all readers.
     let past = blocking(move || {
         let mut lines = lines;
-        let mut viewer = Viewer::new();
+        let mut viewer = Viewer::new(&shared.tree);
         let told = told_before(&shared, &seen, &asked, &mut viewer, &mut |line: &Line<'_>| {
             lines.put(line)?;
             if lines.is_full() { runtime.block_on(lines.flush()) } else { Ok(()) }

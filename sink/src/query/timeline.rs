@@ -89,7 +89,7 @@ fn page(
             return Err(Refused::new(RefusalCode::Malformed, detail));
         }
     };
-    let session = sessions::page_of(store, &hosts, prefix, None)?;
+    let session = sessions::page_of(services, &hosts, prefix, None)?;
     let times = || session.entries.iter().filter(|entry| exchange.is_none() || entry.exchange == exchange);
     let times = times().map(|entry| entry.received);
     let Some((first, last)) = times.clone().min().zip(times.max()) else {
@@ -132,7 +132,7 @@ impl<'s> Reader<'s> {
     fn new(services: &'s Services) -> Self {
         Reader {
             services,
-            viewer: Viewer::new(),
+            viewer: Viewer::new(&services.tree),
             page: TimelinePage { session: None, entries: Vec::new(), looked: 0, limits: Vec::new() },
             seen: HashSet::new(),
             checked: None,

@@ -1,12 +1,15 @@
 //! Stored entries to views, as people see them. Where an entry's session began before the part that is read, its
-//! beginning is looked up, so that each line knows its session whatever was asked for.
+//! beginning is looked up, so that each line knows its session whatever was asked for. How far an entry is safe is what
+//! holds when its view is made: an answer that takes a while may say more of its later lines.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use custody_ledger::{EntryType, EpochId, HostId, ReceiptLevel};
+use custody_ledger::{BatchNumber, EntryType, EpochId, HostId};
 use custody_record::{Assembler, Facts, SessionId, Status, View};
 
 use crate::store::{HostRow, Store, StoreError, StoredEntry};
+use crate::tree::Tree;
 
 /// Sessions without a stored beginning that are remembered, so that they are not looked for again.
 const ABSENT_MAX: usize = 10_000;
@@ -15,11 +18,38 @@ const ABSENT_MAX: usize = 10_000;
 pub(crate) struct Viewer {
     assembler: Assembler,
     absent: HashSet<SessionId>,
+    /// `None` where nobody is told how far an entry is safe.
+    tree: Option<Arc<Tree>>,
+    /// What held of the batch of each host that was looked at last.
+    levels: HashMap<HostId, (u64, BatchNumber, Status)>,
 }
 
 impl Viewer {
-    pub(crate) fn new() -> Self {
-        Viewer { assembler: Assembler::default(), absent: HashSet::new() }
+    /// For people, who are told how far each entry is safe.
+    pub(super) fn new(tree: &Arc<Tree>) -> Self {
+        Viewer { tree: Some(Arc::clone(tree)), ..Viewer::without_levels() }
+    }
+
+    /// For the index of words, which does not hold how far an entry is safe.
+    pub(crate) fn without_levels() -> Self {
+        Viewer { assembler: Assembler::default(), absent: HashSet::new(), tree: None, levels: HashMap::new() }
+    }
+
+    fn level(&mut self, entry: &StoredEntry) -> Status {
+        let Some(tree) = &self.tree else { return Status::Stored };
+        let (host, counter) = (entry.header.host, entry.header.epoch.counter);
+        match self.levels.get(&host) {
+            Some((of, batch, level)) if (*of, *batch) == (counter, entry.batch) => *level,
+            _ => {
+                let level = tree.level_of(host, counter, entry.batch).unwrap_or_else(|error| {
+                    // What cannot be looked up is not claimed.
+                    tracing::error!("cannot tell how far a batch is safe: {error}");
+                    Status::Stored
+                });
+                self.levels.insert(host, (counter, entry.batch, level));
+                level
+            }
+        }
     }
 
     /// The view of an entry of this host; before it that of its session's beginning, where that lies before
@@ -64,7 +94,7 @@ impl Viewer {
     }
 
     fn assemble(&mut self, host: &HostRow, entry: &StoredEntry) -> View {
-        let header = &entry.header;
+        let (header, status) = (&entry.header, self.level(entry));
         let view = self.assembler.view(&Facts {
             host: header.host.as_bytes(),
             host_id: &header.host.to_string(),
@@ -77,11 +107,7 @@ impl Viewer {
             session: header.session.map(|seq| seq.0),
             received: signed(entry.received_ns),
             wall: signed(header.wall_ns),
-            status: match entry.level {
-                ReceiptLevel::Stored => Status::Stored,
-                ReceiptLevel::Committed => Status::Committed,
-                ReceiptLevel::Witnessed => Status::Witnessed,
-            },
+            status,
             body: entry.body.as_ref().map(|(_, bytes)| bytes.as_slice()),
             expired: entry.expired,
         });

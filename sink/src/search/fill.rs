@@ -105,7 +105,7 @@ fn fill(shared: &Shared) -> Result<(), SearchError> {
         reach,
         pending: Pending::default(),
         hosts: HashMap::new(),
-        viewer: Viewer::new(),
+        viewer: Viewer::without_levels(),
         synced: Instant::now(),
         told: Instant::now(),
         building: false,
@@ -222,7 +222,7 @@ impl Filler<'_> {
         self.reach.batches = start;
         self.reach.received_ns = before.map_or(0, |batch| batch.latest_ns);
         // What it remembers of sessions is of before.
-        self.viewer = Viewer::new();
+        self.viewer = Viewer::without_levels();
         let mut walk = self.shared.store.walk(Some(Place { segment: from, offset: 0 }))?;
         let unforgotten = Reach { forgotten: from - 1, ..next };
         while self.reach.batches < end {

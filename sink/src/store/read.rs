@@ -9,7 +9,7 @@ use std::time::Duration;
 use custody_ledger::retention::{BatchMeta, Retention, content_of};
 use custody_ledger::segment::{self, Reader, Record, RecordKind};
 use custody_ledger::statement::{Signed, Stated, Statement};
-use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, Hash, HostId, ReceiptLevel, Salt, Seq};
+use custody_ledger::{Batch, BatchNumber, EntryHeader, EpochId, Hash, HostId, Salt, Seq};
 
 use super::files::failed;
 use super::{BatchRow, Job, Noted, Pending, Place, Store, StoreError, StoredBatch};
@@ -30,8 +30,6 @@ pub struct StoredEntry {
     pub expired: bool,
     /// When the sink received it, ns since 1970.
     pub received_ns: u64,
-    /// How far it is safe.
-    pub level: ReceiptLevel,
     /// Number of its batch.
     pub batch: BatchNumber,
 }
@@ -245,7 +243,6 @@ fn entries(stored: &StoredBatch) -> Result<Vec<StoredEntry>, StoreError> {
         header: view.header,
         expired,
         received_ns,
-        level: ReceiptLevel::Stored,
         batch: batch.number,
     };
     Ok(decoded.entries.into_iter().map(entry).collect())

@@ -34,7 +34,8 @@ use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::wire::{
     COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse, WitnessedResponse,
 };
-use custody_ledger::{Hash, HostId, Position, SinkKey};
+use custody_ledger::{BatchNumber, Hash, HostId, Position, SinkKey};
+use custody_record::Status;
 use tokio::sync::watch;
 
 use crate::store::{Place, Pulse, Store, StoreError};
@@ -214,6 +215,20 @@ impl Tree {
     /// Where a batch stands in the log, if it does.
     pub fn index_of(&self, host: HostId, batch: &Position) -> Result<Option<u64>, TreeError> {
         self.database.leaf(host, batch.epoch.counter, batch.number.0)
+    }
+
+    /// How far a stored batch is safe by now: its leaf is under the newest published checkpoint, or under the newest one
+    /// that the witnesses cosigned. Asks by leaf, because places move when bodies expire.
+    pub fn level_of(&self, host: HostId, counter: u64, number: BatchNumber) -> Result<Status, TreeError> {
+        let Some(index) = self.database.leaf(host, counter, number.0)? else { return Ok(Status::Stored) };
+        let witnessed = self.witnessing.newest();
+        Ok(if witnessed.is_some_and(|witnessed| index < witnessed.checkpoint.size) {
+            Status::Witnessed
+        } else if index < self.published.borrow().checkpoint.size {
+            Status::Committed
+        } else {
+            Status::Stored
+        })
     }
 
     /// Whether the log's thread has failed: the process must restart through recovery.
