@@ -3,7 +3,7 @@
 pub(crate) mod person;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -37,7 +37,8 @@ pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 /// The program under test.
 pub(crate) struct Sink {
     pub(crate) folder: tempfile::TempDir,
-    port: u16,
+    /// Its port, bound and never listening: nobody else gets it before the sink starts and between its runs.
+    port: TcpSocket,
     child: Option<Child>,
 }
 
@@ -63,9 +64,13 @@ impl Sink {
     pub(crate) fn configured(settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpSocket::new_v4().unwrap();
+        // The sink asks for it the same way: then two may have a port of which one listens.
+        port.set_reuseaddr(true).unwrap();
+        port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let config = format!(
-            "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
+            "listen = \"{}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
+            port.local_addr().unwrap(),
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
@@ -73,7 +78,7 @@ impl Sink {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.local_addr().unwrap().port()
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -111,7 +116,7 @@ impl Sink {
     pub(crate) fn try_spawn_as(&mut self, mut command: Command) -> Result<(), String> {
         self.child = Some(command.spawn().unwrap());
         for _ in 0..600 {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
                 return Ok(());
             }
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -254,7 +259,7 @@ impl Sink {
                 builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
             }
         };
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let stream = TcpStream::connect(("127.0.0.1", self.port())).await?;
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::new(tls)).connect(name, stream).await?)
     }
