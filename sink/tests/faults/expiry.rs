@@ -22,22 +22,6 @@ const BODIES: u64 = 6;
 /// Faults in the ordinary test, and losses of power.
 const FAULTS: usize = 24;
 const LOSSES: usize = 16;
-/// How often is asked whether they are gone.
-const LOOKS: usize = 400;
-
-/// Waits until they are gone; an error where the sink ended before, or they stay.
-async fn expired(sink: &mut Sink) -> Result<(), String> {
-    for _ in 0..LOOKS {
-        if sink.metric("bodies_expired").await.is_some_and(|gone| gone >= BODIES) {
-            return Ok(());
-        }
-        if !sink.is_alive() {
-            return Err("the sink has ended".to_owned());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    Err("bodies do not expire".to_owned())
-}
 
 /// Whatever the last run left: where bodies are gone, the statement of that is under the checkpoint that the folder shows.
 fn gone_as_committed(state: &Path) -> Result<(), String> {
@@ -65,7 +49,7 @@ async fn finishes(sink: &mut Sink, hosts: &Hosts, oracle: Oracle) -> Result<(), 
     recovers(sink, hosts, oracle).await?;
     let again = run_command(sink);
     sink.try_spawn_as(again).map_err(|error| format!("after all: {error}: {}", said(sink)))?;
-    expired(sink).await.map_err(|error| format!("after all: {error}: {}", said(sink)))?;
+    sink.expired(BODIES).await.map_err(|error| format!("after all: {error}: {}", said(sink)))?;
     sink.stop();
     match sink.verify() {
         (Some(0), words) if words.contains("expired by policy") => Ok(()),
@@ -76,7 +60,7 @@ async fn finishes(sink: &mut Sink, hosts: &Hosts, oracle: Oracle) -> Result<(), 
 /// Whether they went in spite of the fault, or the sink ended by it: what follows is the same.
 async fn try_one(sink: &mut Sink, started: bool, hosts: &Hosts) -> Result<usize, String> {
     if started {
-        let _ = expired(sink).await;
+        let _ = sink.expired(BODIES).await;
     }
     sink.end();
     finishes(sink, hosts, hosts.before.clone()).await?;
@@ -85,7 +69,7 @@ async fn try_one(sink: &mut Sink, started: bool, hosts: &Hosts) -> Result<usize,
 
 /// One run in which they expire and nothing goes wrong.
 async fn clean_run(table: &Table) -> Vec<Call> {
-    let calls = table.clean_run(async |sink| expired(sink).await.unwrap()).await;
+    let calls = table.clean_run(async |sink| sink.expired(BODIES).await.unwrap()).await;
     assert!(calls.iter().any(|call| call.what == "rename" && call.path.ends_with(".tmp")), "nothing expired");
     calls
 }

@@ -34,6 +34,9 @@ use tokio_rustls::client::TlsStream;
 
 pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
+/// How often is asked whether bodies have expired.
+const EXPIRY_LOOKS: usize = 1_200;
+
 /// The program under test.
 pub(crate) struct Sink {
     pub(crate) folder: tempfile::TempDir,
@@ -181,6 +184,29 @@ impl Sink {
         let text = String::from_utf8(text).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("custody_sink_{name} ")));
         Some(line.unwrap().parse().unwrap())
+    }
+
+    /// From its next start on it keeps bodies so long; it was configured with an age.
+    pub(crate) fn set_age(&self, age: &str) {
+        let file = self.folder.path().join("sink.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (before, after) = text.split_once("bodies = \"").unwrap();
+        let (_, rest) = after.split_once('"').unwrap();
+        std::fs::write(file, format!("{before}bodies = \"{age}\"{rest}")).unwrap();
+    }
+
+    /// Waits until so many bodies have expired; an error where it ends before, or they stay.
+    pub(crate) async fn expired(&mut self, bodies: u64) -> Result<(), String> {
+        for _ in 0..EXPIRY_LOOKS {
+            if self.metric("bodies_expired").await.is_some_and(|gone| gone >= bodies) {
+                return Ok(());
+            }
+            if !self.is_alive() {
+                return Err("the sink has ended".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err("bodies do not expire".to_owned())
     }
 
     /// Asks it to stop in order, and waits.
