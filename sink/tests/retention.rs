@@ -19,8 +19,6 @@ use custody_record::{Kind, Record, Times, Value, names};
 use redb::ReadableDatabase;
 use support::{Credentials, Host, Sink, batch, batch_of};
 
-/// How often is asked whether they are gone.
-const LOOKS: usize = 1_200;
 const AGE: &str = "[retention]\nbodies = \"1s\"";
 
 #[track_caller]
@@ -53,26 +51,6 @@ fn stated(sink: &Sink) -> Vec<Retention> {
     retention.collect()
 }
 
-/// Waits until so many bodies have gone.
-async fn until_expired(sink: &Sink, bodies: u64) {
-    for _ in 0..LOOKS {
-        if sink.metric("bodies_expired").await.unwrap() >= bodies {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("bodies do not expire");
-}
-
-/// From its next start on it keeps bodies so long.
-fn set_age(sink: &Sink, age: &str) {
-    let file = sink.folder.path().join("sink.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let (before, after) = text.split_once("bodies = \"").unwrap();
-    let (_, rest) = after.split_once('"').unwrap();
-    std::fs::write(file, format!("{before}bodies = \"{age}\"{rest}")).unwrap();
-}
-
 async fn append(sink: &Sink, host: &Host, batches: &[SignedBatch]) {
     let answer = sink.append(host, &batches.iter().collect::<Vec<_>>()).await;
     assert_eq!((answer.receipts.len(), answer.refusal), (batches.len(), None));
@@ -85,9 +63,9 @@ async fn what_is_old_goes_as_stated_and_what_is_signed_still_verifies() {
     let mut chain = host.epoch(1, None);
     let old: Vec<_> = (0..5).map(|number| batch(&mut chain, &format!("old {number}"))).collect();
     append(&sink, &host, &old).await;
-    until_expired(&sink, 5).await;
+    sink.expired(5).await.unwrap();
     sink.stop();
-    set_age(&sink, "90d");
+    sink.set_age("90d");
     sink.spawn();
     append(&sink, &host, &[batch(&mut chain, "new")]).await;
     // The same again is answered by the same receipt, though its body is gone.
@@ -106,7 +84,7 @@ async fn index_log_and_words_are_built_again_from_what_is_left() {
     let mut chain = host.epoch(1, None);
     let old: Vec<_> = (0..5).map(|number| batch(&mut chain, &format!("old {number}"))).collect();
     append(&sink, &host, &old).await;
-    until_expired(&sink, 5).await;
+    sink.expired(5).await.unwrap();
     let head = sink.head(&host).await;
     sink.stop();
     let before = sink.checkpoint();
@@ -114,10 +92,10 @@ async fn index_log_and_words_are_built_again_from_what_is_left() {
         std::fs::remove_file(sink.state().join(gone)).unwrap();
     }
     std::fs::remove_dir_all(sink.state().join("search")).unwrap();
-    set_age(&sink, "90d");
+    sink.set_age("90d");
     sink.spawn();
     assert_eq!(sink.head(&host).await, head);
-    until_expired(&sink, 5).await;
+    sink.expired(5).await.unwrap();
     append(&sink, &host, &[batch(&mut chain, "new")]).await;
     append(&sink, &host, &old).await;
     sink.stop();
@@ -188,9 +166,9 @@ async fn words_of_what_expired_leave_the_index_and_a_new_one_gives_the_same_answ
     );
     sink.stop();
     assert!(is_indexed(&sink, "oldsecret"), "the test would show nothing");
-    set_age(&sink, "1s");
+    sink.set_age("1s");
     sink.spawn();
-    until_expired(&sink, 2).await;
+    sink.expired(2).await.unwrap();
     while sink.metric("search_forgotten_segment").await.unwrap() == 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -198,7 +176,7 @@ async fn words_of_what_expired_leave_the_index_and_a_new_one_gives_the_same_answ
     for word in ["oldsecret", "oldprogram"] {
         assert!(!is_indexed(&sink, word), "{word} is in the index still");
     }
-    set_age(&sink, "90d");
+    sink.set_age("90d");
     sink.spawn();
     put(&mut chain, EntryType::Exchange, Some(0), names::DB_QUERY_TEXT, "SELECT newsecret");
     append(&sink, &host, &[close(&mut chain)]).await;
@@ -236,9 +214,9 @@ async fn what_expired_counts_no_more_for_the_quota_of_a_host() {
     };
     assert_eq!(taken, 10);
     sink.stop();
-    set_age(&sink, "1s");
+    sink.set_age("1s");
     sink.spawn();
-    until_expired(&sink, taken).await;
+    sink.expired(taken).await.unwrap();
     append(&sink, &host, &[waiting]).await;
     sink.stop();
     // An index that is built again counts the same.
@@ -272,10 +250,10 @@ async fn what_was_stated_is_finished_whatever_the_policy_is_then() {
     assert!(said("2d").contains("go in 1d 23h") && said("forever").contains("0 bodies"), "{}", said("2d"));
     assert_eq!(bodies(&sink), (1, 0), "asking removes nothing");
     assert_verified(&sink, "VERIFIED");
-    set_age(&sink, "forever");
+    sink.set_age("forever");
     sink.spawn();
     append(&sink, &host, &[batch(&mut chain, "kept")]).await;
-    until_expired(&sink, 1).await;
+    sink.expired(1).await.unwrap();
     sink.stop();
     assert_eq!((stated(&sink).len(), bodies(&sink)), (1, (1, 1)));
     assert_verified(&sink, "expired by policy: the content of 1 entries in 1 batches");

@@ -1,6 +1,7 @@
 //! The changes: each is drawn from its seed alone, and says in words what it did.
 
-use custody_ledger::segment::{self, MAGIC, Reader};
+use custody_ledger::retention::Thinned;
+use custody_ledger::segment::{self, MAGIC, Reader, Record, RecordKind, put_record};
 use custody_ledger::tree;
 use custody_tests::random::Random;
 
@@ -28,6 +29,7 @@ pub(crate) const CHANGES: &[(&str, Change)] = &[
     ("record moved to the end", move_record),
     ("record again at the end", repeat_record),
     ("record changed, its hash made to fit", forge_record),
+    ("record without its bodies", thin_record),
 ];
 
 /// A file's path; segments and log alike often, though there are more files of the log.
@@ -216,6 +218,24 @@ fn repeat_record(files: &mut Files, random: &mut Random) -> Option<String> {
     let last = files.keys().rfind(|path| path.starts_with("segments/"))?.clone();
     files.get_mut(&last)?.extend_from_slice(&copy);
     Some(format!("{path}, byte {at}, again at the end of {last}"))
+}
+
+/// As the sink does when bodies expire, and nobody has stated it.
+fn thin_record(files: &mut Files, random: &mut Random) -> Option<String> {
+    let without = |record: &Record| {
+        let thinned = (record.kind == RecordKind::Batch).then(|| Thinned::of(record).ok()?)??;
+        let mut bytes = Vec::new();
+        put_record(&mut bytes, record.kind, &thinned.meta, &thinned.frame).ok()?;
+        Some((record.offset as usize, record.length as usize, bytes))
+    };
+    let whole = files.iter().filter(|(path, _)| path.starts_with("segments/")).flat_map(|(path, bytes)| {
+        let records = Reader::open(bytes.as_slice()).into_iter().flatten().map_while(Result::ok);
+        records.filter_map(|record| Some((path.clone(), without(&record)?)))
+    });
+    let whole: Vec<_> = whole.collect();
+    let (path, (at, length, bytes)) = (!whole.is_empty()).then(|| random.one(&whole).clone())?;
+    files.get_mut(&path)?.splice(at..at + length, bytes);
+    Some(format!("{path}, byte {at}"))
 }
 
 /// Who knows the format changes a record and writes its hash anew.

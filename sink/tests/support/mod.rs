@@ -3,7 +3,7 @@
 pub(crate) mod person;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -28,16 +28,20 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub(crate) type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
+/// How often is asked whether bodies have expired.
+const EXPIRY_LOOKS: usize = 1_200;
+
 /// The program under test.
 pub(crate) struct Sink {
     pub(crate) folder: tempfile::TempDir,
-    port: u16,
+    /// Its port, bound and never listening: nobody else gets it before the sink starts and between its runs.
+    port: TcpSocket,
     child: Option<Child>,
 }
 
@@ -63,9 +67,13 @@ impl Sink {
     pub(crate) fn configured(settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpSocket::new_v4().unwrap();
+        // The sink asks for it the same way: then two may have a port of which one listens.
+        port.set_reuseaddr(true).unwrap();
+        port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let config = format!(
-            "listen = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
+            "listen = \"{}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
+            port.local_addr().unwrap(),
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
@@ -73,7 +81,7 @@ impl Sink {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.local_addr().unwrap().port()
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -111,7 +119,7 @@ impl Sink {
     pub(crate) fn try_spawn_as(&mut self, mut command: Command) -> Result<(), String> {
         self.child = Some(command.spawn().unwrap());
         for _ in 0..600 {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
                 return Ok(());
             }
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -176,6 +184,29 @@ impl Sink {
         let text = String::from_utf8(text).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("custody_sink_{name} ")));
         Some(line.unwrap().parse().unwrap())
+    }
+
+    /// From its next start on it keeps bodies so long; it was configured with an age.
+    pub(crate) fn set_age(&self, age: &str) {
+        let file = self.folder.path().join("sink.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (before, after) = text.split_once("bodies = \"").unwrap();
+        let (_, rest) = after.split_once('"').unwrap();
+        std::fs::write(file, format!("{before}bodies = \"{age}\"{rest}")).unwrap();
+    }
+
+    /// Waits until so many bodies have expired; an error where it ends before, or they stay.
+    pub(crate) async fn expired(&mut self, bodies: u64) -> Result<(), String> {
+        for _ in 0..EXPIRY_LOOKS {
+            if self.metric("bodies_expired").await.is_some_and(|gone| gone >= bodies) {
+                return Ok(());
+            }
+            if !self.is_alive() {
+                return Err("the sink has ended".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err("bodies do not expire".to_owned())
     }
 
     /// Asks it to stop in order, and waits.
@@ -254,7 +285,7 @@ impl Sink {
                 builder.with_client_auth_cert(vec![client.certificate.clone()], client.key.clone_key())?
             }
         };
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let stream = TcpStream::connect(("127.0.0.1", self.port())).await?;
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::new(tls)).connect(name, stream).await?)
     }
