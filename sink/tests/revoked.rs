@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use custody_ledger::segment::RecordKind;
 use custody_ledger::statement::{Stated, Statement};
+use custody_ledger::tree::hash_of;
 use custody_ledger::wire::{self, RefusalCode};
 use hyper::Method;
 use support::{Sink, batch};
@@ -65,6 +66,22 @@ async fn who_is_revoked_stands_in_the_store_and_a_removed_file_does_too() {
     sink.spawn();
     sink.stop();
     assert_eq!(revocations(&sink).len(), 2);
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_say_who_is_revoked_refuses_for_now_and_states_nothing() {
+    let mut sink = Sink::start();
+    let host = sink.enrol().await;
+    let first = batch(&mut host.epoch(1, None), "a");
+    // A folder in the place of its file: reading it fails.
+    let file = sink.state().join("revoked").join(hash_of(host.identity.as_bytes()).to_string());
+    std::fs::create_dir(&file).unwrap();
+    let refusal = sink.append(&host, &[&first]).await.refusal.unwrap();
+    assert_eq!(refusal.code, RefusalCode::Unavailable, "{}", refusal.detail);
+    std::fs::remove_dir(&file).unwrap();
+    assert_eq!(sink.append(&host, &[&first]).await.receipts.len(), 1);
+    sink.stop();
+    assert_eq!(sink.statements().len(), 0, "nobody was denied");
 }
 
 #[tokio::test]
