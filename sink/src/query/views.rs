@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use custody_ledger::{BatchNumber, EntryType, EpochId, HostId};
+use custody_ledger::{BatchNumber, EntryType, EpochId, HostId, ReceiptLevel};
 use custody_record::{Assembler, Facts, SessionId, Status, View};
 
 use crate::store::{HostRow, Store, StoreError, StoredEntry};
@@ -30,7 +30,7 @@ impl Viewer {
         Viewer { tree: Some(Arc::clone(tree)), ..Viewer::without_levels() }
     }
 
-    /// For the index of words, which does not hold how far an entry is safe.
+    /// For whoever tells nobody how far an entry is safe: the index of words, and sums over many entries.
     pub(crate) fn without_levels() -> Self {
         Viewer { assembler: Assembler::default(), absent: HashSet::new(), tree: None, levels: HashMap::new() }
     }
@@ -44,8 +44,13 @@ impl Viewer {
                 let level = tree.level_of(host, counter, entry.batch).unwrap_or_else(|error| {
                     // What cannot be looked up is not claimed.
                     tracing::error!("cannot tell how far a batch is safe: {error}");
-                    Status::Stored
+                    ReceiptLevel::Stored
                 });
+                let level = match level {
+                    ReceiptLevel::Stored => Status::Stored,
+                    ReceiptLevel::Committed => Status::Committed,
+                    ReceiptLevel::Witnessed => Status::Witnessed,
+                };
                 self.levels.insert(host, (counter, entry.batch, level));
                 level
             }

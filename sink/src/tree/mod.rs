@@ -34,8 +34,7 @@ use custody_ledger::verify::{LogDifference, judge_checkpoint};
 use custody_ledger::wire::{
     COMMITTED_BATCHES_MAX, CommittedBatch, CommittedQuery, CommittedResponse, WitnessedResponse,
 };
-use custody_ledger::{BatchNumber, Hash, HostId, Position, SinkKey};
-use custody_record::Status;
+use custody_ledger::{BatchNumber, Hash, HostId, Position, ReceiptLevel, SinkKey};
 use tokio::sync::watch;
 
 use crate::store::{Place, Pulse, Store, StoreError};
@@ -219,15 +218,22 @@ impl Tree {
 
     /// How far a stored batch is safe by now: its leaf is under the newest published checkpoint, or under the newest one
     /// that the witnesses cosigned. Asks by leaf, because places move when bodies expire.
-    pub fn level_of(&self, host: HostId, counter: u64, number: BatchNumber) -> Result<Status, TreeError> {
-        let Some(index) = self.database.leaf(host, counter, number.0)? else { return Ok(Status::Stored) };
+    pub fn level_of(
+        &self,
+        host: HostId,
+        counter: u64,
+        number: BatchNumber,
+    ) -> Result<ReceiptLevel, TreeError> {
+        let Some(index) = self.database.leaf(host, counter, number.0)? else {
+            return Ok(ReceiptLevel::Stored);
+        };
         let witnessed = self.witnessing.newest();
         Ok(if witnessed.is_some_and(|witnessed| index < witnessed.checkpoint.size) {
-            Status::Witnessed
+            ReceiptLevel::Witnessed
         } else if index < self.published.borrow().checkpoint.size {
-            Status::Committed
+            ReceiptLevel::Committed
         } else {
-            Status::Stored
+            ReceiptLevel::Stored
         })
     }
 
