@@ -38,20 +38,20 @@ pub(super) async fn list(
     let sight = Sight::of(&caller)?;
     tracing::info!(reader = sight.reader, "sessions read");
     let wanted = Wanted::of(query)?;
-    let rows = blocking(move || newest(&services, &sight, &wanted).map_err(store_trouble));
+    let rows = blocking(move || newest(&services.store, &sight, &wanted).map_err(store_trouble));
     json(&rows.await?)
 }
 
 /// The newest rows, oldest first. Looks further back as long as there are too few.
-fn newest(services: &Services, sight: &Sight, wanted: &Wanted) -> Result<Vec<SessionView>, StoreError> {
-    let (hosts, _) = past::hosts(&services.store, sight, wanted)?;
+fn newest(store: &Store, sight: &Sight, wanted: &Wanted) -> Result<Vec<SessionView>, StoreError> {
+    let (hosts, _) = past::hosts(store, sight, wanted)?;
     let lines = wanted.lines.unwrap_or(ROWS);
     let now = views::signed(now_ns());
     let mut rows = Vec::new();
     for window in WINDOWS {
         let since = wanted.since.or(window.map(|window| now.saturating_sub(window)));
         let looked;
-        (rows, looked) = rows_since(services, &hosts, wanted, since)?;
+        (rows, looked) = rows_since(store, &hosts, wanted, since)?;
         if rows.len() >= lines || wanted.since.is_some() || looked >= LOOK_MAX {
             break;
         }
@@ -61,13 +61,12 @@ fn newest(services: &Services, sight: &Sight, wanted: &Wanted) -> Result<Vec<Ses
 }
 
 fn rows_since(
-    services: &Services,
+    store: &Store,
     hosts: &[HostRow],
     wanted: &Wanted,
     since: Option<i64>,
 ) -> Result<(Vec<SessionView>, u64), StoreError> {
-    let store = &services.store;
-    let (mut past, mut viewer) = (Past::open(store, hosts, since)?, Viewer::new(&services.tree));
+    let (mut past, mut viewer) = (Past::open(store, hosts, since)?, Viewer::without_levels());
     let (mut sessions, mut fitting, mut looked) = (Sessions::default(), HashSet::new(), 0);
     while let Some((host, entry)) = past.next()? {
         looked += 1;

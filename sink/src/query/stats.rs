@@ -70,7 +70,7 @@ fn count(
     let store = &services.store;
     let (hosts, _) = past::hosts(store, sight, wanted).map_err(store_trouble)?;
     let mut past = Past::open(store, &hosts, wanted.since).map_err(store_trouble)?;
-    let (mut viewer, mut stats) = (Viewer::new(&services.tree), Stats::new(by, wanted.filter.clone()));
+    let (mut viewer, mut stats) = (Viewer::without_levels(), Stats::new(by, wanted.filter.clone()));
     let end = Instant::now() + READ_TIME_MAX;
     let (mut looked, mut limit) = (0, None);
     while let Some((host, entry)) = past.next().map_err(store_trouble)? {
