@@ -73,7 +73,7 @@ async fn from_sink(path: &str, ends: bool, printer: &mut Printer) -> Outcome {
         }
     }
     printer.lines.flush()?;
-    Ok(if ends && printer.seen == 0 && exit == Exit::Ok { Exit::Negative } else { exit })
+    Ok(if ends { printer.end(exit) } else { exit })
 }
 
 struct Wanted {
@@ -108,11 +108,7 @@ fn from_folder(
     })?;
     kept.iter().try_for_each(|view| printer.entry(view))?;
     printer.lines.flush()?;
-    let exit = tell_damage(&damages);
-    if printer.seen == 0 && exit == Exit::Ok {
-        return Ok(Exit::Negative);
-    }
-    Ok(exit)
+    Ok(printer.end(tell_damage(&damages)))
 }
 
 struct Printer {
@@ -123,6 +119,11 @@ struct Printer {
 }
 
 impl Printer {
+    /// How a tail ends that follows nothing: without an entry the answer is no.
+    fn end(&self, exit: Exit) -> Exit {
+        if self.seen == 0 && exit == Exit::Ok { Exit::Negative } else { exit }
+    }
+
     fn entry(&mut self, view: &View) -> Result<(), Failure> {
         self.seen += 1;
         if self.json {
