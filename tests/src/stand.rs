@@ -164,16 +164,7 @@ impl Stand {
         if !filter.is_empty() {
             arguments.extend(["--where", filter]);
         }
-        let output = self.program("custody").args(&arguments).output()?;
-        // 1 says that nothing matched.
-        if !matches!(output.status.code(), Some(0 | 1)) {
-            bail!(
-                "custody {arguments:?} ended with {}: {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        String::from_utf8(output.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        told(self.program("custody").args(&arguments))
     }
 
     /// Waits until at least `count` records match.
@@ -198,15 +189,7 @@ impl Stand {
         eventually(PATIENCE, "the sink shows what stands in its folder", || {
             let mut tail = self.program("custody");
             tail.args(["tail", "--since", "1d", "--no-follow", "-o", "json", "--where", filter]);
-            let shown = self.as_reader(&mut tail).output()?;
-            // 1 says that nothing matched yet.
-            if !matches!(shown.status.code(), Some(0 | 1)) {
-                bail!("custody tail ended with {}: {}", shown.status, String::from_utf8_lossy(&shown.stderr));
-            }
-            let lines: Vec<Value> = String::from_utf8(shown.stdout)?
-                .lines()
-                .map(serde_json::from_str)
-                .collect::<Result<_, _>>()?;
+            let lines = told(self.as_reader(&mut tail))?;
             // What the tail says of itself has one key.
             let entries = lines.iter().filter(|line| line.as_object().is_some_and(|fields| fields.len() > 1));
             Ok((entries.count() >= count).then_some(()))
@@ -308,4 +291,13 @@ pub fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
         Value::Null => &line["session"][name],
         found => found,
     }
+}
+
+/// The lines of JSON that `custody` prints; none when nothing matched, which is exit code 1.
+fn told(command: &mut Command) -> Result<Vec<Value>> {
+    let output = command.output()?;
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
