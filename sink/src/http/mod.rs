@@ -136,15 +136,7 @@ impl Caller {
     /// Refuses who is no longer believed. What is said of a caller is evidence: where nobody can say whether this one is
     /// revoked, it is told to come again, and nothing is stated of it.
     fn demand_unrevoked(&self, services: &Services) -> Result<(), Refused> {
-        let revoked = services.revocations.is_revoked(&self.subject.identity, self.issued_s);
-        let is_revoked = revoked.map_err(|error| {
-            tracing::error!(%error, "a revocation cannot be read: nobody of this identity is let in");
-            Refused::new(
-                RefusalCode::Unavailable,
-                "the sink cannot read its revocations now; its log says why",
-            )
-        })?;
-        if !is_revoked {
+        if !services.is_revoked(self)? {
             return Ok(());
         }
         services.metrics.revoked();
@@ -206,9 +198,15 @@ impl Services {
         self.store.hangs() || self.tree.busy_for().is_some_and(|busy| busy > self.store.commit_max())
     }
 
-    /// Whether this caller is no longer believed, or nobody can say. Requests are refused before they begin; what lasts
-    /// asks again.
-    pub fn is_revoked(&self, caller: &Caller) -> bool {
-        self.revocations.is_revoked(&caller.subject.identity, caller.issued_s).unwrap_or(true)
+    /// Whether this caller is no longer believed; refused where nobody can say. Asked before a request begins, and again
+    /// by what lasts.
+    pub fn is_revoked(&self, caller: &Caller) -> Result<bool, Refused> {
+        self.revocations.is_revoked(&caller.subject.identity, caller.issued_s).map_err(|error| {
+            tracing::error!(%error, "a revocation cannot be read: nobody of this identity is let in");
+            Refused::new(
+                RefusalCode::Unavailable,
+                "the sink cannot read its revocations now; its log says why",
+            )
+        })
     }
 }

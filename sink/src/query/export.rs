@@ -211,6 +211,8 @@ enum ExportError {
     Tree(#[from] TreeError),
     #[error("{0} is not where the index says")]
     Missing(String),
+    #[error("nobody can say whether the reader's certificate is revoked")]
+    NotKnown,
     #[error("the reader's certificate was revoked")]
     Revoked,
 }
@@ -264,7 +266,7 @@ impl Export {
         let end = (last.batch.epoch.counter, last.batch.number.0);
         let mut next = (first.batch.epoch.counter, first.batch.number.0);
         while next <= end {
-            if services.is_revoked(caller) {
+            if services.is_revoked(caller).map_err(|_| ExportError::NotKnown)? {
                 return Err(ExportError::Revoked);
             }
             let rows = self.placed(services, next)?;

@@ -71,7 +71,7 @@ pub(super) async fn tail(
             Err(End::Revoked) => "the reader's certificate was revoked",
             Err(End::Stalled) => "the reader took nothing for too long and is cut",
             // Logged where it was made.
-            Err(End::Failed) => "the store could not be read",
+            Err(End::Failed) => "something could not be read",
         };
         tracing::info!(reader, end, "tail ends");
         drop(room);
@@ -252,7 +252,7 @@ impl Live {
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 _ = alive.tick() => {
-                    if self.services.is_revoked(&self.caller) {
+                    if self.services.is_revoked(&self.caller).map_err(|_| End::Failed)? {
                         return Err(End::Revoked);
                     }
                     self.look_for_silence(&mut lines)?;
