@@ -2,7 +2,8 @@
 //! its own end signal when the starter dies, however that happens.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Between two looks.
@@ -221,4 +224,29 @@ pub fn cpu_ticks(pid: u32, range: std::ops::Range<usize>) -> Result<u64> {
 /// A port of the loopback interface that is free now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A port of the loopback interface that nobody else is given while this lives: bound, and never listening. A program
+/// that is started again and again on one port needs it; between two runs a free one goes to somebody else.
+#[derive(Debug)]
+pub struct HeldPort {
+    number: u16,
+    _socket: OwnedFd,
+}
+
+impl HeldPort {
+    /// Takes one.
+    pub fn take() -> Result<Self> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Servers ask for their port the same way: then two may have it of which one listens.
+        set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+        let number = SocketAddrV4::try_from(getsockname(&socket)?)?.port();
+        Ok(HeldPort { number, _socket: socket })
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Running, eventually, free_port, output};
+use crate::process::{HeldPort, Running, eventually, output};
 
 /// How long a program of ours may take to be ready, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ pub struct Stand {
     pub sink: Option<Running>,
     /// `None` while it is stopped.
     pub agent: Option<Running>,
-    port: u16,
+    port: HeldPort,
     starts: u32,
 }
 
@@ -46,11 +46,12 @@ impl Stand {
             std::fs::create_dir_all(state)?;
         }
         output(Command::new("chown").arg(format!("{SINK_USER}:{SINK_USER}")).arg(&sink_state))?;
-        let port = free_port()?;
+        let port = HeldPort::take()?;
         std::fs::write(
             folder.join("sink.toml"),
             format!(
-                "config_version = 1\nlisten = \"127.0.0.1:{port}\"\nstate_directory = \"{}\"\n",
+                "config_version = 1\nlisten = \"127.0.0.1:{}\"\nstate_directory = \"{}\"\n",
+                port.number(),
                 sink_state.display()
             ),
         )?;
@@ -92,7 +93,7 @@ impl Stand {
             &log,
             Signal::TERM,
         )?;
-        let port = self.port;
+        let port = self.port.number();
         sink.wait_ready(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
         self.sink = Some(sink);
         Ok(())
@@ -237,7 +238,7 @@ impl Stand {
 
     /// Where the sink listens, on loopback.
     pub fn sink_port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Path of one of our programs in this stand.

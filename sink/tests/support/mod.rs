@@ -3,7 +3,6 @@
 pub(crate) mod person;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use custody_ledger::wire::{
 use custody_ledger::{
     BootId, Chain, Draft, Echo, EntryType, HostId, HostKey, Resume, SignedBatch, SignedReceipt, Statement,
 };
+use custody_tests::process::HeldPort;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -28,7 +28,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -40,8 +40,7 @@ const EXPIRY_LOOKS: usize = 1_200;
 /// The program under test.
 pub(crate) struct Sink {
     pub(crate) folder: tempfile::TempDir,
-    /// Its port, bound and never listening: nobody else gets it before the sink starts and between its runs.
-    port: TcpSocket,
+    port: HeldPort,
     child: Option<Child>,
 }
 
@@ -67,13 +66,10 @@ impl Sink {
     pub(crate) fn configured(settings: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpSocket::new_v4().unwrap();
-        // The sink asks for it the same way: then two may have a port of which one listens.
-        port.set_reuseaddr(true).unwrap();
-        port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let port = HeldPort::take().unwrap();
         let config = format!(
-            "listen = \"{}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
-            port.local_addr().unwrap(),
+            "listen = \"127.0.0.1:{}\"\nstate_directory = \"{}\"\nlog = \"warn\"\n{settings}\n",
+            port.number(),
             folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("sink.toml"), config).unwrap();
@@ -81,7 +77,7 @@ impl Sink {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port.local_addr().unwrap().port()
+        self.port.number()
     }
 
     pub(crate) fn state(&self) -> PathBuf {
