@@ -30,12 +30,22 @@ enum Victim {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_every_hole_is_recorded() -> Result<()> {
+    let (mut folders, stand, nginx) = observed::nginx(&[])?;
+    let outcome = kill_and_compare(stand, &nginx);
+    if outcome.is_err() {
+        // What went wrong can be looked at.
+        println!("sink and agent in {}", folders.stand.path().display());
+        folders.stand.disable_cleanup(true);
+    }
+    outcome
+}
+
+fn kill_and_compare(mut stand: Stand, nginx: &Nginx) -> Result<()> {
     let kills = random::count("CUSTODY_KILLS", KILLS);
-    let (_folders, mut stand, nginx) = observed::nginx(&[])?;
     let load = Load::default();
     let oracle = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| load.ask(nginx.http_port))).collect();
-        let outcome = kill_at_random(&mut stand, &nginx, kills);
+        let outcome = kill_at_random(&mut stand, nginx, kills);
         load.end();
         for client in clients {
             client.join().expect("a client panicked")?;

@@ -15,6 +15,9 @@ use crate::load::Answered;
 /// for its answer.
 const DISORDER_NS: i64 = 1_500_000_000;
 
+/// So far before and behind a request that is missing is told what the record says.
+const AROUND_NS: i64 = 5_000_000_000;
+
 /// What was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
@@ -108,6 +111,25 @@ struct Hole {
     to: i64,
 }
 
+impl Hole {
+    fn covers(&self, request: &Answered) -> bool {
+        request.sent <= self.to && request.answered >= self.from
+    }
+}
+
+/// What the record names.
+#[derive(Default)]
+struct Holes {
+    /// By the deaths of worker or agent.
+    deaths: Vec<Hole>,
+    /// When rings were full: while no worker ran, or one had no core.
+    rings: Vec<Hole>,
+    /// Events that the record counts as lost then.
+    lost: u64,
+    /// How many, by cause.
+    causes: BTreeMap<String, usize>,
+}
+
 /// Each answered request stands in the record exactly once, or its time lies in a hole that the record names.
 /// Returns how many are missing, and how many holes there are by cause.
 pub(crate) fn requests_are_recorded_once(
@@ -123,25 +145,47 @@ pub(crate) fn requests_are_recorded_once(
             *recorded.entry(query.to_owned()).or_default() += 1;
         }
     }
-    let (holes, causes) = holes(records)?;
-    let mut missing = 0;
+    let holes = holes(records)?;
+    let (mut missing, mut at_full_rings) = (0, 0);
     for request in answered {
         match recorded.get(&format!("n={}", request.number)) {
             Some(1) => {}
             Some(times) => bail!("{request:?} stands {times} times in the record"),
-            None if holes.iter().any(|hole| request.sent <= hole.to && request.answered >= hole.from) => {
-                missing += 1;
+            None if holes.deaths.iter().any(|hole| hole.covers(request)) => missing += 1,
+            None if holes.rings.iter().any(|hole| hole.covers(request)) => at_full_rings += 1,
+            None => {
+                let around = told_around(records, request);
+                bail!("{request:?} is missing, and no hole covers it; the record says of that time: {around}")
             }
-            None => bail!("{request:?} is missing, and no hole covers it: {holes:?}"),
         }
     }
-    Ok((missing, causes))
+    // A request is several events.
+    let lost = holes.lost;
+    ensure!(
+        at_full_rings <= lost,
+        "{at_full_rings} requests are missing where {lost} events are counted as lost"
+    );
+    Ok((missing + at_full_rings as usize, holes.causes))
 }
 
-/// A death of worker or agent leaves a hole from what was last seen before to what was first seen after.
-fn holes(records: &[Value]) -> Result<(Vec<Hole>, BTreeMap<String, usize>)> {
-    let mut causes: BTreeMap<String, usize> = BTreeMap::new();
-    let mut holes = Vec::new();
+/// What else the record tells around a request than exchanges: gaps and counters, which say where to look.
+fn told_around(records: &[Value], request: &Answered) -> String {
+    let near = |line: &&Value| {
+        let wall = line["wall"].as_i64().unwrap_or_default();
+        let is_near = (request.sent - AROUND_NS..request.answered + AROUND_NS).contains(&wall);
+        is_near && !matches!(line["type"].as_str(), Some("exchange" | "session.open" | "exec" | "exit"))
+    };
+    let closed_whole = |line: &&Value| {
+        line["type"] != "session.close"
+            || field(line, "custody.bytes.lost").as_u64().is_some_and(|lost| lost > 0)
+    };
+    records.iter().filter(near).filter(closed_whole).map(|line| format!("\n{line}")).collect()
+}
+
+/// A death of worker or agent leaves a hole from what was last seen before to what was first seen after; what a full ring
+/// dropped is counted when the next event finds room.
+fn holes(records: &[Value]) -> Result<Holes> {
+    let mut holes = Holes::default();
     let mut last_seen = 0;
     let mut open: Vec<Hole> = Vec::new();
     for line in records {
@@ -149,18 +193,25 @@ fn holes(records: &[Value]) -> Result<(Vec<Hole>, BTreeMap<String, usize>)> {
         match line["type"].as_str().context("type")? {
             "gap" => {
                 let cause = field(line, "custody.gap.cause").as_str().unwrap_or_default().to_owned();
-                if matches!(cause.as_str(), "agent_restart" | "worker_restart") {
-                    open.push(Hole { from: last_seen - DISORDER_NS, to: 0 });
+                match cause.as_str() {
+                    "agent_restart" | "worker_restart" => {
+                        open.push(Hole { from: last_seen - DISORDER_NS, to: 0 });
+                    }
+                    "ring_full" => {
+                        holes.lost += field(line, "custody.gap.events").as_u64().unwrap_or_default();
+                        holes.rings.push(Hole { from: wall - DISORDER_NS, to: wall + DISORDER_NS });
+                    }
+                    _ => {}
                 }
-                *causes.entry(cause).or_default() += 1;
+                *holes.causes.entry(cause).or_default() += 1;
             }
             "exec" | "exit" | "session.open" | "exchange" => {
                 last_seen = last_seen.max(wall);
-                holes.extend(open.drain(..).map(|hole| Hole { to: wall + DISORDER_NS, ..hole }));
+                holes.deaths.extend(open.drain(..).map(|hole| Hole { to: wall + DISORDER_NS, ..hole }));
             }
             _ => {}
         }
     }
-    holes.append(&mut open);
-    Ok((holes, causes))
+    holes.deaths.append(&mut open);
+    Ok(holes)
 }
